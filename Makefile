@@ -1,0 +1,138 @@
+# Keepwarm. `make` builds every program into build/; `make SAN=1` builds them with ASan and UBSan into
+# build/san/; `make check-unit`, `make fuzz`, `make lint`, `make install` do what they say. The test
+# suite as a whole is ./check.
+
+VERSION  := 0.1.0
+PREFIX   ?= /usr/local
+SBINDIR  ?= $(PREFIX)/sbin
+MANDIR   ?= $(PREFIX)/share/man
+
+B        := $(if $(SAN),build/san,build)
+CC       ?= gcc
+PKG      := pkg-config
+
+PROGRAMS := proxyd cachebrokerd lookupd pimpstat in.imapproxyd
+
+# --- flags --------------------------------------------------------------------------------------
+WARN     := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
+            -Wvla -Wundef -Wwrite-strings -Wcast-qual -Wnull-dereference
+WARN     += $(if $(CI)$(WERROR),-Werror)
+HARDEN   := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full \
+            -ftrivial-auto-var-init=zero
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CPPFLAGS += -I. -D_GNU_SOURCE= -DKEEPWARM_VERSION='"$(VERSION)"'
+CFLAGS   ?= -O2 -g
+BASE     := -std=c17 $(WARN) $(HARDEN) -MMD -MP
+HOSTED   := $(BASE) -fPIE $(if $(SAN),$(SANITIZE),-D_FORTIFY_SOURCE=3)
+LDHOST   := -pie -Wl,-z,relro,-z,now $(if $(SAN),$(SANITIZE))
+
+# proxyd is static: with musl where musl-gcc is installed, else with glibc; a sanitizer build is neither.
+MUSL_GCC := $(if $(SAN),,$(shell command -v musl-gcc 2>/dev/null))
+TRIPLET  := $(shell $(CC) -print-multiarch)
+ifdef MUSL_GCC
+CC_PROXY := $(MUSL_GCC)
+C_PROXY  := $(BASE) -fno-pie -idirafter /usr/include -idirafter /usr/include/$(TRIPLET)
+LD_PROXY := -static -no-pie -Wl,-z,relro,-z,now
+else
+CC_PROXY := $(CC)
+C_PROXY  := $(HOSTED)
+LD_PROXY := $(if $(SAN),$(LDHOST),-static-pie -Wl,-z,relro,-z,now)
+endif
+
+# --- sources, one folder per program --------------------------------------------------------------
+LIB_C    := $(wildcard lib/*.c)
+SRC_proxyd         := $(wildcard proxyd/*.c)
+SRC_cachebrokerd   := $(wildcard cachebrokerd/*.c)
+SRC_lookupd        := $(wildcard lookupd/*.c)
+SRC_pimpstat       := $(wildcard pimpstat/*.c)
+SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
+
+# --- outside libraries, per program ---------------------------------------------------------------
+LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
+LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson)
+
+objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))
+proxyobjs = $(patsubst %.c,$(B)/static/%.o,$(1))
+
+.PHONY: all check-unit fuzz fuzz-corpus lint install clean
+all: $(addprefix $(B)/,$(PROGRAMS))
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(HOSTED) $(CFLAGS) -c $< -o $@
+
+$(B)/static/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC_PROXY) $(CPPFLAGS) $(C_PROXY) $(CFLAGS) -c $< -o $@
+
+$(B)/proxyd: $(call proxyobjs,$(SRC_proxyd) $(LIB_C))
+	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
+
+define program
+$(B)/$(1): $(call objects,$(SRC_$(1)) $(LIB_C))
+	$$(CC) $$(CFLAGS) $$(LDHOST) $$^ $$(LIBS_$(1)) -o $$@
+endef
+$(foreach p,cachebrokerd lookupd pimpstat in.imapproxyd,$(eval $(call program,$(p))))
+
+# --- unit tests: each links what it needs out of one archive per folder -----------------------------
+UNIT_C    := $(wildcard tests/unit/test_*.c)
+UNITS     := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_C))
+ARCHIVES  := $(addprefix $(B)/obj/,proxyd.a cachebrokerd.a lookupd.a pimpstat.a imapproxyd.a lib.a)
+UNIT_LIBS  = $(shell $(PKG) --libs cmocka libcrypto lmdb libsystemd jansson) -lpthread
+
+not_main = $(filter-out %/main.c,$(1))
+$(B)/obj/proxyd.a: $(call objects,$(call not_main,$(SRC_proxyd)))
+$(B)/obj/cachebrokerd.a: $(call objects,$(call not_main,$(SRC_cachebrokerd)))
+$(B)/obj/lookupd.a: $(call objects,$(call not_main,$(SRC_lookupd)))
+$(B)/obj/pimpstat.a: $(call objects,$(call not_main,$(SRC_pimpstat)))
+$(B)/obj/imapproxyd.a: $(call objects,$(call not_main,$(SRC_in.imapproxyd)))
+$(B)/obj/lib.a: $(call objects,$(LIB_C))
+%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/unit/%: $(B)/obj/tests/unit/%.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDHOST) $< -Wl,--start-group $(ARCHIVES) -Wl,--end-group $(UNIT_LIBS) -o $@
+
+.PHONY: units
+units: $(UNITS)
+
+check-unit: units
+	@set -e; for t in $(UNITS); do echo "== $$t"; $$t; done
+
+# --- fuzz targets: libFuzzer with clang (make fuzz), or a plain program that runs a corpus ------------
+FUZZ_C    := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_RUN  := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_C))
+FUZZERS   := $(patsubst tests/fuzz/%.c,build/fuzzers/%,$(FUZZ_C))
+FUZZ_SECONDS ?= 60
+
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/run_corpus.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDHOST) $< $(B)/obj/tests/fuzz/run_corpus.o $(B)/obj/proxyd.a $(B)/obj/lib.a -o $@
+
+fuzz-corpus: $(FUZZ_RUN)
+
+build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(LIB_C)
+	@mkdir -p $(@D)
+	clang -std=c17 -O1 -g -I. -D_GNU_SOURCE= -DKEEPWARM_VERSION='"fuzz"' -fsanitize=fuzzer,address,undefined $< \
+		$(call not_main,$(SRC_proxyd)) $(LIB_C) -o $@
+
+fuzz: $(FUZZERS)
+	@set -e; for f in $(FUZZERS); do n=$$(basename $$f); mkdir -p build/corpus/$$n; \
+		$$f -max_total_time=$(FUZZ_SECONDS) build/corpus/$$n tests/fuzz/corpus/$$n; done
+
+# --- the rules of the house -------------------------------------------------------------------------
+lint: all
+	tests/lint $(B)
+
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
+	install -m 0755 $(addprefix $(B)/,$(PROGRAMS)) $(DESTDIR)$(SBINDIR)
+	install -m 0644 man/*.5 $(DESTDIR)$(MANDIR)/man5
+	install -m 0644 man/*.8 $(DESTDIR)$(MANDIR)/man8
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
