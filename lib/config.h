@@ -1,0 +1,85 @@
+/* imapproxy.conf: the old program's syntax, read by one table (config_table.h).
+ *
+ * A file is `key value` lines; # starts a comment anywhere, so that no value can hold one; the value
+ * is the rest of the line with blanks cut off both ends; keys are case-insensitive; the last of two
+ * equal keys wins. Bad values are errors with file and line, unknown keys are warnings, because
+ * files in the wild carry some.
+ */
+#ifndef LIB_CONFIG_H
+#define LIB_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/config_table.h"
+
+struct config_pair {
+	uint32_t least;
+	uint32_t most;
+};
+
+/* One member per key. Strings belong to the config and are never NULL. */
+struct config {
+#define MEMBER_TEXT(key, ...) char *key;
+#define MEMBER_NUM(key, ...)  uint32_t key;
+#define MEMBER_BOOL(key, ...) uint32_t key;
+#define MEMBER_NAME(key, ...) uint32_t key;
+#define MEMBER_PAIR(key, ...) struct config_pair key;
+	CONFIG_TABLE(MEMBER_TEXT, MEMBER_NUM, MEMBER_BOOL, MEMBER_NAME, MEMBER_PAIR)
+#undef MEMBER_TEXT
+#undef MEMBER_NUM
+#undef MEMBER_BOOL
+#undef MEMBER_NAME
+#undef MEMBER_PAIR
+};
+
+/* Told about each problem: `line` is one finished sentence that begins with file:line. */
+typedef void config_report_fn(void *context, bool is_error, const char *line);
+
+/* Sets every key to its default. Returns 0 or -ENOMEM. End it with config_wipe(). */
+int config_init(struct config *c);
+
+/* Reads the file's text (of `length` bytes; `name` is for messages) over what c holds. Every problem is
+ * reported. Returns the number of errors (0: c is good) or -ENOMEM; warnings are counted in
+ * *ret_warnings when that is not NULL. */
+int config_parse(struct config *c, const char *name, const char *text, size_t length,
+		 config_report_fn *report, void *context, int *ret_warnings);
+
+/* config_init() and config_parse() of a file. The text comes from the descriptor fd from its start
+ * (a file that may have been opened with other rights), or with fd < 0 from the path. Returns as
+ * config_parse(); a file that cannot be read is one reported error. On any error c is wiped. */
+int config_load(struct config *c, const char *path, int fd, config_report_fn *report, void *context,
+		int *ret_warnings);
+
+/* Frees the strings, overwriting those marked SECRET. Wiping twice is allowed. */
+void config_wipe(struct config *c);
+
+/* Writes "key value" and a line feed for every key into text (at most cap bytes, NUL-terminated), in
+ * the table's order, secrets as ***, an empty value as "#key", so that the text can be parsed again. Returns
+ * the length or -ENOBUFS. */
+int config_print(const struct config *c, char *text, size_t cap);
+
+/* Copies the run directory into path: run_directory, or its default for this user. config_path is the
+ * file's path. Returns 0 or -ENAMETOOLONG when a socket in it would not fit into a socket address. */
+int config_run_directory(const struct config *c, const char *config_path, char *path, size_t cap);
+
+/* The keys of the table in turn, for messages about a reload and for the manual's test. */
+struct config_key {
+	const char *name;
+	const char *default_text;
+	const char *unit;
+	const char *meaning;
+	bool reload;
+	bool later;
+	bool refused;
+	bool secret;
+};
+
+/* Describes key i in *ret and returns true, or returns false behind the last one. */
+bool config_key_at(size_t i, struct config_key *ret);
+
+/* Has key i the same value in both? */
+bool config_key_same(const struct config *a, const struct config *b, size_t i);
+
+#endif

@@ -1,0 +1,130 @@
+/* Every key of imapproxy.conf: the one table behind the parser, the defaults, `proxyd -p`, the manual
+ * and the sample file.
+ *
+ *	TEXT(key, default, longest, flags, meaning)
+ *	NUM(key, default, least, most, unit, flags, meaning)
+ *	BOOL(key, default, flags, meaning)
+ *	NAME(key, default, names, flags, meaning)	one of a list of names
+ *	PAIR(key, default, least, most, unit, flags, meaning)	two numbers
+ *
+ * flags: RELOAD    a reload (SIGHUP) takes a new value
+ *        SECRET    printed as ***
+ *        LATER     known from the old program, without effect in this version: one warning
+ *        REFUSED   known from the old program and a matter of safety: a value other than the default
+ *                  is an error until the feature exists
+ * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
+ */
+#ifndef LIB_CONFIG_TABLE_H
+#define LIB_CONFIG_TABLE_H
+
+#define CONFIG_TABLE(TEXT, NUM, BOOL, NAME, PAIR) \
+	/* the mail host */ \
+	TEXT(server_hostname, "localhost", 255, RELOAD, \
+	     "Mail host that serves every account without one of its own: a name or an address.") \
+	NUM(server_port, "143", 1, 65535, "", RELOAD, \
+	    "Its IMAP port, a number or a service name.") \
+	NUM(connect_retries, "10", 0, 1000, "", RELOAD, \
+	    "How often a mail host that did not answer is tried again in the background; a login is " \
+	    "never held up for it.") \
+	NUM(connect_delay, "5", 1, 3600, "s", RELOAD, \
+	    "Pause between two such tries.") \
+	NUM(connect_timeout, "5", 1, 300, "s", RELOAD, \
+	    "Longest wait for a connection to a mail host.") \
+	NUM(backend_timeout, "30", 1, 600, "s", RELOAD, \
+	    "Longest wait for each answer of a mail host while logging in and while giving a " \
+	    "connection back.") \
+	NUM(host_retry, "10", 0, 3600, "s", RELOAD, \
+	    "A mail host that failed is not dialled again for so long: logins are refused at once.") \
+	NAME(ipversion_only, "0", ip_versions, RELOAD, \
+	     "Use only this version of IP toward mail hosts: 4, 6, or 0 for both.") \
+	/* listening */ \
+	TEXT(listen_address, "0.0.0.0", 255, 0, \
+	     "Address to listen on; :: is IPv4 and IPv6.") \
+	NUM(listen_port, "143", 1, 65535, "", 0, \
+	    "Port to listen on, a number or a service name.") \
+	BOOL(run_listener, "yes", 0, \
+	     "no: in.imapproxyd starts no listener; xinetd, inetd or systemd start proxyd.") \
+	PAIR(spare_processes, "8 64", 1, 4096, "", RELOAD, \
+	     "Least and most idle processes that wait for a client, per listening socket.") \
+	NUM(max_clients, "10000", 1, 1000000, "", RELOAD, \
+	    "Client connections at once; more get BYE.") \
+	BOOL(send_tcp_keepalives, "no", RELOAD, \
+	     "TCP keep-alives on the connections to clients and mail hosts.") \
+	/* the cache */ \
+	NUM(cache_size, "3072", 1, 1000000, "", RELOAD, \
+	    "Backend connections at once, in use and cached together; the oldest cached one makes room.") \
+	NUM(cache_expiration_time, "300", 0, 86400, "s", RELOAD, \
+	    "How long a connection may lie in the cache; 0 turns caching off.") \
+	NUM(cache_validate_after, "30", 0, 86400, "s", RELOAD, \
+	    "A connection that lay longer is proven with NOOP before it is used again.") \
+	NUM(cache_max_age, "3600", 1, 604800, "s", RELOAD, \
+	    "How long one backend login may be used in all.") \
+	NUM(cache_max_per_user, "4", 1, 1000, "", RELOAD, \
+	    "Connections of one account that may lie in the cache.") \
+	NUM(drain_bytes, "256k", 0, 16777216, "B", RELOAD, \
+	    "What may be read and thrown away so that a connection can be kept after its client left in " \
+	    "the middle of an answer; 0: such a connection is closed.") \
+	NUM(drain_time, "1", 0, 60, "s", RELOAD, \
+	    "How long that may take.") \
+	/* clients */ \
+	NUM(login_timeout, "180", 1, 3600, "s", RELOAD, \
+	    "Longest time a client may take to log in.") \
+	NUM(login_attempts, "3", 1, 100, "", RELOAD, \
+	    "Logins that may fail on one client connection.") \
+	NUM(max_errors, "10", 1, 1000, "", RELOAD, \
+	    "Wrong commands that one client may send before login.") \
+	NUM(max_line_login, "8192", 512, 8192, "B", RELOAD, \
+	    "Longest command line before login.") \
+	NUM(idle_timeout, "1860", 60, 86400, "s", RELOAD, \
+	    "A session without traffic is closed after so long (RFC 9051: 30 minutes at least).") \
+	TEXT(hide_capabilities, "", 1000, RELOAD, \
+	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
+	TEXT(safe_commands, "", 1000, RELOAD, \
+	     "Further commands that leave nothing behind on a connection, separated by spaces.") \
+	/* accounts */ \
+	NUM(lookup_ttl, "300", 1, 86400, "s", RELOAD, \
+	    "How long the answer about an account or a host name is believed.") \
+	NUM(lookup_processes, "2", 1, 64, "", 0, \
+	    "Look-ups that can run at once.") \
+	/* this system */ \
+	TEXT(proc_username, "nobody", 64, 0, \
+	     "User that everything runs as, when started by root.") \
+	TEXT(proc_groupname, "nogroup", 64, 0, \
+	     "Group that everything runs as; its members may read the statistics.") \
+	TEXT(run_directory, "", 80, 0, \
+	     "Where the programs' sockets are: /run/keepwarm, or as an ordinary user keepwarm-run " \
+	     "beside the configuration.") \
+	TEXT(stat_filename, "/var/run/pimpstats", 255, 0, \
+	     "State file (LMDB) that pimpstat reads.") \
+	BOOL(foreground_mode, "no", 0, \
+	     "yes: in.imapproxyd stays in the foreground and writes no pid file.") \
+	/* logs */ \
+	TEXT(log_target, "", 255, 0, \
+	     "syslog, stderr or file:PATH; unset: stderr in the foreground, else syslog.") \
+	NAME(syslog_facility, "LOG_MAIL", log_facilities, RELOAD, \
+	     "Facility of the log lines.") \
+	NAME(syslog_prioritymask, "LOG_DEBUG", log_priorities, RELOAD, \
+	     "Least important lines that are still written.") \
+	/* keys of the old program that come with later versions */ \
+	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, LATER, \
+	     "Log of XPROXY_TRACE.") \
+	BOOL(enable_select_cache, "no", LATER, "Cache SELECT.") \
+	BOOL(enable_admin_commands, "no", LATER, "XPROXY_ commands.") \
+	TEXT(chroot_directory, "", 255, LATER, "Directory to chroot to.") \
+	BOOL(dns_rr, "no", LATER, "Use the addresses of server_hostname in turn.") \
+	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
+	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \
+	TEXT(tls_ca_file, "", 255, LATER, "Certificates of authorities.") \
+	TEXT(tls_ca_path, "", 255, LATER, "Directory of such certificates.") \
+	TEXT(tls_cert_file, "", 255, LATER, "Client certificate.") \
+	TEXT(tls_key_file, "", 255, LATER, "Its key.") \
+	TEXT(tls_ciphers, "", 1000, LATER, "Cipher list.") \
+	BOOL(tls_no_tlsv1, "no", LATER, "No TLS 1.0.") \
+	BOOL(tls_no_tlsv1_1, "no", LATER, "No TLS 1.1.") \
+	BOOL(tls_no_tlsv1_2, "no", LATER, "No TLS 1.2.") \
+	TEXT(preauth_command, "", 1000, REFUSED, "Command before each backend login.") \
+	TEXT(auth_sasl_plain_username, "", 255, REFUSED, "Master user.") \
+	TEXT(auth_sasl_plain_password, "", 255, REFUSED | SECRET, "Its password.") \
+	TEXT(auth_shared_secret, "", 255, REFUSED | SECRET, "Password of every client.")
+
+#endif
