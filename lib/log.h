@@ -1,0 +1,43 @@
+/* Log lines without syslog(3), which would open a socket from inside a jail.
+ *
+ * A line goes as `<PRI>ident[pid]: text` on a datagram socket to the system's logger, or to standard
+ * error: bare for a terminal or a journal, with a time in front for a file. Text from outside must have
+ * been quoted (kv.h): a line feed in it is replaced here all the same.
+ */
+#ifndef LIB_LOG_H
+#define LIB_LOG_H
+
+#include <syslog.h> /* LOG_INFO and so on; no call of it is used */
+
+#include "lib/span.h"
+
+enum log_target {
+	LOG_TO_SYSLOG,
+	LOG_TO_STDERR,
+	LOG_TO_FILE, /* standard error is a file: each line gets the time */
+	LOG_TO_NOBODY,
+};
+
+/* Longest line; the rest is cut. */
+#define LOG_LINE_MAX 2000
+
+/* Reads "syslog", "stderr" or "file". Returns 0 or -EINVAL. */
+int log_target_parse(const char *word, enum log_target *ret);
+
+/* Where lines go from now on. ident is kept, not copied. For syslog the socket is opened at once; no
+ * logger there is not an error: lines are lost until log_reopen() finds one. */
+void log_open(const char *ident, enum log_target target);
+
+/* Facility (LOG_MAIL) and the least important priority still written (LOG_DEBUG: all). */
+void log_limits(int facility, int least_important);
+
+/* Connects to the logger again if there was none or it went away. */
+void log_reopen(void);
+
+/* Writes one line. Returns 0, or -EIO when it could not be delivered. */
+int log_write(int priority, struct span text);
+
+/* The same from a format. */
+__attribute__((format(printf, 2, 3))) void log_printf(int priority, const char *format, ...);
+
+#endif
