@@ -1,0 +1,92 @@
+/* The codec of the local messages: SOCK_SEQPACKET datagrams between our own programs.
+ *
+ * One message is one datagram: 8 bytes of header (version, type, 2 zero bytes, serial), then the fields of
+ * its row in msg_table.h, each number 4 or 8 bytes and each text a 2-byte length and its bytes, in
+ * the machine's own byte order, since both ends are on one machine. Pure: no sockets here.
+ */
+#ifndef LIB_MSG_H
+#define LIB_MSG_H
+
+#include "lib/msg_table.h"
+#include "lib/span.h"
+
+/* Raised with every change of msg_table.h: both ends must be of one build. */
+#define MSG_VERSION 1
+
+/* No message is longer. */
+#define MSG_MAX 12288
+
+/* A peer's role is the socket it came in by, nothing it says. */
+enum msg_role {
+	ROLE_BROKER = 1,
+	ROLE_SESSION = 2,
+	ROLE_LISTENER = 4,
+	ROLE_DOOR = 8,
+	ROLE_LOOKUP = 16,
+};
+
+enum msg_service { SERVICE_IMAP = 1 };
+
+enum msg_proof { PROOF_PASSWORD = 1 };
+
+enum msg_refusal {
+	REFUSAL_UNAVAILABLE = 1, /* no mail host, no directory: try again later */
+	REFUSAL_UNKNOWN,	 /* the directory does not know this account */
+	REFUSAL_LIMIT,		 /* too many connections */
+	REFUSAL_ATTEMPTS,	 /* too many logins on one client connection */
+	REFUSAL_SHUTDOWN,
+};
+
+enum msg_outcome {
+	OUTCOME_ACCEPTED = 1, /* the backend accepted the login */
+	OUTCOME_REFUSED,      /* the backend refused it */
+	OUTCOME_FAILED,	      /* no verdict: it was silent, broken or not available */
+	OUTCOME_STALE,	      /* a cached connection turned out to be dead */
+};
+
+enum msg_account { ACCOUNT_FOUND = 1, ACCOUNT_UNKNOWN, ACCOUNT_UNAVAILABLE };
+
+enum msg_type {
+#define MSG_ENUM(name, number, ...) MSG_##name = number,
+	MSG_TABLE(MSG_ENUM)
+#undef MSG_ENUM
+};
+
+/* struct msg_HELLO and so on: a text is a span that borrows the datagram's bytes. */
+#define MSG_MEMBER_U32(N, name)	    uint32_t name;
+#define MSG_MEMBER_U64(N, name)	    uint64_t name;
+#define MSG_MEMBER_TEXT(N, name, longest) struct span name;
+#define MSG_STRUCT(name, number, senders, descriptors, FIELDS) \
+	struct msg_##name { \
+		FIELDS(name, MSG_MEMBER_U32, MSG_MEMBER_U64, MSG_MEMBER_TEXT) \
+	};
+MSG_TABLE(MSG_STRUCT)
+#undef MSG_STRUCT
+
+/* One decoded message. */
+struct msg {
+	enum msg_type type;
+	uint32_t serial; /* a reply repeats its request's; 0 is a push */
+	union {
+#define MSG_UNION(name, ...) struct msg_##name name;
+		MSG_TABLE(MSG_UNION)
+#undef MSG_UNION
+	};
+};
+
+/* Encodes m into data (at least MSG_MAX bytes). Returns the length, -ENOBUFS for a text longer than its
+ * row allows, -EINVAL for an unknown type. */
+int msg_encode(const struct msg *m, char *data, size_t cap);
+
+/* Decodes a datagram from a peer of this role that came with so many descriptors. m's texts borrow
+ * data. Returns 0; -EPROTONOSUPPORT for another version; -EPERM for a type that this role may not
+ * send; -EBADMSG for anything else that is not exactly one well-formed message. */
+int msg_decode(struct span data, enum msg_role sender, unsigned descriptors, struct msg *m);
+
+/* How many descriptors a message of this type carries. */
+unsigned msg_descriptors(enum msg_type type);
+
+/* The type's name, for logs; "?" for none of ours. */
+const char *msg_name(enum msg_type type);
+
+#endif

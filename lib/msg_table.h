@@ -1,0 +1,151 @@
+/* The local messages: the one table behind encoder, decoder, policing and docs/PROTOCOL.md.
+ *
+ *	MSG(NAME, number, senders, descriptors, FIELDS)
+ *
+ * senders: who may send it, as the roles of msg.h; a peer's role is the socket it came in by.
+ * descriptors: how many a message of this type carries, exactly: 0 or 1.
+ * Each FIELDS list is U32(N, name), U64(N, name) or TEXT(N, name, longest), in wire order; N is the row's NAME.
+ */
+#ifndef LIB_MSG_TABLE_H
+#define LIB_MSG_TABLE_H
+
+/* A session's process introduces itself, before its first client byte. `user` is set when it says
+ * HELLO again after the broker's death, in the middle of a session. */
+#define MSG_HELLO_FIELDS(N, U32, U64, TEXT) \
+	U32(N, service) \
+	U32(N, client_port) \
+	TEXT(N, client, 64) \
+	TEXT(N, local, 64) \
+	TEXT(N, user, 512)
+
+/* Everything that a session must know; times in seconds, sizes in bytes. */
+#define MSG_WELCOME_FIELDS(N, U32, U64, TEXT) \
+	U64(N, session) \
+	U32(N, uid) \
+	U32(N, gid) \
+	U32(N, login_timeout) \
+	U32(N, login_attempts) \
+	U32(N, max_errors) \
+	U32(N, max_line_login) \
+	U32(N, idle_timeout) \
+	U32(N, backend_timeout) \
+	U32(N, lease_timeout) \
+	U32(N, cache_validate_after) \
+	U32(N, drain_bytes) \
+	U32(N, drain_time) \
+	U32(N, tcp_keepalives) \
+	U32(N, log_facility) \
+	U32(N, log_priority) \
+	TEXT(N, hide_capabilities, 1000) \
+	TEXT(N, safe_commands, 1000)
+
+/* Give me a backend connection for this account. */
+#define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, proof_kind) \
+	TEXT(N, user, 512) \
+	TEXT(N, authzid, 512) \
+	TEXT(N, secret, 8192)
+
+/* Here it is (with its descriptor). For a cached connection `capabilities` is the mail host's list
+ * after login and idle_seconds how long it lay. */
+#define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
+	U32(N, cached) \
+	U32(N, idle_seconds) \
+	U32(N, host_port) \
+	TEXT(N, host, 255) \
+	TEXT(N, backend_user, 512) \
+	TEXT(N, capabilities, 4096)
+
+/* There is none; `reason` is of enum msg_refusal. */
+#define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reason) \
+	TEXT(N, text, 200)
+
+/* What became of the lease: enum msg_outcome. */
+#define MSG_OUTCOME_FIELDS(N, U32, U64, TEXT) \
+	U32(N, outcome)
+
+/* The session is over; the connection will be given back unless the reset fails. */
+#define MSG_RETURNING_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
+/* The leased connection back, with its descriptor: quiet, unselected, no trace of the session. */
+#define MSG_GIVE_FIELDS(N, U32, U64, TEXT) \
+	TEXT(N, capabilities, 4096)
+
+/* A session's last word. `reason` is of enum session_end, `not_cached` of enum not_cached. `line` is
+ * the log line when the process could not write it itself. */
+#define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reason) \
+	U32(N, not_cached) \
+	U64(N, from_client) \
+	U64(N, from_backend) \
+	TEXT(N, line, 1500)
+
+/* Broker to session: end now, for this reason (of enum session_end), and tell the client this text with BYE. */
+#define MSG_END_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reason) \
+	TEXT(N, text, 200)
+
+/* A listener introduces itself; the descriptor is the receiving end of its children's door. */
+#define MSG_LISTENER_FIELDS(N, U32, U64, TEXT) \
+	U32(N, sockets)
+
+/* How many spare processes it shall keep; sent again after a reload. */
+#define MSG_POOL_FIELDS(N, U32, U64, TEXT) \
+	U32(N, spare_least) \
+	U32(N, spare_most) \
+	U32(N, processes_most)
+
+/* A new session's socket, through the door. */
+#define MSG_KNOCK_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
+/* A look-up worker is ready for its first question. */
+#define MSG_WORKER_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
+/* Which mail host serves this account? */
+#define MSG_LOOKUP_FIELDS(N, U32, U64, TEXT) \
+	U32(N, service) \
+	TEXT(N, user, 512)
+
+/* Its record: status is of enum msg_account. */
+#define MSG_ACCOUNT_FIELDS(N, U32, U64, TEXT) \
+	U32(N, status) \
+	U32(N, host_port) \
+	TEXT(N, host, 255) \
+	TEXT(N, backend_user, 512) \
+	TEXT(N, error, 200)
+
+/* Which addresses has this host? ip_version is 4, 6, or 0 for both. */
+#define MSG_RESOLVE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, ip_version) \
+	TEXT(N, host, 255)
+
+/* Numeric addresses, separated by spaces, in the order to try them; none: `error` says why. */
+#define MSG_ADDRESSES_FIELDS(N, U32, U64, TEXT) \
+	TEXT(N, addresses, 1024) \
+	TEXT(N, error, 200)
+
+#define MSG_TABLE(MSG) \
+	MSG(HELLO,     1, ROLE_SESSION, 0, MSG_HELLO_FIELDS) \
+	MSG(WELCOME,   2, ROLE_BROKER, 0, MSG_WELCOME_FIELDS) \
+	MSG(LEASE,     3, ROLE_SESSION, 0, MSG_LEASE_FIELDS) \
+	MSG(LEASED,    4, ROLE_BROKER, 1, MSG_LEASED_FIELDS) \
+	MSG(REFUSED,   5, ROLE_BROKER, 0, MSG_REFUSED_FIELDS) \
+	MSG(OUTCOME,   6, ROLE_SESSION, 0, MSG_OUTCOME_FIELDS) \
+	MSG(RETURNING, 7, ROLE_SESSION, 0, MSG_RETURNING_FIELDS) \
+	MSG(GIVE,      8, ROLE_SESSION, 1, MSG_GIVE_FIELDS) \
+	MSG(TALLY,     9, ROLE_SESSION, 0, MSG_TALLY_FIELDS) \
+	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
+	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
+	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
+	MSG(KNOCK,     22, ROLE_DOOR, 1, MSG_KNOCK_FIELDS) \
+	MSG(WORKER,    30, ROLE_LOOKUP, 0, MSG_WORKER_FIELDS) \
+	MSG(LOOKUP,    31, ROLE_BROKER, 0, MSG_LOOKUP_FIELDS) \
+	MSG(ACCOUNT,   32, ROLE_LOOKUP, 0, MSG_ACCOUNT_FIELDS) \
+	MSG(RESOLVE,   33, ROLE_BROKER, 0, MSG_RESOLVE_FIELDS) \
+	MSG(ADDRESSES, 34, ROLE_LOOKUP, 0, MSG_ADDRESSES_FIELDS)
+
+#endif
