@@ -1,0 +1,47 @@
+/* What is counted: the one table behind the state file, pimpstat, its JSON and the manual.
+ *
+ *	COUNTER(name, meaning)		only grows; zeroed by a fresh start of the whole
+ *	GAUGE(name, meaning)		now; the highest is kept as a peak with its time
+ */
+#ifndef LIB_COUNTERS_H
+#define LIB_COUNTERS_H
+
+#define COUNTER_TABLE(COUNTER) \
+	COUNTER(clients, "client connections accepted") \
+	COUNTER(clients_refused, "client connections refused: max_clients") \
+	COUNTER(logins, "successful client logins") \
+	COUNTER(logins_reused, "logins served by a cached connection") \
+	COUNTER(logins_fresh, "logins that made a new backend login") \
+	COUNTER(logins_refused, "logins that the mail host refused") \
+	COUNTER(logins_failed, "logins that failed for another reason") \
+	COUNTER(given, "connections given back to the cache") \
+	COUNTER(expired, "cached connections closed: cache_expiration_time or cache_max_age") \
+	COUNTER(evicted, "cached connections closed to make room") \
+	COUNTER(died, "cached connections closed by the mail host") \
+	COUNTER(stale, "cached connections found dead when they were handed out") \
+	COUNTER(dials_failed, "connections to mail hosts that failed") \
+	COUNTER(sessions_lost, "sessions whose process died without a word") \
+	COUNTER(bad_messages, "peers cut off for a bad local message") \
+	COUNTER(bytes_from_clients, "bytes from clients after login") \
+	COUNTER(bytes_from_backends, "bytes from mail hosts after login")
+
+#define GAUGE_TABLE(GAUGE) \
+	GAUGE(clients, "client connections now") \
+	GAUGE(active, "backend connections in use") \
+	GAUGE(cached, "backend connections in the cache")
+
+enum counter {
+#define COUNTER_ENUM(name, ...) COUNTER_##name,
+	COUNTER_TABLE(COUNTER_ENUM)
+#undef COUNTER_ENUM
+	COUNTER_COUNT,
+};
+
+enum gauge {
+#define GAUGE_ENUM(name, ...) GAUGE_##name,
+	GAUGE_TABLE(GAUGE_ENUM)
+#undef GAUGE_ENUM
+	GAUGE_COUNT,
+};
+
+#endif
