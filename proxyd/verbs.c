@@ -1,0 +1,55 @@
+/* The verb table's look-up. Pure. */
+#include "proxyd/verbs.h"
+
+static const struct {
+	struct span name;
+	enum verb_class class;
+} verbs[] = {
+#define ROW(name, class) { { #name, sizeof(#name) - 1 }, VERB_##class },
+	VERB_TABLE(ROW)
+};
+
+static enum verb_class look_up(struct span verb)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (span_ieq(verb, verbs[i].name))
+			return verbs[i].class;
+	return VERB_NEVER;
+}
+
+enum verb_class verb_class_of(struct span verb, struct span second, struct span site_verbs)
+{
+	enum verb_class class = look_up(verb);
+
+	if (class == VERB_UID)
+		class = look_up(second) == VERB_SAFE ? VERB_SAFE : VERB_NEVER;
+	if (class != VERB_NEVER)
+		return class;
+	for (;;) {
+		struct span site = span_word(&site_verbs, ' ');
+
+		if (site.n == 0)
+			return VERB_NEVER;
+		if (span_ieq(verb, site))
+			return VERB_SAFE;
+	}
+}
+
+bool verb_line_enables(struct span line)
+{
+	static const struct {
+		char first;
+		struct span word;
+	} words[] = {
+		{ 'm', { "MODSEQ", 6 } },
+		{ 'c', { "CONDSTORE", 9 } },
+		{ 'c', { "CHANGEDSINCE", 12 } },
+		{ 'q', { "QRESYNC", 7 } },
+	};
+
+	for (; line.n > 0; line.p++, line.n--)
+		for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+			if ((line.p[0] | 0x20) == words[i].first && span_istarts(line, words[i].word))
+				return true;
+	return false;
+}

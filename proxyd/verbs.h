@@ -1,0 +1,50 @@
+/* IMAP commands after login and what each leaves on a connection: an allow-list, one row a verb.
+ *
+ *	VERB(NAME, class)
+ *
+ * Sources: the RFC of each extension; what is not listed is VERB_NEVER, so that a new extension can
+ * never slip through (docs/ARCHITECTURE.md, "Quiet").
+ */
+#ifndef PROXYD_VERBS_H
+#define PROXYD_VERBS_H
+
+#include "lib/span.h"
+
+enum verb_class {
+	VERB_SAFE,	  /* leaves nothing that another session of the account could notice */
+	VERB_SELECT,	  /* a mailbox is or may be selected: UNSELECT brings it back (RFC 3691) */
+	VERB_IDLE,	  /* a command in progress until DONE (RFC 2177) */
+	VERB_LOGOUT,	  /* answered by the proxy, never forwarded */
+	VERB_UID,	  /* the second word decides */
+	VERB_FINGERPRINT, /* cannot be undone: ENABLE (RFC 5161), LANGUAGE (RFC 5255) */
+	VERB_NEVER,	  /* the connection is never given back */
+};
+
+#define VERB_TABLE(VERB) \
+	VERB(NOOP, SAFE) VERB(CAPABILITY, SAFE) VERB(ID, SAFE) VERB(NAMESPACE, SAFE) \
+	VERB(SELECT, SELECT) VERB(EXAMINE, SELECT) VERB(CLOSE, SAFE) VERB(UNSELECT, SAFE) \
+	VERB(LOGOUT, LOGOUT) VERB(IDLE, IDLE) VERB(UID, UID) \
+	VERB(FETCH, SAFE) VERB(STORE, SAFE) VERB(COPY, SAFE) VERB(MOVE, SAFE) VERB(EXPUNGE, SAFE) \
+	VERB(SEARCH, SAFE) VERB(SORT, SAFE) VERB(THREAD, SAFE) VERB(CHECK, SAFE) VERB(ESEARCH, SAFE) \
+	VERB(LIST, SAFE) VERB(LSUB, SAFE) VERB(XLIST, SAFE) VERB(STATUS, SAFE) VERB(APPEND, SAFE) \
+	VERB(CREATE, SAFE) VERB(DELETE, SAFE) VERB(RENAME, SAFE) \
+	VERB(SUBSCRIBE, SAFE) VERB(UNSUBSCRIBE, SAFE) VERB(REPLACE, SAFE) \
+	VERB(GETQUOTA, SAFE) VERB(GETQUOTAROOT, SAFE) VERB(SETQUOTA, SAFE) \
+	VERB(GETACL, SAFE) VERB(SETACL, SAFE) VERB(DELETEACL, SAFE) VERB(LISTRIGHTS, SAFE) \
+	VERB(MYRIGHTS, SAFE) VERB(GETMETADATA, SAFE) VERB(SETMETADATA, SAFE) \
+	VERB(GETANNOTATION, SAFE) VERB(SETANNOTATION, SAFE) VERB(CANCELUPDATE, SAFE) \
+	VERB(GENURLAUTH, SAFE) VERB(URLFETCH, SAFE) \
+	VERB(ENABLE, FINGERPRINT) VERB(LANGUAGE, FINGERPRINT) \
+	VERB(COMPRESS, NEVER) VERB(NOTIFY, NEVER) VERB(COMPARATOR, NEVER) VERB(UNAUTHENTICATE, NEVER) \
+	VERB(LOGIN, NEVER) VERB(AUTHENTICATE, NEVER) VERB(STARTTLS, NEVER)
+
+/* The class of a verb in any case; second is the word behind it, which decides for UID. site_verbs lists
+ * the site's own safe verbs, separated by spaces (safe_commands). */
+enum verb_class verb_class_of(struct span verb, struct span second, struct span site_verbs);
+
+/* Does this line of a command turn CONDSTORE or QRESYNC on, in one of its implicit forms too: MODSEQ,
+ * HIGHESTMODSEQ, CHANGEDSINCE, UNCHANGEDSINCE (RFC 7162 section 3.1)? May say yes for a mailbox that is
+ * called so. */
+bool verb_line_enables(struct span line);
+
+#endif
