@@ -1,0 +1,373 @@
+/* The dialogue before login: the proxy's own, since no mail host is known yet.
+ *
+ * The answers are the old imapproxyd's, byte for byte: sites have monitoring that reads them.
+ */
+#include "proxyd/session.h"
+
+#include <errno.h>
+
+#include "lib/base64.h"
+#include "lib/clock.h"
+#include "proxyd/capability.h"
+#include "proxyd/command_reader.h"
+#include "proxyd/imap_args.h"
+
+/* What the dialogue shares: how long it may last, how often it may fail. */
+struct dialogue {
+	struct session *s;
+	int64_t deadline;
+	unsigned errors;
+	unsigned failed_logins;
+	bool logged_in;
+	bool command_gone; /* the command is no longer in the buffer */
+};
+
+typedef enum session_end command_fn(struct dialogue *d, const struct imap_command *c);
+
+static enum session_end answer(struct dialogue *d, struct span tag, const char *text)
+{
+	char bytes[IMAP_TAG_MAX + 200];
+	struct buf out = BUF_OVER(bytes);
+
+	if (buf_add(&out, tag) < 0 || buf_add_char(&out, ' ') < 0 || buf_add_str(&out, text) < 0 ||
+	    buf_add_str(&out, "\r\n") < 0)
+		return END_INTERNAL;
+	return session_tell(d->s, buf_span(&out));
+}
+
+/* An answer to something wrong: only so many of them. */
+static enum session_end complain(struct dialogue *d, struct span tag, const char *text)
+{
+	enum session_end end = answer(d, tag, text);
+
+	if (end == END_NONE && ++d->errors >= d->s->settings.max_errors)
+		end = END_TOO_MANY_ERRORS;
+	return end;
+}
+
+static enum session_end on_noop(struct dialogue *d, const struct imap_command *c)
+{
+	return answer(d, c->tag, "OK Completed");
+}
+
+static enum session_end on_capability(struct dialogue *d, const struct imap_command *c)
+{
+	enum session_end end = session_tell(d->s, SPAN("* CAPABILITY " CAPABILITY_OWN "\r\n"));
+
+	d->s->asked_capability = true;
+	return end == END_NONE ? answer(d, c->tag, "OK Completed") : end;
+}
+
+static enum session_end on_logout(struct dialogue *d, const struct imap_command *c)
+{
+	char bytes[IMAP_TAG_MAX + 100];
+	struct buf out = BUF_OVER(bytes);
+
+	if (buf_add_str(&out, "* BYE LOGOUT received\r\n") < 0 || buf_add(&out, c->tag) < 0 ||
+	    buf_add_str(&out, " OK Completed\r\n") < 0)
+		return END_INTERNAL;
+	enum session_end end = session_tell(d->s, buf_span(&out));
+
+	return end == END_NONE ? END_LOGOUT : end;
+}
+
+/* Kept for the mail host, where its log may want it; a list that is none is refused here. */
+static enum session_end on_id(struct dialogue *d, const struct imap_command *c)
+{
+	struct buf out = BUF_OVER(d->s->id);
+	int r = c->args.n > 0 ? imap_read_id(c->args, &out) : 0;
+
+	if (r == -EINVAL) {
+		d->s->id_length = 0;
+		return complain(d, c->tag, "BAD Invalid arguments to Id");
+	}
+	d->s->id_length = r == 0 ? out.len : 0;
+	return answer(d, c->tag, "OK Completed");
+}
+
+static enum session_end try_login(struct dialogue *d, struct span tag)
+{
+	enum session_end end = END_NONE;
+
+	switch (login_try(d->s, tag, &end)) {
+	case LOGIN_OK:
+		d->logged_in = true;
+		return END_NONE;
+	case LOGIN_REFUSED:
+		return ++d->failed_logins >= d->s->settings.login_attempts ? END_TOO_MANY_LOGINS : END_NONE;
+	case LOGIN_OVER:
+		break;
+	}
+	return end;
+}
+
+/* Takes the two strings of LOGIN. -ENODATA: one is missing; -EINVAL; -ENOBUFS: one is too long. */
+static int read_login(struct span args, struct credentials *to)
+{
+	struct buf user = BUF_OVER(to->user), secret = BUF_OVER(to->secret);
+	int r = args.n > 0 && args.p[0] != ' ' ? imap_take_astring(&args, &user) : -ENODATA;
+
+	if (r < 0)
+		return r;
+	if (args.n < 2 || args.p[0] != ' ')
+		return args.n == 0 || args.p[0] == ' ' ? -ENODATA : -EINVAL;
+	args = span_from(args, 1);
+	r = imap_take_astring(&args, &secret);
+	if (r < 0)
+		return r;
+	if (args.n > 0 || user.len == 0)
+		return -EINVAL;
+	to->user_length = user.len;
+	to->secret_length = secret.len;
+	to->authzid_length = 0;
+	to->sasl = false;
+	return 0;
+}
+
+static enum session_end on_login(struct dialogue *d, const struct imap_command *c)
+{
+	switch (read_login(c->args, &d->s->credentials)) {
+	case 0:
+		return try_login(d, c->tag);
+	case -ENODATA:
+		return complain(d, c->tag, "BAD Missing required argument to Login");
+	case -ENOBUFS:
+		return complain(d, c->tag, "NO LOGIN failed");
+	default:
+		return complain(d, c->tag, "BAD Invalid arguments to Login");
+	}
+}
+
+/* Splits authzid NUL user NUL password (RFC 4616). */
+static int read_plain(struct span message, struct credentials *to)
+{
+	const char *first = memchr(message.p, '\0', message.n);
+	struct span rest = first ? span_from(message, (size_t)(first - message.p) + 1) : SPAN_NONE;
+	const char *second = first ? memchr(rest.p, '\0', rest.n) : NULL;
+
+	if (!second)
+		return -EINVAL;
+	struct span authzid = { message.p, (size_t)(first - message.p) };
+	struct span user = { rest.p, (size_t)(second - rest.p) };
+	struct span secret = span_from(rest, user.n + 1);
+
+	if (user.n == 0 || memchr(secret.p, '\0', secret.n))
+		return -EINVAL;
+	if (authzid.n > sizeof(to->authzid) || user.n > sizeof(to->user) || secret.n > sizeof(to->secret))
+		return -ENOBUFS;
+	memcpy(to->authzid, authzid.p, authzid.n);
+	memcpy(to->user, user.p, user.n);
+	memcpy(to->secret, secret.p, secret.n);
+	to->authzid_length = authzid.n;
+	to->user_length = user.n;
+	to->secret_length = secret.n;
+	return 0;
+}
+
+/* One step of AUTH=LOGIN: a user name, then a password, each a message of its own. */
+static int read_part(struct span message, char *to, size_t cap, size_t *length)
+{
+	if (memchr(message.p, '\0', message.n))
+		return -EINVAL;
+	if (message.n > cap)
+		return -ENOBUFS;
+	memcpy(to, message.p, message.n);
+	*length = message.n;
+	return 0;
+}
+
+typedef int take_fn(struct span message, struct credentials *to);
+
+static int take_user(struct span message, struct credentials *to)
+{
+	int r = read_part(message, to->user, sizeof(to->user), &to->user_length);
+
+	return r == 0 && to->user_length == 0 ? -EINVAL : r;
+}
+
+static int take_password(struct span message, struct credentials *to)
+{
+	return read_part(message, to->secret, sizeof(to->secret), &to->secret_length);
+}
+
+/* A mechanism: its name and its messages in turn, each after a prompt. */
+static const struct mechanism {
+	struct span name;
+	struct {
+		struct span prompt;
+		take_fn *take;
+	} messages[2];
+	size_t count;
+} mechanisms[] = {
+	{ { "PLAIN", 5 }, { { { "+ \r\n", 4 }, read_plain } }, 1 },
+	{ { "LOGIN", 5 },
+	  { { { "+ VXNlcm5hbWU6\r\n", 16 }, take_user }, { { "+ UGFzc3dvcmQ6\r\n", 16 }, take_password } },
+	  2 },
+};
+
+/* Decodes base64 and takes the message. "*" is the client's way to cancel (RFC 9051 section 6.2.2). */
+static int take_message(struct span base64, take_fn *take, struct credentials *to)
+{
+	static char decoded[SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2];
+
+	if (span_eq(base64, SPAN("*")))
+		return -ECANCELED;
+	int length = base64_decode(base64, decoded, sizeof(decoded));
+	int r = length < 0 ? length : take((struct span){ decoded, (size_t)length }, to);
+
+	explicit_bzero(decoded, sizeof(decoded));
+	return r;
+}
+
+static enum session_end refuse_message(struct dialogue *d, struct span tag, int error)
+{
+	if (error == -ECANCELED)
+		return complain(d, tag, "BAD Authentication cancelled");
+	if (error == -ENOBUFS)
+		return complain(d, tag, "NO AUTHENTICATE failed");
+	return complain(d, tag, "BAD Invalid authentication data");
+}
+
+/* Asks for one message and takes it. *ret is the result of take_message(); a line that is too long is skipped
+ * and -EINVAL. */
+static enum session_end ask_message(struct dialogue *d, struct span prompt, take_fn *take, int *ret)
+{
+	enum session_end end = session_tell(d->s, prompt);
+	struct span line;
+
+	if (end != END_NONE)
+		return end;
+	enum command_read r = command_read_line(d->s, d->deadline, &line, &end);
+
+	if (r == COMMAND_END)
+		return end;
+	*ret = r == COMMAND_WHOLE ? take_message(line, take, &d->s->credentials) : -EINVAL;
+	return command_skip(d->s, r, d->deadline);
+}
+
+static enum session_end authenticate(struct dialogue *d, struct span tag, const struct mechanism *m,
+				     struct span initial, bool has_initial)
+{
+	struct credentials *to = &d->s->credentials;
+	size_t next = 0;
+	int r = 0;
+
+	to->authzid_length = 0;
+	to->sasl = true;
+	if (has_initial)
+		r = take_message(span_eq(initial, SPAN("=")) ? SPAN_NONE : initial, m->messages[next++].take,
+				 to);
+	d->command_gone = true;
+	(void)command_skip(d->s, COMMAND_WHOLE, d->deadline);
+	while (r == 0 && next < m->count) {
+		enum session_end end = ask_message(d, m->messages[next].prompt, m->messages[next].take, &r);
+
+		if (end != END_NONE)
+			return end;
+		next++;
+	}
+	return r == 0 ? try_login(d, tag) : refuse_message(d, tag, r);
+}
+
+static enum session_end on_authenticate(struct dialogue *d, const struct imap_command *c)
+{
+	/* The tag and the initial response outlive the command's bytes: the exchange reads on. */
+	char tag_bytes[IMAP_TAG_MAX];
+	struct span rest = c->args, tag = { tag_bytes, c->tag.n };
+	struct span name = span_word(&rest, ' '), initial = span_word(&rest, ' ');
+
+	memcpy(tag_bytes, c->tag.p, c->tag.n);
+	if (name.n == 0)
+		return complain(d, tag, "BAD Missing required argument to Authenticate");
+	for (size_t i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++)
+		if (span_ieq(name, mechanisms[i].name))
+			return authenticate(d, tag, &mechanisms[i], initial, initial.n > 0);
+	return complain(d, tag, "NO no mechanism available");
+}
+
+static enum session_end on_admin(struct dialogue *d, const struct imap_command *c)
+{
+	return complain(d, c->tag, "BAD Unrecognized command");
+}
+
+static const struct {
+	struct span name;
+	command_fn *run;
+} commands[] = {
+	{ { "NOOP", 4 }, on_noop },
+	{ { "CAPABILITY", 10 }, on_capability },
+	{ { "LOGOUT", 6 }, on_logout },
+	{ { "ID", 2 }, on_id },
+	{ { "LOGIN", 5 }, on_login },
+	{ { "AUTHENTICATE", 12 }, on_authenticate },
+	{ { "XPROXY_VERSION", 14 }, on_admin },
+	{ { "XPROXY_DUMPICC", 14 }, on_admin },
+	{ { "XPROXY_TRACE", 12 }, on_admin },
+	{ { "XPROXY_NEWLOG", 13 }, on_admin },
+	{ { "XPROXY_RESETCOUNTERS", 20 }, on_admin },
+};
+
+static enum session_end run_command(struct dialogue *d, const struct imap_command *c)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (span_ieq(c->verb, commands[i].name))
+			return commands[i].run(d, c);
+	return complain(d, c->tag, "BAD Please login first");
+}
+
+/* NUL and bare CR outside literals are no part of any command; inside them they are refused where they are
+ * read. */
+static bool has_odd_bytes(struct span whole)
+{
+	const char *lf = memchr(whole.p, '\n', whole.n);
+	struct span first = { whole.p, lf ? (size_t)(lf - whole.p) - (lf > whole.p && lf[-1] == '\r') : whole.n };
+
+	return memchr(first.p, '\0', first.n) || memchr(first.p, '\r', first.n);
+}
+
+static enum session_end judge(struct dialogue *d, enum command_read what, struct span whole)
+{
+	struct imap_command c;
+	int r = imap_split(whole, &c);
+
+	if (r == -EINVAL)
+		return complain(d, SPAN("*"), "BAD Invalid tag");
+	if (what == COMMAND_TOO_LONG)
+		return complain(d, c.tag, "BAD Line too long");
+	if (what == COMMAND_BAD_LITERAL)
+		return complain(d, c.tag, "BAD Unexpected literal");
+	if (what == COMMAND_LARGE_LITERAL)
+		return complain(d, c.tag, "NO LOGIN failed");
+	if (r == -ENODATA)
+		return complain(d, c.tag, "BAD Null command");
+	if (has_odd_bytes(whole))
+		return complain(d, c.tag, "BAD Invalid characters in command");
+	return run_command(d, &c);
+}
+
+enum session_end prelogin_greet(struct session *s)
+{
+	return session_tell(s, SPAN("* OK [CAPABILITY " CAPABILITY_OWN "] Keepwarm ready.\r\n"));
+}
+
+enum session_end prelogin_run(struct session *s)
+{
+	struct dialogue d = { .s = s, .deadline = s->started + (int64_t)s->settings.login_timeout * 1000 };
+	enum session_end end = END_NONE;
+
+	while (end == END_NONE && !d.logged_in) {
+		struct span whole;
+		enum command_read what = command_read(s, d.deadline, &whole, &end);
+
+		d.command_gone = false;
+		if (what == COMMAND_END)
+			break;
+		end = judge(&d, what, whole);
+		if (!d.command_gone && (end == END_NONE || what == COMMAND_WHOLE)) {
+			enum session_end skipped = command_skip(s, what, d.deadline);
+
+			end = end == END_NONE ? skipped : end;
+		}
+	}
+	return end;
+}
