@@ -1,0 +1,33 @@
+/* Talking IMAP to a backend when no client's bytes are involved: reading responses, logging in. */
+#ifndef PROXYD_BACKEND_H
+#define PROXYD_BACKEND_H
+
+#include "proxyd/session.h"
+#include "proxyd/tag.h"
+
+/* Reads the next response, with its literals, into *ret (without its last CRLF), which lives until
+ * backend_taken(). 0; -ECONNRESET at the end of the stream; -EMSGSIZE for one too long for the buffer; -ETIMEDOUT;
+ * -ECANCELED; -errno. */
+int backend_next(struct backend *b, int64_t deadline, struct span *ret);
+
+/* The response that backend_next() returned has been dealt with. */
+void backend_taken(struct backend *b);
+
+/* Closes the connection; `polite` says LOGOUT first, without waiting for an answer. */
+void backend_close(struct backend *b, bool polite);
+
+/* How a login at the mail host went. */
+enum backend_verdict {
+	BACKEND_ACCEPTED,
+	BACKEND_REFUSED, /* the mail host says that these credentials are wrong or not allowed */
+	BACKEND_FAILED,	 /* no verdict: silent, broken, not available, not acceptable */
+};
+
+/* Reads the greeting of a fresh connection and logs in with s->credentials; b->capabilities are then those after
+ * login. *ret_code is the RFC 5530 code of a refusal (static, "" for none), *ret_why a text for the log. */
+enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why);
+
+/* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */
+int backend_prove(struct session *s);
+
+#endif

@@ -1,0 +1,330 @@
+/* Logging in at a mail host with what the client gave (RFC 9051 sections 6.2.2, 6.2.3, 7.1; SASL-IR: RFC 4959;
+ * LITERAL+: RFC 7888; ID: RFC 2971).
+ *
+ * One round trip where the mail host offers AUTH=PLAIN with SASL-IR; the password never goes to one that says
+ * LOGINDISABLED and offers nothing else; its human texts never come back to the client.
+ */
+#include "proxyd/backend.h"
+
+#include <errno.h>
+
+#include "lib/base64.h"
+#include "lib/clock.h"
+#include "proxyd/capability.h"
+#include "proxyd/imap_args.h"
+#include "proxyd/io.h"
+
+#define PLAIN_MAX (SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2)
+#define OUT_MAX	  (PLAIN_MAX * 4 / 3 + SESSION_ID_MAX + 200)
+
+/* One login in progress. */
+struct attempt {
+	struct session *s;
+	struct backend *b;
+	struct tag tag;
+	struct span status; /* of the tagged completion */
+	const char **ret_code;
+	const char **ret_why;
+};
+
+/* What a refusal's code says. Codes that are not listed are not passed on. */
+static const struct {
+	const char *code;
+	enum backend_verdict verdict;
+} codes[] = {
+	{ "AUTHENTICATIONFAILED", BACKEND_REFUSED }, { "AUTHORIZATIONFAILED", BACKEND_REFUSED },
+	{ "EXPIRED", BACKEND_REFUSED },		     { "PRIVACYREQUIRED", BACKEND_REFUSED },
+	{ "CONTACTADMIN", BACKEND_REFUSED },	     { "NOPERM", BACKEND_REFUSED },
+	{ "LIMIT", BACKEND_FAILED },		     { "UNAVAILABLE", BACKEND_FAILED },
+	{ "INUSE", BACKEND_FAILED },		     { "SERVERBUG", BACKEND_FAILED },
+};
+
+static int64_t next_deadline(const struct attempt *a)
+{
+	return clock_ms() + (int64_t)a->s->settings.backend_timeout * 1000;
+}
+
+static enum backend_verdict fail(struct attempt *a, const char *why)
+{
+	*a->ret_why = why;
+	return BACKEND_FAILED;
+}
+
+static const char *describe(int error)
+{
+	switch (error) {
+	case -ECONNRESET:
+		return "the mail host closed the connection";
+	case -ETIMEDOUT:
+		return "the mail host did not answer within backend_timeout";
+	case -EMSGSIZE:
+		return "a response was too long";
+	case -ECANCELED:
+		return "this process was stopped";
+	default:
+		return "the connection broke";
+	}
+}
+
+static void keep_capabilities(struct backend *b, struct span list)
+{
+	if (list.n > sizeof(b->capabilities))
+		list.n = sizeof(b->capabilities);
+	memcpy(b->capabilities, list.p, list.n);
+	b->capabilities_length = list.n;
+	b->capabilities_stale = false;
+}
+
+static struct span capabilities(const struct backend *b)
+{
+	return (struct span){ b->capabilities, b->capabilities_length };
+}
+
+/* Reads until the tagged completion (1) or a continuation request (0), keeping capability lists; or -errno. */
+static int read_answer(struct attempt *a)
+{
+	for (;;) {
+		struct span line, list;
+		int r = backend_next(a->b, next_deadline(a), &line);
+
+		if (r < 0)
+			return r;
+		if (capability_in_line(line, &list))
+			keep_capabilities(a->b, list);
+		if (span_istarts(line, SPAN("* BYE")))
+			return -ECONNRESET;
+		if (tag_completes(&a->tag, line, &a->status))
+			return 1; /* the caller calls backend_taken() */
+		bool continuation = line.n > 0 && line.p[0] == '+';
+
+		backend_taken(a->b);
+		if (continuation)
+			return 0;
+	}
+}
+
+/* Appends "tag text". */
+static int begin_command(struct attempt *a, struct buf *out, const char *text)
+{
+	int r;
+
+	a->tag = tag_random();
+	(void)((r = buf_add(out, tag_span(&a->tag))) || (r = buf_add_str(out, text)));
+	return r;
+}
+
+static int send_and_wipe(struct attempt *a, struct buf *out)
+{
+	int r = io_write(a->b->fd, buf_span(out), next_deadline(a));
+
+	buf_wipe(out);
+	return r;
+}
+
+/* Asks for the capability list. 0 or -errno. */
+static int ask_capabilities(struct attempt *a)
+{
+	char bytes[60];
+	struct buf out = BUF_OVER(bytes);
+	int r = begin_command(a, &out, " CAPABILITY\r\n");
+
+	if (r == 0)
+		r = send_and_wipe(a, &out);
+	if (r == 0)
+		r = read_answer(a);
+	if (r == 1)
+		backend_taken(a->b);
+	return r < 0 ? r : r == 1 && a->b->capabilities_length > 0 ? 0 : -EPROTO;
+}
+
+/* A greeting must be OK: PREAUTH is somebody else's login (RFC 9051 section 7.1.4). */
+static const char *read_greeting(struct attempt *a)
+{
+	struct span line, list;
+	int r = backend_next(a->b, next_deadline(a), &line);
+
+	if (r < 0)
+		return describe(r);
+	bool ok = span_istarts(line, SPAN("* OK")), preauth = span_istarts(line, SPAN("* PREAUTH"));
+	bool bye = span_istarts(line, SPAN("* BYE"));
+
+	a->b->capabilities_length = 0;
+	if (ok && capability_in_line(line, &list))
+		keep_capabilities(a->b, list);
+	backend_taken(a->b);
+	if (ok)
+		return NULL;
+	return preauth ? "the mail host greets with PREAUTH, a login that is not this user's" :
+	       bye     ? "the mail host greets with BYE" :
+			 "the mail host's greeting is not IMAP";
+}
+
+/* What the client said with ID goes in front, in the same packet; its answer is read past. */
+static int add_id(struct attempt *a, struct buf *out)
+{
+	struct tag tag = tag_random();
+	int r;
+
+	if (a->s->id_length == 0 || !capability_has(capabilities(a->b), SPAN("ID")))
+		return 0;
+	(void)((r = buf_add(out, tag_span(&tag))) || (r = buf_add_str(out, " ID ")) ||
+	       (r = buf_add(out, (struct span){ a->s->id, a->s->id_length })) || (r = buf_add_str(out, "\r\n")));
+	return r;
+}
+
+/* Appends authzid NUL user NUL password in base64 and CRLF (RFC 4616). */
+static int add_plain(struct attempt *a, struct buf *out)
+{
+	const struct credentials *c = &a->s->credentials;
+	static char message[PLAIN_MAX], base64[PLAIN_MAX * 4 / 3 + 4];
+	struct buf plain = BUF_OVER(message);
+	int r;
+
+	(void)((r = buf_add(&plain, (struct span){ c->authzid, c->authzid_length })) ||
+	       (r = buf_add_char(&plain, '\0')) ||
+	       (r = buf_add(&plain, (struct span){ a->b->user, a->b->user_length })) ||
+	       (r = buf_add_char(&plain, '\0')) ||
+	       (r = buf_add(&plain, (struct span){ c->secret, c->secret_length })));
+	if (r == 0) {
+		r = base64_encode(buf_span(&plain), base64, sizeof(base64));
+		if (r >= 0)
+			r = buf_add(out, (struct span){ base64, (size_t)r });
+	}
+	if (r == 0)
+		r = buf_add_str(out, "\r\n");
+	buf_wipe(&plain);
+	explicit_bzero(base64, sizeof(base64));
+	return r;
+}
+
+/* 1: completed, see a->status; or -errno. */
+static int login_by_plain(struct attempt *a, struct buf *out)
+{
+	bool initial = capability_has(capabilities(a->b), SPAN("SASL-IR"));
+	int r = begin_command(a, out, initial ? " AUTHENTICATE PLAIN " : " AUTHENTICATE PLAIN\r\n");
+
+	if (r == 0 && initial)
+		r = add_plain(a, out);
+	if (r == 0)
+		r = send_and_wipe(a, out);
+	if (r == 0)
+		r = read_answer(a);
+	if (r != 0 || initial)
+		return r == 0 ? -EPROTO : r;
+	r = add_plain(a, out);
+	if (r == 0)
+		r = send_and_wipe(a, out);
+	if (r == 0)
+		r = read_answer(a);
+	return r == 0 ? -EPROTO : r;
+}
+
+/* Appends a string as a quoted string, or as a literal, for which it may have to wait for the mail host. 1 when
+ * the mail host has refused meanwhile. */
+static int add_string(struct attempt *a, struct buf *out, struct span value)
+{
+	size_t before = out->len;
+	struct span list = capabilities(a->b);
+	bool plus = capability_has(list, SPAN("LITERAL+")) ||
+		    (capability_has(list, SPAN("LITERAL-")) && value.n <= 4096);
+	int r = imap_add_quoted(out, value);
+
+	if (r != -EINVAL)
+		return r;
+	out->len = before;
+	(void)((r = buf_add_char(out, '{')) || (r = buf_add_u64(out, value.n)) ||
+	       (r = buf_add_str(out, plus ? "+}\r\n" : "}\r\n")));
+	if (r == 0 && !plus) {
+		r = send_and_wipe(a, out);
+		if (r == 0)
+			r = read_answer(a);
+	}
+	return r == 0 ? buf_add(out, value) : r;
+}
+
+static int login_by_login(struct attempt *a, struct buf *out)
+{
+	const struct credentials *c = &a->s->credentials;
+	int r;
+
+	(void)((r = begin_command(a, out, " LOGIN ")) ||
+	       (r = add_string(a, out, (struct span){ a->b->user, a->b->user_length })) ||
+	       (r = buf_add_char(out, ' ')) ||
+	       (r = add_string(a, out, (struct span){ c->secret, c->secret_length })) ||
+	       (r = buf_add_str(out, "\r\n")) || (r = send_and_wipe(a, out)) || (r = read_answer(a)));
+	return r == 0 ? -EPROTO : r;
+}
+
+/* The tagged NO or BAD: which verdict, which code. */
+static enum backend_verdict judge_refusal(struct attempt *a)
+{
+	struct span status = a->status, word = span_word(&status, ' ');
+	struct span code = span_from(status, 1);
+
+	if (!span_ieq(word, SPAN("NO")))
+		return fail(a, "the mail host answered the login with BAD");
+	*a->ret_why = "the mail host refused the login";
+	if (code.n < 2 || code.p[0] != '[')
+		return BACKEND_REFUSED;
+	code = span_from(code, 1);
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		size_t n = strlen(codes[i].code);
+
+		if (code.n > n && code.p[n] == ']' && span_istarts(code, span_str(codes[i].code))) {
+			*a->ret_code = codes[i].code;
+			return codes[i].verdict;
+		}
+	}
+	return BACKEND_REFUSED;
+}
+
+/* Sends the credentials by the best mechanism on offer and reads the verdict. */
+static enum backend_verdict authenticate(struct attempt *a)
+{
+	static char bytes[OUT_MAX];
+	struct buf out = BUF_OVER(bytes);
+	struct span list = capabilities(a->b);
+	bool plain = capability_has(list, SPAN("AUTH=PLAIN"));
+
+	if (!plain && capability_has(list, SPAN("LOGINDISABLED")))
+		return fail(a, "the mail host offers no login without TLS; no password was sent");
+	if (!plain && a->s->credentials.authzid_length > 0)
+		return fail(a, "the mail host offers no AUTH=PLAIN, which an authorization identity needs");
+
+	int r = add_id(a, &out);
+
+	if (r == 0) {
+		/* lists from here on are those after login */
+		a->b->capabilities_stale = true;
+		r = plain ? login_by_plain(a, &out) : login_by_login(a, &out);
+	}
+	buf_wipe(&out);
+	if (r < 0)
+		return fail(a, describe(r));
+	enum backend_verdict verdict =
+		span_istarts(a->status, SPAN("OK")) ? BACKEND_ACCEPTED : judge_refusal(a);
+
+	backend_taken(a->b);
+	return verdict;
+}
+
+enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why)
+{
+	struct attempt a = { .s = s, .b = &s->backend, .ret_code = ret_code, .ret_why = ret_why };
+
+	*ret_code = "";
+	*ret_why = read_greeting(&a);
+	if (*ret_why)
+		return BACKEND_FAILED;
+	int r = a.b->capabilities_length > 0 ? 0 : ask_capabilities(&a);
+
+	if (r < 0)
+		return fail(&a, describe(r));
+	enum backend_verdict verdict = authenticate(&a);
+
+	if (verdict != BACKEND_ACCEPTED)
+		return verdict;
+	if (a.b->capabilities_stale && (r = ask_capabilities(&a)) < 0)
+		return fail(&a, describe(r));
+	return BACKEND_ACCEPTED;
+}

@@ -1,0 +1,111 @@
+/* Giving a backend connection back.
+ *
+ * The barrier: UNSELECT, if a mailbox is or may be selected, and NOOP go out in one write under random tags. When
+ * NOOP's completion has been read and nothing is behind it, everything the session ever asked for has been
+ * answered. UNSELECT may be answered BAD (nothing was selected); never CLOSE, which expunges (RFC 9051 section
+ * 6.4.1).
+ */
+#include "proxyd/giveback.h"
+
+#include <errno.h>
+
+#include "lib/clock.h"
+#include "proxyd/backend.h"
+#include "proxyd/capability.h"
+#include "proxyd/io.h"
+
+static struct span capabilities(const struct session *s)
+{
+	return (struct span){ s->backend.capabilities, s->backend.capabilities_length };
+}
+
+static enum not_cached obstacle(const struct session *s, const struct follow *f)
+{
+	if (s->backend.fd < 0)
+		return NOT_CACHED_BACKEND_GONE;
+	if (!s->backend.leased)
+		return NOT_CACHED_NO_LEASE;
+	enum not_cached reason = follow_quiet(f);
+
+	if (reason != NOT_CACHED_NOTHING)
+		return reason;
+	if (f->selected && !capability_has(capabilities(s), SPAN("UNSELECT")))
+		return NOT_CACHED_NO_UNSELECT;
+	return s->backend.in.len > 0 ? NOT_CACHED_BUSY : NOT_CACHED_NOTHING;
+}
+
+bool giveback_announce(struct session *s, const struct follow *f)
+{
+	struct msg m = { .type = MSG_RETURNING };
+
+	s->not_cached = obstacle(s, f);
+	if (s->not_cached != NOT_CACHED_NOTHING)
+		return false;
+	if (link_push(&s->link, &m, -1) < 0) {
+		s->not_cached = NOT_CACHED_NO_LEASE;
+		return false;
+	}
+	return true;
+}
+
+/* Reads up to and with the completion of tag. Untagged data about the mailbox that was open may come in front. */
+static int read_until(struct session *s, const struct tag *tag, int64_t deadline, struct span *ret_status)
+{
+	for (;;) {
+		struct span line;
+		int r = backend_next(&s->backend, deadline, &line);
+
+		if (r < 0)
+			return r;
+		if (tag_completes(tag, line, ret_status))
+			return 0; /* the caller calls backend_taken() */
+		if (!span_istarts(line, SPAN("* ")) || span_istarts(line, SPAN("* BYE")))
+			return -EPROTO;
+		backend_taken(&s->backend);
+	}
+}
+
+static int reset(struct session *s, bool selected)
+{
+	struct tag unselect = tag_random(), noop = tag_random();
+	int64_t deadline = clock_ms() + (int64_t)s->settings.backend_timeout * 1000;
+	char bytes[100];
+	struct buf out = BUF_OVER(bytes);
+	struct span status;
+	int r = 0;
+
+	if (selected)
+		(void)((r = buf_add(&out, tag_span(&unselect))) || (r = buf_add_str(&out, " UNSELECT\r\n")));
+	(void)(r || (r = buf_add(&out, tag_span(&noop))) || (r = buf_add_str(&out, " NOOP\r\n")) ||
+	       (r = io_write(s->backend.fd, buf_span(&out), deadline)));
+	if (r == 0 && selected) {
+		r = read_until(s, &unselect, deadline, &status);
+		if (r == 0 && span_istarts(status, SPAN("NO")))
+			r = -EPROTO;
+		if (r == 0)
+			backend_taken(&s->backend);
+	}
+	if (r == 0)
+		r = read_until(s, &noop, deadline, &status);
+	if (r < 0)
+		return r;
+	bool good = span_istarts(status, SPAN("OK"));
+
+	backend_taken(&s->backend);
+	return good && s->backend.in.len == 0 ? 0 : -EPROTO;
+}
+
+void giveback_run(struct session *s, const struct follow *f)
+{
+	struct msg give = { .type = MSG_GIVE, .GIVE = { .capabilities = capabilities(s) } };
+	int r = reset(s, f->selected);
+
+	if (r < 0) {
+		s->not_cached = NOT_CACHED_RESET_FAILED;
+		backend_close(&s->backend, false);
+		return;
+	}
+	if (link_push(&s->link, &give, s->backend.fd) < 0)
+		s->not_cached = NOT_CACHED_NO_LEASE;
+	backend_close(&s->backend, s->not_cached != NOT_CACHED_NOTHING);
+}

@@ -1,0 +1,236 @@
+/* One login: the broker's lease, the backend's verdict, the client's answer.
+ *
+ * The credentials are wiped before this returns, whatever happens. A wrong password and a mail host that is out of
+ * order are never confused: the client's program would ask the user for another password.
+ */
+#include "proxyd/session.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "lib/clock.h"
+#include "lib/kv.h"
+#include "lib/log.h"
+#include "proxyd/backend.h"
+#include "proxyd/capability.h"
+#include "proxyd/imap_args.h"
+#include "proxyd/io.h"
+
+/* What the client is told when there is no lease. */
+static const struct {
+	enum msg_refusal reason;
+	const char *code;
+} refusals[] = {
+	{ REFUSAL_UNAVAILABLE, "UNAVAILABLE" },
+	{ REFUSAL_UNKNOWN, "AUTHENTICATIONFAILED" },
+	{ REFUSAL_LIMIT, "LIMIT" },
+	{ REFUSAL_ATTEMPTS, "AUTHENTICATIONFAILED" },
+	{ REFUSAL_SHUTDOWN, "UNAVAILABLE" },
+};
+
+static const char *code_of(uint32_t reason)
+{
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		if ((uint32_t)refusals[i].reason == reason)
+			return refusals[i].code;
+	return "UNAVAILABLE";
+}
+
+static struct span user_of(const struct session *s)
+{
+	return (struct span){ s->credentials.user, s->credentials.user_length };
+}
+
+/* One line a failed login: what fail2ban and the like read. */
+static void log_failure(struct session *s, const char *code, struct span why)
+{
+	char bytes[LOG_LINE_MAX];
+	struct buf line = BUF_OVER(bytes);
+
+	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->settings.session) < 0 ||
+	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
+	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
+	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 || kv_add(&line, "why", why) < 0)
+		return;
+	(void)log_write(LOG_NOTICE, buf_span(&line));
+}
+
+/* tag NO [CODE] LOGIN failed */
+static enum session_end refuse(struct session *s, struct span tag, const char *code)
+{
+	char bytes[IMAP_TAG_MAX + 100];
+	struct buf out = BUF_OVER(bytes);
+
+	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " NO ") < 0 ||
+	    (*code && (buf_add_char(&out, '[') < 0 || buf_add_str(&out, code) < 0 ||
+		       buf_add_str(&out, "] ") < 0)) ||
+	    buf_add_str(&out, s->credentials.sasl ? "AUTHENTICATE failed\r\n" : "LOGIN failed\r\n") < 0)
+		return END_INTERNAL;
+	return session_tell(s, buf_span(&out));
+}
+
+/* Both lines in one write: two small ones cost the client 40 ms (Nagle meets delayed acknowledgement). */
+static enum session_end accept_client(struct session *s, struct span tag)
+{
+	static char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
+	struct buf out = BUF_OVER(bytes);
+	struct span list = { s->backend.capabilities, s->backend.capabilities_length };
+
+	if ((s->backend.cached &&
+	     buf_add_str(&out, "* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n") < 0) ||
+	    buf_add(&out, tag) < 0 || buf_add_str(&out, " OK [CAPABILITY ") < 0 ||
+	    capability_filter(list, s->settings.hide_capabilities, &out) < 0 ||
+	    buf_add_str(&out, s->credentials.sasl ? "] User authenticated\r\n" : "] User logged in\r\n") < 0)
+		return END_INTERNAL;
+	return session_tell(s, buf_span(&out));
+}
+
+/* Asks the broker; meets a new one when the old one died meanwhile, as often as it takes. */
+static enum session_end request_lease(struct session *s, struct msg *reply, int *ret_fd)
+{
+	const struct credentials *c = &s->credentials;
+	int64_t deadline = clock_ms() + (int64_t)s->settings.lease_timeout * 1000;
+
+	for (;;) {
+		struct msg lease = { .type = MSG_LEASE,
+				     .LEASE = { .proof_kind = PROOF_PASSWORD,
+						.user = user_of(s),
+						.authzid = { c->authzid, c->authzid_length },
+						.secret = { c->secret, c->secret_length } } };
+		int r = link_request(&s->link, &lease, reply, ret_fd, deadline);
+
+		if (r == 0)
+			return END_NONE;
+		if (r == -ECANCELED)
+			return END_SHUTDOWN;
+		if (r == -ETIMEDOUT)
+			return END_NO_BROKER;
+		link_close(&s->link);
+		enum session_end end = session_meet_again(s);
+
+		if (end != END_NONE)
+			return end;
+	}
+}
+
+static void copy_span(struct span from, char *to, size_t cap, size_t *length)
+{
+	size_t n = from.n < cap ? from.n : cap;
+
+	memcpy(to, from.p, n);
+	*length = n;
+}
+
+static void take_lease(struct session *s, const struct msg_LEASED *leased, int fd)
+{
+	struct backend *b = &s->backend;
+	size_t host_length;
+
+	b->fd = fd;
+	b->leased = true;
+	b->cached = leased->cached;
+	b->port = leased->host_port;
+	b->in.off = b->in.len = b->taken = 0;
+	copy_span(leased->host, b->host, sizeof(b->host) - 1, &host_length);
+	b->host[host_length] = '\0';
+	copy_span(leased->backend_user, b->user, sizeof(b->user), &b->user_length);
+	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities), &b->capabilities_length);
+	b->capabilities_stale = false;
+}
+
+static void send_outcome(struct session *s, enum msg_outcome outcome)
+{
+	struct msg m = { .type = MSG_OUTCOME, .OUTCOME = { .outcome = outcome } };
+
+	(void)link_push(&s->link, &m, -1);
+}
+
+/* A cached connection must be silent and, when it lay for long, answer. */
+static bool is_usable(struct session *s, uint32_t idle_seconds)
+{
+	char byte;
+	ssize_t n = recv(s->backend.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n >= 0 || errno != EAGAIN)
+		return false;
+	return idle_seconds < s->settings.cache_validate_after || backend_prove(s) == 0;
+}
+
+static void wipe_credentials(struct session *s)
+{
+	/* by way of void *: GCC 12 takes the first member for the whole object */
+	void *all = &s->credentials;
+
+	explicit_bzero(all, sizeof(s->credentials));
+}
+
+static enum login_result refused(struct session *s, struct span tag, const char *code, struct span why,
+				 enum session_end *ret_end)
+{
+	log_failure(s, code, why);
+	*ret_end = refuse(s, tag, code);
+	return *ret_end == END_NONE ? LOGIN_REFUSED : LOGIN_OVER;
+}
+
+static enum login_result accepted(struct session *s, struct span tag, enum session_end *ret_end)
+{
+	copy_span(user_of(s), s->user, sizeof(s->user), &s->user_length);
+	*ret_end = accept_client(s, tag);
+	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
+}
+
+static enum login_result log_in_fresh(struct session *s, struct span tag, enum session_end *ret_end)
+{
+	static const enum msg_outcome outcomes[] = {
+		[BACKEND_ACCEPTED] = OUTCOME_ACCEPTED,
+		[BACKEND_REFUSED] = OUTCOME_REFUSED,
+		[BACKEND_FAILED] = OUTCOME_FAILED,
+	};
+	const char *code, *why;
+	enum backend_verdict verdict = backend_login(s, &code, &why);
+
+	send_outcome(s, outcomes[verdict]);
+	if (verdict == BACKEND_ACCEPTED)
+		return accepted(s, tag, ret_end);
+	backend_close(&s->backend, false);
+	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code, span_str(why), ret_end);
+}
+
+static enum login_result attempt(struct session *s, struct span tag, enum session_end *ret_end)
+{
+	for (;;) {
+		struct msg reply;
+		int fd = -1;
+
+		*ret_end = request_lease(s, &reply, &fd);
+		if (*ret_end == END_NO_BROKER)
+			return refused(s, tag, "UNAVAILABLE", SPAN("the broker did not answer"), ret_end);
+		if (*ret_end != END_NONE)
+			return LOGIN_OVER;
+		if (reply.type == MSG_REFUSED)
+			return refused(s, tag, code_of(reply.REFUSED.reason), reply.REFUSED.text, ret_end);
+		if (reply.type != MSG_LEASED) {
+			*ret_end = END_INTERNAL;
+			return LOGIN_OVER;
+		}
+		uint32_t idle_seconds = reply.LEASED.idle_seconds;
+
+		take_lease(s, &reply.LEASED, fd);
+		if (!s->backend.cached)
+			return log_in_fresh(s, tag, ret_end);
+		if (is_usable(s, idle_seconds)) {
+			send_outcome(s, OUTCOME_ACCEPTED);
+			return accepted(s, tag, ret_end);
+		}
+		send_outcome(s, OUTCOME_STALE);
+		backend_close(&s->backend, false);
+	}
+}
+
+enum login_result login_try(struct session *s, struct span tag, enum session_end *ret_end)
+{
+	enum login_result result = attempt(s, tag, ret_end);
+
+	wipe_credentials(s);
+	return result;
+}

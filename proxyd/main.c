@@ -1,0 +1,170 @@
+/* proxyd: how it was started decides what it is.
+ *
+ *	-n, -p			a tool that checks or prints the settings of a file
+ *	listening sockets	the listener (LISTEN_FDS, or inetd "wait" on fd 0)
+ *	a connected socket	one session (fd 0, or the only one of LISTEN_FDS)
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/activation.h"
+#include "lib/clock.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/msgsock.h"
+#include "proxyd/hello.h"
+#include "proxyd/io.h"
+#include "proxyd/listener.h"
+#include "proxyd/pool.h"
+#include "proxyd/session.h"
+#include "proxyd/settings.h"
+
+#define DEFAULT_RUN_DIRECTORY "/run/keepwarm"
+#define DEFAULT_CONFIG	      "/etc/imapproxy.conf"
+#define EXIT_USAGE	      2
+
+struct options {
+	const char *run_directory;
+	const char *config;
+	enum log_target target;
+	bool check, print;
+};
+
+static int usage(FILE *to, int status)
+{
+	(void)fprintf(to, "Usage: proxyd -r RUNDIR [-l syslog|stderr|file]   serve the socket(s) passed to it\n"
+			  "       proxyd -n [-f FILE]                        check a configuration\n"
+			  "       proxyd -p [-f FILE]                        print the effective settings\n");
+	return status;
+}
+
+/* -1: go on; else the exit status. */
+static int read_options(int argc, char **argv, struct options *o)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "r:f:l:nph")) != -1) {
+		switch (c) {
+		case 'r':
+			o->run_directory = optarg;
+			break;
+		case 'f':
+			o->config = optarg;
+			break;
+		case 'l':
+			if (log_target_parse(optarg, &o->target) < 0)
+				return usage(stderr, EXIT_USAGE);
+			break;
+		case 'n':
+			o->check = true;
+			break;
+		case 'p':
+			o->print = true;
+			break;
+		case 'h':
+			return usage(stdout, 0);
+		default:
+			return usage(stderr, EXIT_USAGE);
+		}
+	}
+	return optind < argc ? usage(stderr, EXIT_USAGE) : -1;
+}
+
+/* 1: listening, 0: a connection, -errno: neither. */
+static int is_listening(int fd)
+{
+	int on = 0, type = 0;
+	socklen_t n = sizeof(on);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0)
+		return -errno;
+	if (type != SOCK_STREAM)
+		return -EPROTOTYPE;
+	n = sizeof(on);
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n) < 0 ? -errno : on != 0;
+}
+
+static int in_run_directory(const struct options *o, const char *name, char *path, size_t cap)
+{
+	int n = snprintf(path, cap, "%s/%s", o->run_directory, name);
+
+	if (n > 0 && (size_t)n < cap)
+		return 0;
+	log_printf(LOG_ERR, "-r %s: the path is too long", o->run_directory);
+	return -ENAMETOOLONG;
+}
+
+/* One connection: meets the broker before anything else; a client that comes while it is away is told so. */
+static int serve_one(const struct options *o, int client)
+{
+	char path[256];
+	struct msg_HELLO hello;
+	struct link link;
+
+	if (in_run_directory(o, "session", path, sizeof(path)) < 0)
+		return 1;
+	io_init();
+	hello_describe(client, &hello);
+	int sock = msgsock_connect(path);
+
+	if (sock < 0)
+		log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path, strerror(-sock));
+	link_open_connected(&link, sock < 0 ? -1 : sock);
+	return session_run(client, &link, &hello);
+}
+
+static int serve_listening(const struct options *o, const struct activation_fd *sockets, size_t count)
+{
+	char path[256];
+
+	if (in_run_directory(o, "listener", path, sizeof(path)) < 0)
+		return 1;
+	return listener_run(sockets, count, path);
+}
+
+static int serve(const struct options *o)
+{
+	struct activation_fd fds[POOLS_MAX];
+	int count = activation_take(fds, POOLS_MAX);
+
+	if (count < 0) {
+		log_printf(LOG_ERR, "LISTEN_FDS makes no sense: %s", strerror(-count));
+		return 1;
+	}
+	if (count == 0)
+		fds[count++].fd = STDIN_FILENO;
+	for (int i = 0; i < count; i++) {
+		int listening = is_listening(fds[i].fd);
+
+		if (listening < 0 || (listening == 0 && count > 1)) {
+			log_printf(LOG_ERR,
+				   "descriptor %d is %s; give listening sockets, or one connection "
+				   "(see proxyd(8))", fds[i].fd,
+				   listening < 0 ? "no stream socket" : "a connection among others");
+			return 1;
+		}
+		if (listening == 0)
+			return serve_one(o, fds[0].fd);
+	}
+	return serve_listening(o, fds, (size_t)count);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .run_directory = DEFAULT_RUN_DIRECTORY,
+			     .config = DEFAULT_CONFIG,
+			     .target = LOG_TO_SYSLOG };
+	int status = read_options(argc, argv, &o);
+
+	if (status >= 0)
+		return status;
+	if (o.check || o.print)
+		return settings_tool(o.config, o.check, o.print);
+	log_open("proxyd", o.target);
+	return serve(&o);
+}

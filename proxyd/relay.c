@@ -1,0 +1,287 @@
+/* The session after login: bytes both ways, followed closely enough to know when the connection is quiet.
+ *
+ * Client bytes wait in s->in until the follower approves them; `approved` of them, at the front, are on their way to
+ * the backend. Backend bytes are looked at as they come and go to the client. When the client leaves, what is still
+ * on its way for it is read away within drain_bytes and drain_time, so that the connection can be given back.
+ */
+#include "proxyd/session.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "lib/clock.h"
+#include "proxyd/backend.h"
+#include "proxyd/follow.h"
+#include "proxyd/giveback.h"
+#include "proxyd/imap_args.h"
+#include "proxyd/io.h"
+
+struct relay {
+	struct session *s;
+	struct follow follow;
+	size_t approved;      /* at the front of s->in: for the backend */
+	size_t looked_at;     /* at the front of backend.in: shown to the follower, for the client */
+	bool client_ended;    /* it sends no more */
+	bool client_gone;     /* it takes no more: what comes for it is thrown away */
+	bool backend_ended;
+	int64_t last_traffic; /* monotonic ms */
+	int64_t leaving;      /* when the client left or said LOGOUT; 0: not yet */
+	uint64_t drained;
+};
+
+static int64_t ms(uint32_t seconds)
+{
+	return (int64_t)seconds * 1000;
+}
+
+/* Shows new bytes of the backend to the follower. */
+static void look_at_backend(struct relay *r)
+{
+	struct buf *down = &r->s->backend.in;
+	struct span fresh = span_from(buf_span(down), r->looked_at);
+
+	follow_server(&r->follow, fresh);
+	r->s->from_backend += fresh.n;
+	r->looked_at = down->len;
+}
+
+static void approve_client(struct relay *r)
+{
+	struct buf *up = &r->s->in;
+	size_t n = follow_client(&r->follow, span_from(buf_span(up), r->approved),
+				 up->len == up->cap && r->approved == 0);
+
+	r->approved += n;
+	r->s->from_client += n;
+}
+
+static enum session_end write_to_backend(struct relay *r)
+{
+	if (r->approved == 0)
+		return END_NONE;
+	ssize_t n = io_write_now(r->s->backend.fd, (struct span){ buf_span(&r->s->in).p, r->approved });
+
+	if (n < 0)
+		return END_BACKEND_LOST;
+	buf_consume(&r->s->in, (size_t)n);
+	r->approved -= (size_t)n;
+	return END_NONE;
+}
+
+static void write_to_client(struct relay *r)
+{
+	struct buf *down = &r->s->backend.in;
+
+	if (r->looked_at == 0)
+		return;
+	ssize_t n = r->client_gone ? (ssize_t)r->looked_at :
+				     io_write_now(r->s->client, (struct span){ buf_span(down).p, r->looked_at });
+
+	if (n < 0) {
+		r->client_gone = r->client_ended = true;
+		n = (ssize_t)r->looked_at;
+	}
+	if (r->client_ended)
+		r->drained += (size_t)n;
+	buf_consume(down, (size_t)n);
+	r->looked_at -= (size_t)n;
+}
+
+static void read_client(struct relay *r)
+{
+	int n = io_fill_now(r->s->client, &r->s->in);
+
+	if (n > 0)
+		r->last_traffic = clock_ms();
+	else if (n == 0)
+		r->client_ended = true;
+	else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS)
+		r->client_ended = r->client_gone = true;
+}
+
+static void read_backend(struct relay *r)
+{
+	int n = io_fill_now(r->s->backend.fd, &r->s->backend.in);
+
+	if (n > 0) {
+		r->last_traffic = clock_ms();
+		look_at_backend(r);
+	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
+		r->backend_ended = true;
+	}
+}
+
+/* Nothing that could still be passed on is left of a client that sends no more. */
+static bool client_has_left(const struct relay *r)
+{
+	return r->client_ended && r->approved == 0 && r->follow.outstanding_count < FOLLOW_OUTSTANDING &&
+	       (r->follow.client != FOLLOW_WAIT || !r->follow.waits_for_idle) &&
+	       r->follow.client != FOLLOW_LOGOUT;
+}
+
+/* DONE on behalf of a client that left IDLE without it. */
+static enum session_end end_idle(struct relay *r)
+{
+	if (!r->follow.owes_done || r->approved > 0)
+		return END_NONE;
+	if (io_write(r->s->backend.fd, SPAN("DONE\r\n"), clock_ms() + ms(r->s->settings.backend_timeout)) < 0)
+		return END_BACKEND_LOST;
+	follow_sent_done(&r->follow);
+	return END_NONE;
+}
+
+/* The client left: is there still something to wait for that makes the connection quiet? */
+static bool may_become_quiet(const struct relay *r)
+{
+	return follow_quiet(&r->follow) == NOT_CACHED_BUSY && r->drained < r->s->settings.drain_bytes &&
+	       clock_ms() < r->leaving + ms(r->s->settings.drain_time);
+}
+
+/* LOGOUT waits for the answers to what was sent before it, and for the client to take them. */
+static bool logout_is_due(const struct relay *r)
+{
+	bool answered = r->follow.outstanding_count == 0 && r->looked_at == 0;
+
+	return answered || clock_ms() >= r->leaving + ms(r->s->settings.backend_timeout);
+}
+
+/* Is it over? END_NONE: not yet. */
+static enum session_end judge(struct relay *r)
+{
+	bool logout = r->follow.client == FOLLOW_LOGOUT && r->approved == 0;
+
+	if (r->backend_ended && (r->looked_at == 0 || r->client_gone))
+		return END_BACKEND_CLOSED;
+	if (!logout && !client_has_left(r))
+		return END_NONE;
+	if (r->leaving == 0)
+		r->leaving = clock_ms();
+	enum session_end end = end_idle(r);
+
+	if (end != END_NONE)
+		return end;
+	if (logout && !r->client_gone)
+		return logout_is_due(r) ? END_LOGOUT : END_NONE;
+	if (may_become_quiet(r))
+		return END_NONE;
+	return logout ? END_LOGOUT : END_CLIENT_CLOSED;
+}
+
+static int64_t wait_until(const struct relay *r)
+{
+	int64_t idle = r->last_traffic + ms(r->s->settings.idle_timeout);
+
+	if (r->leaving == 0)
+		return idle;
+	bool draining = r->client_ended && r->follow.client != FOLLOW_LOGOUT;
+
+	return r->leaving + ms(draining ? r->s->settings.drain_time : r->s->settings.backend_timeout);
+}
+
+/* The broker pushed something or is gone. */
+static enum session_end serve_link(struct relay *r)
+{
+	struct session *s = r->s;
+
+	if (link_take_pushes(&s->link) == 0)
+		return s->link.ended ? session_told_to_end(s) : END_NONE;
+	s->backend.leased = false;
+	enum session_end end = session_meet_again(s);
+
+	return end == END_SHUTDOWN ? end : END_NONE;
+}
+
+static enum session_end wait_for_traffic(struct relay *r)
+{
+	struct session *s = r->s;
+	struct buf *up = &s->in, *down = &s->backend.in;
+	short client_events = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
+				      (r->looked_at > 0 ? POLLOUT : 0));
+	short backend_events = (short)((down->len < down->cap && !r->backend_ended ? POLLIN : 0) |
+				       (r->approved > 0 ? POLLOUT : 0));
+	struct pollfd fds[] = {
+		{ .fd = r->client_gone ? -1 : s->client, .events = client_events },
+		{ .fd = r->backend_ended ? -1 : s->backend.fd, .events = backend_events },
+		{ .fd = s->link.sock, .events = POLLIN },
+	};
+	int64_t deadline = wait_until(r);
+	int n = io_poll(fds, 3, deadline);
+
+	if (n < 0)
+		return n == -ECANCELED ? END_SHUTDOWN : END_INTERNAL;
+	if (n == 0)
+		return r->leaving == 0 ? (r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT) : END_NONE;
+	if (fds[0].revents & (POLLERR | POLLHUP))
+		r->client_gone = true;
+	if (fds[0].revents & (POLLIN | POLLERR | POLLHUP) && !r->client_ended)
+		read_client(r);
+	if (fds[1].revents & (POLLIN | POLLERR | POLLHUP))
+		read_backend(r);
+	return fds[2].revents ? serve_link(r) : END_NONE;
+}
+
+static enum session_end pump(struct relay *r)
+{
+	look_at_backend(r);
+	for (;;) {
+		approve_client(r);
+		enum session_end end = write_to_backend(r);
+
+		write_to_client(r);
+		if (end == END_NONE)
+			end = judge(r);
+		if (end == END_NONE)
+			end = wait_for_traffic(r);
+		if (end != END_NONE)
+			return end;
+	}
+}
+
+/* BYE and the tagged OK in one write; the client is answered before its connection is reset. */
+static void say_goodbye(struct relay *r)
+{
+	char bytes[FOLLOW_TAG + 60];
+	struct buf out = BUF_OVER(bytes);
+	struct span tag = { r->follow.logout_tag, r->follow.logout_tag_length };
+
+	if (buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 && buf_add(&out, tag) == 0 &&
+	    buf_add_str(&out, " OK Completed\r\n") == 0)
+		(void)session_tell(r->s, buf_span(&out));
+	(void)shutdown(r->s->client, SHUT_WR);
+}
+
+/* A BYE of the proxy's own, where the client is not in the middle of a response and has had none. */
+static void say_bye(struct relay *r, enum session_end end)
+{
+	struct session *s = r->s;
+	bool between = r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
+		       !r->follow.server_rest && r->looked_at == 0;
+
+	if (between && !r->follow.bye && !r->client_gone)
+		session_say_bye(s, end);
+}
+
+enum session_end relay_run(struct session *s)
+{
+	static struct relay r;
+
+	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
+	follow_init(&r.follow, s->settings.safe_commands);
+	enum session_end end = pump(&r);
+	bool returning = (end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
+			 giveback_announce(s, &r.follow);
+
+	if (end == END_LOGOUT)
+		say_goodbye(&r);
+	else
+		say_bye(&r, end);
+	if (returning) {
+		giveback_run(s, &r.follow);
+	} else {
+		if (s->not_cached == NOT_CACHED_NOTHING)
+			s->not_cached = end == END_BACKEND_CLOSED || end == END_BACKEND_LOST ?
+						NOT_CACHED_BACKEND_GONE : NOT_CACHED_BUSY;
+		backend_close(&s->backend, s->not_cached != NOT_CACHED_PARTIAL && r.approved == 0);
+	}
+	return end;
+}

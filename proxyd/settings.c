@@ -1,0 +1,26 @@
+/* proxyd -n and -p. */
+#include "proxyd/settings.h"
+
+#include <stdio.h>
+
+#include "lib/config.h"
+
+static void report(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	(void)fprintf(stderr, "%s%s\n", is_error ? "" : "warning: ", line);
+}
+
+int settings_tool(const char *path, bool check, bool print)
+{
+	static char text[32768];
+	struct config c;
+	int warnings = 0;
+
+	if (config_load(&c, path, -1, report, NULL, &warnings) != 0)
+		return 1;
+	if (print && config_print(&c, text, sizeof(text)) > 0)
+		(void)fputs(text, stdout);
+	config_wipe(&c);
+	return check && warnings > 0 ? 1 : 0;
+}
