@@ -1,0 +1,114 @@
+/* The broker as a whole: bounds, reload, stop. */
+#include "cachebrokerd/broker.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <sys/resource.h>
+
+#include "cachebrokerd/client.h"
+#include "cachebrokerd/connection.h"
+#include "cachebrokerd/door.h"
+#include "lib/log.h"
+
+#define RESERVE 64 /* descriptors for everything that is no session and no connection */
+#define STOP_MS 3000
+
+static unsigned descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* what we have is enough to go on, smaller */
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur > 1000000 ? 1000000 : (unsigned)limit.rlim_cur;
+}
+
+void broker_set_bounds(struct broker *b)
+{
+	unsigned limit = descriptor_limit(), usable = limit > 2 * RESERVE ? limit - RESERVE : RESERVE;
+	unsigned half = usable / 2;
+
+	b->connections_most = b->config.cache_size < half ? b->config.cache_size : half;
+	b->clients_most = usable - b->connections_most;
+	if (b->config.max_clients < b->clients_most)
+		b->clients_most = b->config.max_clients;
+	if (b->connections_most < b->config.cache_size)
+		log_printf(LOG_WARNING, "cache_size %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
+			   b->config.cache_size, limit, b->connections_most);
+	if (b->clients_most < b->config.max_clients)
+		log_printf(LOG_WARNING, "max_clients %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
+			   b->config.max_clients, limit, b->clients_most);
+}
+
+void broker_count(struct broker *b)
+{
+	state_gauge(b->state, GAUGE_clients, b->client_count);
+	state_gauge(b->state, GAUGE_active, b->leased);
+	state_gauge(b->state, GAUGE_cached, cache_count(b->cache));
+}
+
+static void report(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	(void)log_write(is_error ? LOG_ERR : LOG_WARNING, span_str(line));
+}
+
+/* Keys that only a new start takes: said once a reload. */
+static void note_fixed_keys(const struct config *old, const struct config *new)
+{
+	struct config_key key;
+
+	for (size_t i = 0; config_key_at(i, &key); i++)
+		if (!key.reload && !config_key_same(old, new, i))
+			log_printf(LOG_NOTICE, "%s: the new value takes effect with the next start", key.name);
+}
+
+void broker_reload(struct broker *b)
+{
+	struct config fresh;
+
+	if (config_load(&fresh, b->config_path, b->config_fd, report, NULL, NULL) != 0) {
+		log_printf(LOG_ERR, "%s: not taken over, the old settings stay", b->config_path);
+		return;
+	}
+	note_fixed_keys(&b->config, &fresh);
+	config_wipe(&b->config);
+	b->config = fresh;
+	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
+	broker_set_bounds(b);
+	connection_expire(b);
+	door_tell_pools(b);
+	log_printf(LOG_NOTICE, "%s: taken over", b->config_path);
+}
+
+static void on_stop_overdue(void *context)
+{
+	struct broker *b = context;
+
+	log_printf(LOG_WARNING, "%u sessions have not ended in time", b->client_count);
+	loop_end(b->loop, 0);
+}
+
+void broker_stop(struct broker *b)
+{
+	static struct timer *overdue;
+
+	if (b->stopping)
+		return;
+	b->stopping = true;
+	connection_flush(b);
+	for (struct client *c = b->clients, *next; c; c = next) {
+		next = c->next;
+		client_end(c, END_SHUTDOWN, "[UNAVAILABLE] Service is stopping");
+	}
+	broker_client_gone(b);
+	(void)loop_timer(b->loop, STOP_MS, on_stop_overdue, b, &overdue);
+}
+
+void broker_client_gone(struct broker *b)
+{
+	if (b->stopping && b->client_count == 0)
+		loop_end(b->loop, 0);
+}

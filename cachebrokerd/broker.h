@@ -1,0 +1,62 @@
+/* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client, door, lookup
+ * (who sent it) → lease (which connection) → connection, host, dial (backend connections) → cache, keys (pure).
+ */
+#ifndef CACHEBROKERD_BROKER_H
+#define CACHEBROKERD_BROKER_H
+
+#include <sys/types.h>
+
+#include "cachebrokerd/cache.h"
+#include "cachebrokerd/keys.h"
+#include "cachebrokerd/loop.h"
+#include "cachebrokerd/state.h"
+#include "lib/config.h"
+
+struct client;
+struct host;
+struct lookup;
+struct peer;
+
+struct broker {
+	struct loop *loop;
+	struct config config;
+	const char *config_path;
+	int config_fd; /* a readable copy of that file, or -1 */
+	char run_directory[108];
+	uid_t uid; /* what a session that was started by root becomes; 0: it cannot */
+	gid_t gid;
+
+	struct keys *keys;
+	struct cache *cache;
+	struct state *state;
+	struct lookup *lookup;
+	struct host *hosts;
+	struct client *clients; /* all sessions */
+	struct peer *listeners;
+	struct timer *tick;
+
+	uint64_t next_id; /* of sessions and connections: never used twice */
+	unsigned client_count;
+	unsigned leased; /* connections in use, being dialled or on their way back */
+	unsigned clients_most;
+	unsigned connections_most; /* leased and cached */
+	bool stopping;
+};
+
+/* Reads the configuration again. Errors are logged and leave everything as it is. */
+void broker_reload(struct broker *b);
+
+/* Derives the bounds on descriptors from the configuration and the process's limit, and says so when they do not
+ * fit. */
+void broker_set_bounds(struct broker *b);
+
+/* Writes the gauges. */
+void broker_count(struct broker *b);
+
+/* Tells every session to end, and ends the loop when none is left. */
+void broker_stop(struct broker *b);
+
+/* A session is gone: if the broker is stopping and it was the last, the loop ends. */
+void broker_client_gone(struct broker *b);
+
+#endif

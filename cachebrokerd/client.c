@@ -1,0 +1,330 @@
+/* A session's process: its messages, each in the states where it may come.
+ *
+ * What a taken-over session can try stands in the table and in the checks below it: it names no key with GIVE, it
+ * brings back only the socket it was handed, it has so many tries, and after a success only its own account.
+ */
+#include "cachebrokerd/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cachebrokerd/host.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+
+static struct span user_of(const struct client *c)
+{
+	return (struct span){ c->lease.user, c->lease.user_length };
+}
+
+static void show_active(struct client *c, struct span user, const char *host)
+{
+	state_session(c->broker->state, c->id, STATEFILE_ACTIVE, c->service, user, span_str(c->address),
+		      span_str(host));
+	broker_count(c->broker);
+}
+
+static int welcome(struct client *c, uint32_t serial)
+{
+	const struct broker *b = c->broker;
+	const struct config *s = &b->config;
+	const struct msg m = { .type = MSG_WELCOME,
+			       .serial = serial,
+			       .WELCOME = { .session = c->id,
+					    .uid = b->uid,
+					    .gid = b->gid,
+					    .login_timeout = s->login_timeout,
+					    .login_attempts = s->login_attempts,
+					    .max_errors = s->max_errors,
+					    .max_line_login = s->max_line_login,
+					    .idle_timeout = s->idle_timeout,
+					    .backend_timeout = s->backend_timeout,
+					    .lease_timeout = lease_longest(b) + 5,
+					    .cache_validate_after = s->cache_validate_after,
+					    .drain_bytes = s->drain_bytes,
+					    .drain_time = s->drain_time,
+					    .tcp_keepalives = s->send_tcp_keepalives,
+					    .log_facility = s->syslog_facility,
+					    .log_priority = s->syslog_prioritymask,
+					    .hide_capabilities = span_str(s->hide_capabilities),
+					    .safe_commands = span_str(s->safe_commands) } };
+
+	return peer_send(c->peer, &m, -1);
+}
+
+static int refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason, const char *text)
+{
+	struct span why = span_str(text);
+	const struct msg m = { .type = MSG_REFUSED,
+			       .serial = serial,
+			       .REFUSED = { .reason = reason, .text = { why.p, why.n < 200 ? why.n : 200 } } };
+
+	return peer_send(c->peer, &m, -1);
+}
+
+static int on_hello(struct client *c, const struct msg *m, int *fd)
+{
+	struct broker *b = c->broker;
+
+	(void)fd;
+	if (m->HELLO.service != SERVICE_IMAP)
+		return -EPROTO;
+	c->service = m->HELLO.service;
+	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)m->HELLO.client.n, m->HELLO.client.p,
+		       m->HELLO.client_port);
+	if (b->client_count > b->clients_most || b->stopping) {
+		state_count(b->state, COUNTER_clients_refused, 1);
+		(void)refuse_with(c, m->serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
+		return 0;
+	}
+	c->state = CLIENT_READY;
+	if (m->HELLO.user.n > 0) {
+		/* it goes on with a connection that the broker before us leased, and that cannot come back */
+		c->orphan = true;
+		c->state = CLIENT_DONE;
+		b->leased++;
+		show_active(c, m->HELLO.user, "");
+	} else {
+		state_count(b->state, COUNTER_clients, 1);
+	}
+	(void)welcome(c, m->serial);
+	return 0;
+}
+
+static int on_lease(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	if (m->serial == 0 || m->LEASE.proof_kind != PROOF_PASSWORD || m->LEASE.user.n == 0)
+		return -EPROTO;
+	c->lease.serial = m->serial;
+	if (++c->leases > c->broker->config.login_attempts) {
+		client_refuse(c, REFUSAL_ATTEMPTS, "login_attempts");
+		return 0;
+	}
+	c->state = CLIENT_WAITING;
+	lease_begin(c, m);
+	return 0;
+}
+
+void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
+{
+	uint32_t serial = c->lease.serial;
+
+	lease_end(c);
+	c->state = CLIENT_READY;
+	state_count(c->broker->state, COUNTER_logins_failed, 1);
+	(void)refuse_with(c, serial, reason, text);
+}
+
+void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms)
+{
+	AUTO_FD sent = fd;
+	struct span none = SPAN_NONE;
+	const struct msg m = { .type = MSG_LEASED,
+			       .serial = c->lease.serial,
+			       .LEASED = { .cached = connection->cached,
+					   .idle_seconds = (uint32_t)(idle_ms / 1000),
+					   .host_port = connection->host->port,
+					   .host = span_str(connection->host->name),
+					   .backend_user = span_str(connection->backend_user),
+					   .capabilities = connection->capabilities ?
+								   span_str(connection->capabilities) :
+								   none } };
+
+	lease_end(c);
+	c->connection = connection;
+	c->state = CLIENT_LEASED;
+	if (connection->cached) {
+		c->bound = true;
+		c->bound_to = connection->entry.account;
+	}
+	(void)peer_send(c->peer, &m, sent); /* a client that is gone gives the connection up in client_gone() */
+}
+
+/* The session has no connection any more. */
+static void lose_connection(struct client *c)
+{
+	struct connection *connection = c->connection;
+	struct key key;
+
+	if (!connection)
+		return;
+	key = connection->entry.key;
+	c->connection = NULL;
+	lease_unset_returning(c);
+	connection_lost(connection);
+	lease_wake(&key);
+}
+
+static void accepted(struct client *c)
+{
+	struct state *state = c->broker->state;
+
+	c->connection->proven = true;
+	c->bound = true;
+	c->bound_to = c->connection->entry.account;
+	state_count(state, COUNTER_logins, 1);
+	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	show_active(c, user_of(c), c->connection->host->label);
+}
+
+static int on_outcome(struct client *c, const struct msg *m, int *fd)
+{
+	struct state *state = c->broker->state;
+
+	(void)fd;
+	switch (m->OUTCOME.outcome) {
+	case OUTCOME_ACCEPTED:
+		accepted(c);
+		return 0;
+	case OUTCOME_REFUSED:
+		state_count(state, COUNTER_logins_refused, 1);
+		break;
+	case OUTCOME_FAILED:
+		state_count(state, COUNTER_logins_failed, 1);
+		break;
+	case OUTCOME_STALE:
+		if (!c->connection->cached)
+			return -EPROTO;
+		state_count(state, COUNTER_stale, 1);
+		c->leases--; /* its proof was good; another try for the same account costs nothing */
+		break;
+	default:
+		return -EPROTO;
+	}
+	lose_connection(c);
+	c->state = CLIENT_READY;
+	return 0;
+}
+
+static int on_returning(struct client *c, const struct msg *m, int *fd)
+{
+	(void)m;
+	(void)fd;
+	if (!c->connection->proven)
+		return -EPROTO;
+	c->state = CLIENT_RETURNING;
+	lease_set_returning(c);
+	return 0;
+}
+
+static int on_give(struct client *c, const struct msg *m, int *fd)
+{
+	struct connection *connection = c->connection;
+	struct key key = connection->entry.key;
+
+	c->connection = NULL;
+	c->state = CLIENT_DONE;
+	lease_unset_returning(c);
+	int r = connection_given(connection, fd, m->GIVE.capabilities);
+
+	lease_wake(&key);
+	broker_count(c->broker);
+	return r == -EBADF ? r : 0;
+}
+
+static int on_tally(struct client *c, const struct msg *m, int *fd)
+{
+	struct state *state = c->broker->state;
+
+	(void)fd;
+	if (c->counted || m->TALLY.reason >= END_COUNT)
+		return -EPROTO;
+	c->counted = true;
+	state_count_end(state, m->TALLY.reason);
+	if (m->TALLY.not_cached != NOT_CACHED_NOTHING && m->TALLY.not_cached < NOT_CACHED_COUNT)
+		state_count_not_cached(state, m->TALLY.not_cached);
+	state_count(state, COUNTER_bytes_from_clients, m->TALLY.from_client);
+	state_count(state, COUNTER_bytes_from_backends, m->TALLY.from_backend);
+	if (m->TALLY.line.n > 0)
+		(void)log_write(LOG_INFO, m->TALLY.line);
+	return 0;
+}
+
+#define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
+
+static const struct {
+	enum msg_type type;
+	unsigned states; /* in which it may come */
+	int (*handle)(struct client *c, const struct msg *m, int *fd);
+} handlers[] = {
+	{ MSG_HELLO, CLIENT_NEW, on_hello },
+	{ MSG_LEASE, CLIENT_READY, on_lease },
+	{ MSG_OUTCOME, CLIENT_LEASED, on_outcome },
+	{ MSG_RETURNING, CLIENT_LEASED, on_returning },
+	{ MSG_GIVE, CLIENT_RETURNING, on_give },
+	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
+};
+
+static int on_message(struct peer *p, const struct msg *m, int *fd)
+{
+	struct client *c = p->owner;
+
+	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
+		if (handlers[i].type == m->type)
+			return handlers[i].states & c->state ? handlers[i].handle(c, m, fd) : -EPROTO;
+	return -EPROTO;
+}
+
+static void client_gone(struct peer *p)
+{
+	struct client *c = p->owner;
+	struct broker *b = c->broker;
+
+	if (!c->counted && c->state != CLIENT_NEW)
+		state_count(b->state, COUNTER_sessions_lost, 1);
+	lease_end(c);
+	lose_connection(c);
+	if (c->orphan)
+		b->leased--;
+	state_session_gone(b->state, c->id);
+	if (c->previous)
+		c->previous->next = c->next;
+	else
+		b->clients = c->next;
+	if (c->next)
+		c->next->previous = c->previous;
+	b->client_count--;
+	broker_count(b);
+	loop_bury(b->loop, c, free);
+	broker_client_gone(b);
+}
+
+const struct peer_kind client_peer_kind = { ROLE_SESSION, on_message, client_gone };
+
+static void ignore_gone(struct peer *p)
+{
+	(void)p;
+}
+
+void client_peer_new(struct peer *p)
+{
+	static const struct peer_kind rejected = { ROLE_SESSION, on_message, ignore_gone };
+	struct broker *b = p->broker;
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		p->kind = &rejected;
+		peer_end(p);
+		return;
+	}
+	c->peer = p;
+	c->broker = b;
+	c->state = CLIENT_NEW;
+	c->id = b->next_id++;
+	c->next = b->clients;
+	if (c->next)
+		c->next->previous = c;
+	b->clients = c;
+	b->client_count++;
+	p->owner = c;
+	broker_count(b);
+}
+
+void client_end(struct client *c, enum session_end reason, const char *text)
+{
+	const struct msg m = { .type = MSG_END, .END = { .reason = reason, .text = span_str(text) } };
+
+	(void)peer_send(c->peer, &m, -1);
+}

@@ -1,0 +1,48 @@
+/* A session's process, as the broker sees it. */
+#ifndef CACHEBROKERD_CLIENT_H
+#define CACHEBROKERD_CLIENT_H
+
+#include "cachebrokerd/lease.h"
+#include "cachebrokerd/peer.h"
+
+/* Its states, in the order of a session; which message may come in which stands in client.c's table. */
+enum client_state {
+	CLIENT_NEW = 1,	       /* has not said HELLO */
+	CLIENT_READY = 2,      /* may ask for a lease */
+	CLIENT_WAITING = 4,    /* its LEASE is being worked on */
+	CLIENT_LEASED = 8,     /* has a connection */
+	CLIENT_RETURNING = 16, /* is bringing it back */
+	CLIENT_DONE = 32,      /* has had its connection: no further one */
+};
+
+struct client {
+	struct peer *peer;
+	struct broker *broker;
+	struct client *previous, *next; /* all clients */
+	enum client_state state;
+	uint64_t id;
+	uint32_t service;
+	char address[80]; /* "192.0.2.1:4711", for people */
+	unsigned leases;  /* asked for */
+	bool bound;	  /* has had a lease of this account: no other any more */
+	struct key bound_to;
+	bool orphan;  /* has a connection that a broker before us leased */
+	bool counted; /* its TALLY came */
+	struct lease lease;
+	struct connection *connection; /* leased */
+};
+
+/* The role of sessions, for peer_listen() and the door. */
+extern const struct peer_kind client_peer_kind;
+void client_peer_new(struct peer *p);
+
+/* The lease that the client waits for is there: hands the connection out; fd is closed here. */
+void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms);
+
+/* There is none. */
+void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
+
+/* Tells the client to end its session. */
+void client_end(struct client *c, enum session_end reason, const char *text);
+
+#endif

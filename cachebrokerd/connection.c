@@ -1,0 +1,223 @@
+/* Backend connections: leased ↔ idle.
+ *
+ * An idle connection has no business talking: any event evicts it, and nothing is ever read from it. On its way
+ * out its watch is ended before the descriptor is sent or closed, since a hang-up may sit in the same batch of
+ * events. An expired one is simply closed; saying LOGOUT is for a process that may speak IMAP.
+ */
+#include "cachebrokerd/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "cachebrokerd/host.h"
+#include "lib/clock.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+
+static char *copy_text(struct span s)
+{
+	char *text = malloc(s.n + 1);
+
+	if (text) {
+		memcpy(text, s.p, s.n);
+		text[s.n] = '\0';
+	}
+	return text;
+}
+
+static void free_connection(struct connection *c)
+{
+	watch_end(&c->watch);
+	fd_drop(&c->fd);
+	free(c->user);
+	free(c->backend_user);
+	free(c->capabilities);
+	free(c);
+}
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t n = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0 ? 0 : cookie;
+}
+
+struct connection *connection_new(struct broker *b, struct host *host, const struct key *key,
+				  const struct key *account, struct span user, struct span backend_user, int fd)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	*c = (struct connection){ .entry = { .key = *key, .account = *account, .owner = c },
+				  .broker = b,
+				  .host = host,
+				  .fd = -1,
+				  .id = b->next_id++,
+				  .cookie = cookie_of(fd),
+				  .born = clock_ms(),
+				  .user = copy_text(user),
+				  .backend_user = copy_text(backend_user) };
+	if (!c->user || !c->backend_user) {
+		free_connection(c);
+		return NULL;
+	}
+	b->leased++;
+	return c;
+}
+
+void connection_lost(struct connection *c)
+{
+	c->broker->leased--;
+	free_connection(c);
+}
+
+/* Out of the cache, and closed. */
+static void close_idle(struct connection *c)
+{
+	state_session_gone(c->broker->state, c->id);
+	cache_remove(c->broker->cache, &c->entry);
+	free_connection(c);
+}
+
+static void evict(struct connection *c, enum counter why)
+{
+	state_count(c->broker->state, why, 1);
+	close_idle(c);
+}
+
+static void on_event(void *context, uint32_t events)
+{
+	struct connection *c = context;
+	struct broker *b = c->broker;
+
+	(void)events;
+	log_printf(LOG_INFO, "idle connection %llu to %s closed: the mail host sent something or hung up",
+		   (unsigned long long)c->id, c->host->label);
+	evict(c, COUNTER_died);
+	broker_count(b);
+}
+
+static bool too_old(const struct connection *c, int64_t now)
+{
+	return now - c->born >= (int64_t)c->broker->config.cache_max_age * 1000;
+}
+
+static void keep_to_limit_per_account(struct connection *c)
+{
+	unsigned count;
+	struct cache_entry *oldest = cache_oldest_of(c->broker->cache, &c->entry.account, &count);
+
+	if (count >= c->broker->config.cache_max_per_user)
+		evict(oldest->owner, COUNTER_evicted);
+}
+
+/* Into the cache, watched. */
+static int put_into_cache(struct connection *c, int *fd)
+{
+	struct broker *b = c->broker;
+	int r = loop_watch(b->loop, *fd, EPOLLIN | EPOLLRDHUP, on_event, c, &c->watch);
+
+	if (r < 0)
+		return r;
+	keep_to_limit_per_account(c);
+	c->entry.since = clock_ms();
+	r = cache_add(b->cache, &c->entry);
+	if (r < 0)
+		return r;
+	c->fd = take_fd(fd);
+	b->leased--;
+	state_count(b->state, COUNTER_given, 1);
+	state_session(b->state, c->id, STATEFILE_CACHED, SERVICE_IMAP, span_str(c->user), SPAN_NONE,
+		      span_str(c->host->label));
+	return 0;
+}
+
+int connection_given(struct connection *c, int *fd, struct span capabilities)
+{
+	AUTO_FD given = take_fd(fd);
+	char *list = copy_text(capabilities);
+	int r = 0;
+
+	free(c->capabilities);
+	c->capabilities = list;
+	if (c->cookie == 0 || cookie_of(given) != c->cookie)
+		r = -EBADF;
+	else if (!list)
+		r = -ENOMEM;
+	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) || c->broker->stopping)
+		r = -ECANCELED;
+	if (r == 0)
+		r = put_into_cache(c, &given);
+	if (r < 0)
+		connection_lost(c);
+	return r;
+}
+
+static bool is_silent(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd, int64_t *ret_idle)
+{
+	struct cache_entry *e;
+	int64_t now = clock_ms();
+
+	while ((e = cache_newest(b->cache, key)) != NULL) {
+		struct connection *c = e->owner;
+
+		if (too_old(c, now)) {
+			evict(c, COUNTER_expired);
+			continue;
+		}
+		watch_end(&c->watch);
+		if (!is_silent(c->fd)) {
+			evict(c, COUNTER_died);
+			continue;
+		}
+		cache_remove(b->cache, &c->entry);
+		state_session_gone(b->state, c->id);
+		*ret_fd = take_fd(&c->fd);
+		*ret_idle = now - e->since;
+		c->cached = c->proven = true;
+		b->leased++;
+		return c;
+	}
+	return NULL;
+}
+
+bool connection_make_room(struct broker *b)
+{
+	if (b->leased + cache_count(b->cache) < b->connections_most)
+		return true;
+	struct cache_entry *oldest = cache_oldest(b->cache);
+
+	if (!oldest)
+		return false;
+	evict(oldest->owner, COUNTER_evicted);
+	return true;
+}
+
+void connection_expire(struct broker *b)
+{
+	int64_t limit = clock_ms() - (int64_t)b->config.cache_expiration_time * 1000;
+	struct cache_entry *oldest;
+
+	while ((oldest = cache_oldest(b->cache)) != NULL && oldest->since <= limit)
+		evict(oldest->owner, COUNTER_expired);
+}
+
+void connection_flush(struct broker *b)
+{
+	struct cache_entry *oldest;
+
+	while ((oldest = cache_oldest(b->cache)) != NULL)
+		close_idle(oldest->owner);
+}

@@ -1,0 +1,50 @@
+/* A backend connection: leased to a session, or idle in the cache. What it is shows in where it hangs; one function
+ * moves it each way.
+ */
+#ifndef CACHEBROKERD_CONNECTION_H
+#define CACHEBROKERD_CONNECTION_H
+
+#include "cachebrokerd/broker.h"
+
+struct connection {
+	struct cache_entry entry; /* keys; links while idle */
+	struct broker *broker;
+	struct host *host;
+	struct watch *watch; /* idle: any event evicts it */
+	int fd;		     /* idle: the only copy; leased: -1, the session has it */
+	uint64_t id;
+	uint64_t cookie; /* SO_COOKIE of the socket: what is given back must be it */
+	int64_t born;	 /* monotonic ms: the backend login */
+	bool proven;	 /* the backend has accepted the login */
+	bool cached;	 /* it was handed out from the cache */
+	char *user;	 /* as the client logged in; for people */
+	char *backend_user;
+	char *capabilities; /* after login; NULL until it was given back once */
+};
+
+/* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's, who hands it out.
+ * NULL: no memory. */
+struct connection *connection_new(struct broker *b, struct host *host, const struct key *key,
+				  const struct key *account, struct span user, struct span backend_user, int fd);
+
+/* A leased connection is gone or not wanted back. */
+void connection_lost(struct connection *c);
+
+/* A leased connection comes back with its descriptor, which is taken over in any case: into the cache, if caching is on,
+ * it is the same socket and not too old. 0; -EBADF when it is another socket; -errno: it was closed. */
+int connection_given(struct connection *c, int *fd, struct span capabilities);
+
+/* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are closed. It is leased
+ * from now on; *ret_fd is the caller's to send and close, *ret_idle the milliseconds it lay. NULL: there is none. */
+struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd, int64_t *ret_idle);
+
+/* Is there room for one more leased connection, if need be in place of the oldest idle one? */
+bool connection_make_room(struct broker *b);
+
+/* Closes idle connections that lay too long. */
+void connection_expire(struct broker *b);
+
+/* Closes all idle connections. */
+void connection_flush(struct broker *b);
+
+#endif

@@ -1,0 +1,167 @@
+/* Dialling: resolve, then non-blocking connects one after the other. */
+#include "cachebrokerd/dial.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "cachebrokerd/host.h"
+#include "cachebrokerd/lookup.h"
+#include "lib/fd.h"
+
+struct dial {
+	struct broker *broker;
+	struct host *host;
+	dial_done_fn *done;
+	void *context;
+	struct question *question; /* while its name is being resolved */
+	struct watch *watch;
+	struct timer *timer;
+	int fd;
+	size_t next; /* address to try */
+	int last_error;
+};
+
+static void free_dial(struct dial *d)
+{
+	question_drop(&d->question);
+	watch_end(&d->watch);
+	timer_end(&d->timer);
+	fd_drop(&d->fd);
+	free(d);
+}
+
+static void finish(struct dial *d, const char *why)
+{
+	dial_done_fn *done = d->done;
+	void *context = d->context;
+	struct host *h = d->host;
+
+	watch_end(&d->watch);
+	int fd = take_fd(&d->fd);
+
+	if (fd >= 0)
+		host_answered(h);
+	else
+		host_failed(h, why);
+	free_dial(d);
+	done(context, fd, why);
+}
+
+static void try_next(void *context);
+
+static void abandon_address(struct dial *d, int error)
+{
+	d->last_error = error;
+	watch_end(&d->watch);
+	timer_end(&d->timer);
+	fd_drop(&d->fd);
+	try_next(d);
+}
+
+static void on_writable(void *context, uint32_t events)
+{
+	struct dial *d = context;
+	int error = 0;
+	socklen_t n = sizeof(error);
+
+	(void)events;
+	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
+		error = errno;
+	if (error != 0)
+		abandon_address(d, error);
+	else
+		finish(d, NULL);
+}
+
+static void on_timeout(void *context)
+{
+	abandon_address(context, ETIMEDOUT);
+}
+
+static int connect_to(struct dial *d, const struct sockaddr_storage *address)
+{
+	int on = 1;
+	socklen_t n = address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+
+	d->fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (d->fd < 0)
+		return -errno;
+	(void)setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (d->broker->config.send_tcp_keepalives)
+		(void)setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (connect(d->fd, (const struct sockaddr *)address, n) < 0 && errno != EINPROGRESS)
+		return -errno;
+	return loop_watch(d->broker->loop, d->fd, EPOLLOUT, on_writable, d, &d->watch);
+}
+
+/* Goes to the next address, or ends the dial behind the last. */
+static void try_next(void *context)
+{
+	struct dial *d = context;
+
+	while (d->next < d->host->address_count) {
+		int r = connect_to(d, &d->host->addresses[d->next++]);
+
+		if (r == 0 && loop_timer(d->broker->loop, (int64_t)d->broker->config.connect_timeout * 1000,
+					 on_timeout, d, &d->timer) == 0)
+			return;
+		d->last_error = r < 0 ? -r : ENOMEM;
+		watch_end(&d->watch);
+		fd_drop(&d->fd);
+	}
+	finish(d, strerror(d->last_error));
+}
+
+static void on_addresses(void *context, const struct msg *answer)
+{
+	struct dial *d = context;
+	char why[201] = "the name cannot be resolved";
+
+	d->question = NULL;
+	if (answer && host_set_addresses(d->host, answer->ADDRESSES.addresses) == 0) {
+		try_next(d);
+		return;
+	}
+	if (answer && answer->ADDRESSES.error.n > 0) {
+		memcpy(why, answer->ADDRESSES.error.p, answer->ADDRESSES.error.n);
+		why[answer->ADDRESSES.error.n] = '\0';
+	}
+	finish(d, why);
+}
+
+int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *context, struct dial **ret)
+{
+	struct dial *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	*d = (struct dial){ .broker = b, .host = h, .done = done, .context = context, .fd = -1 };
+	if (host_is_resolved(h)) {
+		r = loop_timer(b->loop, 0, try_next, d, &d->timer);
+	} else {
+		struct msg m = { .type = MSG_RESOLVE,
+				 .RESOLVE = { .ip_version = b->config.ipversion_only,
+					      .host = span_str(h->name) } };
+
+		r = lookup_ask(b->lookup, &m, on_addresses, d, &d->question);
+	}
+	if (r < 0) {
+		free_dial(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+void dial_give_up(struct dial **d)
+{
+	if (*d)
+		free_dial(*d);
+	*d = NULL;
+}

@@ -1,0 +1,184 @@
+/* Listeners and doors.
+ *
+ * A door's receiving end is stored with the supervisor (FDSTORE=1), so that what children put through it waits
+ * for the next broker when this one is killed. Nothing is ever sent through a door by the broker.
+ */
+#include "cachebrokerd/door.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "cachebrokerd/client.h"
+#include "lib/activation.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/msgsock.h"
+
+#define KNOCKS_A_TURN 64
+
+struct door {
+	struct broker *broker;
+	struct door *next;
+	struct watch *watch;
+	int fd;
+	char name[ACTIVATION_NAME];
+};
+
+static struct door *doors;
+
+static struct door *find_door(const char *name)
+{
+	struct door *d = doors;
+
+	while (d && strcmp(d->name, name) != 0)
+		d = d->next;
+	return d;
+}
+
+static void close_door(struct door *d)
+{
+	struct door **at = &doors;
+	char state[80];
+
+	while (*at != d)
+		at = &(*at)->next;
+	*at = d->next;
+
+	watch_end(&d->watch);
+	fd_drop(&d->fd);
+	(void)snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s", d->name);
+	(void)activation_notify(state, NULL, 0);
+	loop_bury(d->broker->loop, d, free);
+}
+
+static void let_in(struct door *d, int fd)
+{
+	struct peer *p;
+
+	if (peer_new(d->broker, fd, &client_peer_kind, &p) == 0)
+		client_peer_new(p);
+}
+
+static void on_door(void *context, uint32_t events)
+{
+	static char data[MSG_MAX];
+	struct door *d = context;
+
+	(void)events;
+	for (int i = 0; i < KNOCKS_A_TURN; i++) {
+		struct msg m;
+		int fd = -1, r = msgsock_receive(d->fd, ROLE_DOOR, data, &m, &fd);
+
+		if (r == -EAGAIN)
+			return;
+		if (r == -ECONNRESET) {
+			close_door(d); /* the listener and all its children are gone */
+			return;
+		}
+		if (r < 0) {
+			state_count(d->broker->state, COUNTER_bad_messages, 1);
+			log_printf(LOG_WARNING, "a bad knock at %s: %s", d->name, strerror(-r));
+			continue;
+		}
+		let_in(d, fd);
+	}
+}
+
+int door_adopt(struct broker *b, int fd, const char *name)
+{
+	AUTO_FD owned = fd;
+
+	if (find_door(name))
+		return 0; /* the supervisor had kept it: the listener tells us again */
+	struct door *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->broker = b;
+	d->fd = fd;
+	(void)snprintf(d->name, sizeof(d->name), "%s", name);
+	int r = loop_watch(b->loop, fd, EPOLLIN, on_door, d, &d->watch);
+
+	if (r < 0) {
+		free(d);
+		return r;
+	}
+	d->next = doors;
+	doors = d;
+	(void)take_fd(&owned);
+	return 0;
+}
+
+static void store(int fd, const char *name)
+{
+	char state[80];
+
+	(void)snprintf(state, sizeof(state), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	int r = activation_notify(state, &fd, 1);
+
+	if (r < 0)
+		log_printf(LOG_WARNING, "%s cannot be stored with the supervisor: %s", name, strerror(-r));
+}
+
+static int tell_pool(struct peer *p)
+{
+	const struct broker *b = p->broker;
+	const struct msg m = { .type = MSG_POOL,
+			       .POOL = { .spare_least = b->config.spare_processes.least,
+					 .spare_most = b->config.spare_processes.most,
+					 .processes_most = b->clients_most } };
+
+	return peer_send(p, &m, -1);
+}
+
+static int on_listener(struct peer *p, const struct msg *m, int *fd)
+{
+	struct ucred who = { 0 };
+	socklen_t n = sizeof(who);
+	char name[ACTIVATION_NAME];
+
+	(void)m;
+	if (p->owner)
+		return -EPROTO; /* one door each */
+	p->owner = p;
+	(void)getsockopt(p->fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
+	(void)snprintf(name, sizeof(name), "door-%d", (int)who.pid);
+	if (!find_door(name))
+		store(*fd, name);
+	int r = door_adopt(p->broker, take_fd(fd), name);
+
+	if (r == 0)
+		(void)tell_pool(p);
+	return r;
+}
+
+static void on_gone(struct peer *p)
+{
+	struct peer **at = &p->broker->listeners;
+
+	while (*at && *at != p)
+		at = &(*at)->next;
+	if (*at)
+		*at = p->next;
+}
+
+const struct peer_kind door_listener_kind = { ROLE_LISTENER, on_listener, on_gone };
+
+void door_listener_new(struct peer *p)
+{
+	p->next = p->broker->listeners;
+	p->broker->listeners = p;
+}
+
+void door_tell_pools(struct broker *b)
+{
+	for (struct peer *p = b->listeners, *next; p; p = next) {
+		next = p->next;
+		if (p->owner)
+			(void)tell_pool(p);
+	}
+}

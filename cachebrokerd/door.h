@@ -1,0 +1,17 @@
+/* Listeners and the doors through which their children's sockets come. */
+#ifndef CACHEBROKERD_DOOR_H
+#define CACHEBROKERD_DOOR_H
+
+#include "cachebrokerd/peer.h"
+
+/* The role of listeners, for peer_listen(). */
+extern const struct peer_kind door_listener_kind;
+void door_listener_new(struct peer *p);
+
+/* Takes over the receiving end of a door that a broker before us stored under this name. 0 or -errno. */
+int door_adopt(struct broker *b, int fd, const char *name);
+
+/* Tells every listener how many spare processes it shall keep, after a reload. */
+void door_tell_pools(struct broker *b);
+
+#endif

@@ -1,0 +1,125 @@
+/* Mail hosts. One place knows which of them is down, so that 500 logins do not each wait for the same timeout. */
+#include "cachebrokerd/host.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cachebrokerd/dial.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+struct host *host_find(struct broker *b, struct span name, uint32_t port)
+{
+	for (struct host *h = b->hosts; h; h = h->next)
+		if (h->port == port && span_ieq(name, span_str(h->name)))
+			return h;
+	struct host *h = calloc(1, sizeof(*h));
+
+	if (!h || name.n == 0 || name.n >= sizeof(h->name)) {
+		free(h);
+		return NULL;
+	}
+	h->broker = b;
+	h->port = port;
+	memcpy(h->name, name.p, name.n);
+	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, port);
+	h->retries_left = b->config.connect_retries;
+	h->next = b->hosts;
+	b->hosts = h;
+	return h;
+}
+
+bool host_is_resolved(const struct host *h)
+{
+	return h->address_count > 0 && clock_ms() < h->resolved_until;
+}
+
+/* One numeric address. 0 or -EINVAL. */
+static int read_address(struct span text, uint32_t port, struct sockaddr_storage *ret)
+{
+	char numeric[INET6_ADDRSTRLEN] = "";
+	struct sockaddr_in *v4 = (void *)ret;
+	struct sockaddr_in6 *v6 = (void *)ret;
+
+	if (text.n >= sizeof(numeric))
+		return -EINVAL;
+	memcpy(numeric, text.p, text.n);
+	memset(ret, 0, sizeof(*ret));
+	if (inet_pton(AF_INET, numeric, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons((uint16_t)port);
+		return 0;
+	}
+	if (inet_pton(AF_INET6, numeric, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons((uint16_t)port);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+int host_set_addresses(struct host *h, struct span addresses)
+{
+	size_t count = 0;
+
+	while (count < HOST_ADDRESSES) {
+		struct span word = span_word(&addresses, ' ');
+
+		if (word.n == 0)
+			break;
+		if (read_address(word, h->port, &h->addresses[count]) == 0)
+			count++;
+	}
+	if (count == 0)
+		return -ENOENT;
+	h->address_count = count;
+	h->resolved_until = clock_ms() + (int64_t)h->broker->config.lookup_ttl * 1000;
+	return 0;
+}
+
+bool host_is_up(const struct host *h)
+{
+	return clock_ms() >= h->down_until;
+}
+
+void host_answered(struct host *h)
+{
+	if (h->down_until > 0)
+		log_printf(LOG_NOTICE, "mail host %s answers again", h->label);
+	h->down_until = 0;
+	h->retries_left = h->broker->config.connect_retries;
+	timer_end(&h->retry);
+}
+
+static void on_retry(void *context)
+{
+	host_probe(context);
+}
+
+void host_failed(struct host *h, const char *why)
+{
+	const struct config *c = &h->broker->config;
+
+	state_count(h->broker->state, COUNTER_dials_failed, 1);
+	log_printf(LOG_WARNING, "mail host %s does not answer: %s", h->label, why);
+	h->down_until = clock_ms() + (int64_t)c->host_retry * 1000;
+	h->resolved_until = 0;
+	if (h->retries_left > 0 && !h->retry && !h->broker->stopping) {
+		h->retries_left--;
+		(void)loop_timer(h->broker->loop, (int64_t)c->connect_delay * 1000, on_retry, h, &h->retry);
+	}
+}
+
+void host_free_all(struct broker *b)
+{
+	while (b->hosts) {
+		struct host *h = b->hosts;
+
+		b->hosts = h->next;
+		timer_end(&h->retry);
+		free(h);
+	}
+}

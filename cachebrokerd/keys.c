@@ -1,0 +1,101 @@
+/* Keyed digests. Every field is preceded by its length, so that no two lists of fields give the same bytes. */
+#include "cachebrokerd/keys.h"
+
+#include <errno.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+
+struct keys {
+	EVP_MAC *mac;
+	EVP_MAC_CTX *template; /* keyed, nothing added yet */
+};
+
+/* The purposes, as first field, keep digests of different kinds apart. */
+static const struct span purpose_proof = { "proof", 5 };
+static const struct span purpose_account = { "account", 7 };
+static const struct span purpose_lease = { "lease", 5 };
+
+int keys_new(struct keys **ret)
+{
+	unsigned char key[KEY_BYTES];
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){ "SHA256" }, 0),
+				OSSL_PARAM_construct_end() };
+	struct keys *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return -ENOMEM;
+	k->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	k->template = k->mac ? EVP_MAC_CTX_new(k->mac) : NULL;
+	if (!k->template || RAND_bytes(key, sizeof(key)) != 1 ||
+	    EVP_MAC_init(k->template, key, sizeof(key), params) != 1) {
+		keys_free(k);
+		return -EIO;
+	}
+	OPENSSL_cleanse(key, sizeof(key));
+	*ret = k;
+	return 0;
+}
+
+void keys_free(struct keys *k)
+{
+	if (!k)
+		return;
+	EVP_MAC_CTX_free(k->template);
+	EVP_MAC_free(k->mac);
+	free(k);
+}
+
+/* The digest of a list of fields. A fresh copy of the context each time: freeing it overwrites the part of the secret
+ * that it holds, which using it again would not. */
+static int digest(const struct keys *k, const struct span *fields, size_t count, struct key *ret)
+{
+	EVP_MAC_CTX *ctx = EVP_MAC_CTX_dup(k->template);
+	size_t length = 0;
+	bool good = ctx != NULL;
+
+	for (size_t i = 0; good && i < count; i++) {
+		uint32_t n = (uint32_t)fields[i].n;
+
+		good = EVP_MAC_update(ctx, (const unsigned char *)&n, sizeof(n)) == 1 &&
+		       EVP_MAC_update(ctx, (const unsigned char *)fields[i].p, fields[i].n) == 1;
+	}
+	good = good && EVP_MAC_final(ctx, ret->bytes, &length, sizeof(ret->bytes)) == 1 &&
+	       length == sizeof(ret->bytes);
+	EVP_MAC_CTX_free(ctx);
+	return good ? 0 : -EIO;
+}
+
+static struct span number(const uint32_t *n)
+{
+	return (struct span){ (const char *)n, sizeof(*n) };
+}
+
+int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, struct key *ret)
+{
+	uint32_t which = kind;
+	const struct span fields[] = { purpose_proof, number(&which), secret };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_account(const struct keys *k, const struct key_account *a, const struct key *proof, struct key *ret)
+{
+	const struct span proved = proof ? (struct span){ (const char *)proof->bytes, KEY_BYTES } : SPAN_NONE;
+	const struct span fields[] = { proof ? purpose_lease : purpose_account,
+				       number(&a->service),
+				       a->host,
+				       number(&a->port),
+				       a->backend_user,
+				       a->authzid,
+				       proved };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+bool key_same(const struct key *a, const struct key *b)
+{
+	return CRYPTO_memcmp(a->bytes, b->bytes, KEY_BYTES) == 0;
+}

@@ -1,0 +1,42 @@
+/* Which connections belong together: keyed digests (HMAC-SHA256) under a random key of this start.
+ *
+ * Nothing that can be turned back into a password is ever kept: the secret becomes a proof while its LEASE
+ * message is being handled, and the message is overwritten behind it.
+ */
+#ifndef CACHEBROKERD_KEYS_H
+#define CACHEBROKERD_KEYS_H
+
+#include "lib/msg.h"
+
+#define KEY_BYTES 32
+
+struct keys;
+
+struct key {
+	unsigned char bytes[KEY_BYTES];
+};
+
+/* What makes two connections interchangeable, besides the proof. */
+struct key_account {
+	uint32_t service;
+	uint32_t port;
+	struct span host;
+	struct span backend_user;
+	struct span authzid;
+};
+
+/* Makes the key of this start. 0 or -errno. */
+int keys_new(struct keys **ret);
+void keys_free(struct keys *k);
+
+/* The digest of what the client proved itself with. */
+int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, struct key *ret);
+
+/* The key of an account's connections under this proof; with proof NULL: of all of the account's connections. */
+int keys_account(const struct keys *k, const struct key_account *account, const struct key *proof,
+		 struct key *ret);
+
+/* The same key? In constant time. */
+bool key_same(const struct key *a, const struct key *b);
+
+#endif

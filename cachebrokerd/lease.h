@@ -1,0 +1,50 @@
+/* Finding a connection for a session: account, cache, a connection on its way back, or a new one.
+ *
+ *	lease_begin → account (lookup) → cached? → on its way back? wait 50 ms → room? → dial
+ */
+#ifndef CACHEBROKERD_LEASE_H
+#define CACHEBROKERD_LEASE_H
+
+#include "cachebrokerd/connection.h"
+#include "lib/msg.h"
+
+struct dial;
+struct question;
+
+/* One LEASE being worked on; part of its client. */
+struct lease {
+	uint32_t serial; /* of the LEASE */
+	char user[512], authzid[512], backend_user[512];
+	size_t user_length, authzid_length, backend_user_length;
+	struct key proof, key, account;
+	struct host *host;
+	struct question *question;
+	struct dial *dial;
+	struct timer *deadline;
+	struct timer *patience; /* while it waits for a connection on its way back */
+	struct client *next;	/* of those that wait so */
+	bool dialling;		/* counts as leased */
+	bool awaits;
+	bool returning;
+	struct client *returning_previous, *returning_next; /* all clients that are returning a connection */
+};
+
+/* Starts to work on a LEASE message; ends in client_lease() or client_refuse(), perhaps at once. */
+void lease_begin(struct client *c, const struct msg *m);
+
+/* The client is gone or was answered: everything under way for it stops. */
+void lease_end(struct client *c);
+
+/* The client's connection is on its way back: from now on logins of the same key wait for it for a moment; and it is not
+ * any more (it has come, or its session is gone; calling it for another client is allowed). */
+void lease_set_returning(struct client *c);
+void lease_unset_returning(struct client *c);
+
+/* A connection of this key will not come back after all (its session is gone), or has come: those who wait for it look
+ * again. */
+void lease_wake(const struct key *key);
+
+/* How long a session may have to wait for the answer to a LEASE, in seconds. */
+uint32_t lease_longest(const struct broker *b);
+
+#endif

@@ -1,0 +1,220 @@
+/* The event loop: sd-event in plain clothes. */
+#include "cachebrokerd/loop.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <systemd/sd-event.h>
+
+struct grave {
+	struct grave *next;
+	void *object;
+	void (*fn)(void *object);
+};
+
+struct loop {
+	sd_event *event;
+	struct grave *graves;
+	bool ended;
+	int status;
+};
+
+struct watch {
+	sd_event_source *source;
+	watch_fn *fn;
+	void *context;
+};
+
+struct timer {
+	sd_event_source *source;
+	timer_fn *fn;
+	void *context;
+	struct timer **slot;
+};
+
+struct signal_handler {
+	signal_fn *fn;
+	void *context;
+};
+
+int loop_new(struct loop **ret)
+{
+	struct loop *l = calloc(1, sizeof(*l));
+	int r = l ? sd_event_new(&l->event) : -ENOMEM;
+
+	if (r < 0) {
+		free(l);
+		return r;
+	}
+	*ret = l;
+	return 0;
+}
+
+static void bury_all(struct loop *l)
+{
+	while (l->graves) {
+		struct grave *g = l->graves;
+
+		l->graves = g->next;
+		g->fn(g->object);
+		free(g);
+	}
+}
+
+void loop_free(struct loop *l)
+{
+	if (!l)
+		return;
+	bury_all(l);
+	sd_event_unref(l->event);
+	free(l);
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t events, void *context)
+{
+	struct watch *w = context;
+
+	(void)source;
+	(void)fd;
+	w->fn(w->context, events); /* may free w */
+	return 0;
+}
+
+int loop_watch(struct loop *l, int fd, uint32_t events, watch_fn *fn, void *context, struct watch **ret)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	w->fn = fn;
+	w->context = context;
+	int r = sd_event_add_io(l->event, &w->source, fd, events, on_io, w);
+
+	if (r < 0) {
+		free(w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
+void watch_end(struct watch **w)
+{
+	if (!*w)
+		return;
+	sd_event_source_disable_unref((*w)->source);
+	free(*w);
+	*w = NULL;
+}
+
+int watch_events(struct watch *w, uint32_t events)
+{
+	return sd_event_source_set_io_events(w->source, events);
+}
+
+static int on_time(sd_event_source *source, uint64_t now, void *context)
+{
+	struct timer *t = context;
+	timer_fn *fn = t->fn;
+	void *with = t->context;
+
+	(void)source;
+	(void)now;
+	timer_end(t->slot);
+	fn(with);
+	return 0;
+}
+
+int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context, struct timer **slot)
+{
+	struct timer *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	*t = (struct timer){ .fn = fn, .context = context, .slot = slot };
+	int r = sd_event_add_time_relative(l->event, &t->source, CLOCK_MONOTONIC, (uint64_t)milliseconds * 1000,
+					   1000, on_time, t);
+
+	if (r < 0) {
+		free(t);
+		return r;
+	}
+	*slot = t;
+	return 0;
+}
+
+void timer_end(struct timer **t)
+{
+	if (!*t)
+		return;
+	sd_event_source_disable_unref((*t)->source);
+	free(*t);
+	*t = NULL;
+}
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+	struct signal_handler *h = context;
+
+	(void)source;
+	h->fn(h->context, (int)info->ssi_signo);
+	return 0;
+}
+
+static void destroy_handler(void *context)
+{
+	free(context);
+}
+
+int loop_signal(struct loop *l, int number, signal_fn *fn, void *context)
+{
+	struct signal_handler *h = calloc(1, sizeof(*h));
+	sd_event_source *source = NULL;
+	sigset_t set;
+
+	if (!h)
+		return -ENOMEM;
+	*h = (struct signal_handler){ .fn = fn, .context = context };
+	sigemptyset(&set);
+	sigaddset(&set, number);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	int r = sd_event_add_signal(l->event, &source, number, on_signal, h);
+
+	if (r < 0) {
+		free(h);
+		return r;
+	}
+	sd_event_source_set_destroy_callback(source, destroy_handler);
+	sd_event_source_set_floating(source, true);
+	sd_event_source_unref(source);
+	return 0;
+}
+
+void loop_bury(struct loop *l, void *object, void (*fn)(void *object))
+{
+	struct grave *g = malloc(sizeof(*g));
+
+	if (!g)
+		return; /* leaked rather than freed too early */
+	*g = (struct grave){ .next = l->graves, .object = object, .fn = fn };
+	l->graves = g;
+}
+
+int loop_run(struct loop *l)
+{
+	while (!l->ended) {
+		int r = sd_event_run(l->event, UINT64_MAX);
+
+		if (r < 0)
+			return 1;
+		bury_all(l);
+	}
+	return l->status;
+}
+
+void loop_end(struct loop *l, int status)
+{
+	l->ended = true;
+	l->status = status;
+}

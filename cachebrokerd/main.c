@@ -1,0 +1,264 @@
+/* cachebrokerd: start, and the few things that happen by the clock or by a signal. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "cachebrokerd/client.h"
+#include "cachebrokerd/connection.h"
+#include "cachebrokerd/door.h"
+#include "cachebrokerd/host.h"
+#include "cachebrokerd/lookup.h"
+#include "cachebrokerd/sockets.h"
+#include "lib/activation.h"
+#include "lib/clock.h"
+#include "lib/fd.h"
+#include "lib/ids.h"
+#include "lib/log.h"
+
+#define TICK_MS	   100
+#define EXIT_USAGE 2
+
+struct options {
+	const char *config;
+	const char *run_directory;
+	enum log_target target;
+};
+
+/* The sockets, one for each role of a peer. */
+static const struct {
+	const char *name;
+	mode_t mode;
+	const struct peer_kind *kind;
+	peer_new_fn *on_new;
+} sockets[] = {
+	{ "session", 0660, &client_peer_kind, client_peer_new },
+	{ "listener", 0600, &door_listener_kind, door_listener_new },
+	{ "lookup", 0600, &lookup_peer_kind, lookup_peer_new },
+};
+
+static int usage(FILE *to, int status)
+{
+	(void)fprintf(to, "Usage: cachebrokerd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n");
+	return status;
+}
+
+/* -1: go on; else the exit status. */
+static int read_options(int argc, char **argv, struct options *o)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "f:r:l:h")) != -1) {
+		switch (c) {
+		case 'f':
+			o->config = optarg;
+			break;
+		case 'r':
+			o->run_directory = optarg;
+			break;
+		case 'l':
+			if (log_target_parse(optarg, &o->target) < 0)
+				return usage(stderr, EXIT_USAGE);
+			break;
+		case 'h':
+			return usage(stdout, 0);
+		default:
+			return usage(stderr, EXIT_USAGE);
+		}
+	}
+	return optind < argc ? usage(stderr, EXIT_USAGE) : -1;
+}
+
+static void report(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	(void)log_write(is_error ? LOG_ERR : LOG_WARNING, span_str(line));
+}
+
+/* A dump of this process would hold what it has just digested. */
+static void forbid_dumps(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)prctl(PR_SET_DUMPABLE, 0);
+}
+
+static int passed_fd(const struct activation_fd *fds, int count, const char *name)
+{
+	for (int i = 0; i < count; i++)
+		if (strcmp(fds[i].name, name) == 0)
+			return fds[i].fd;
+	return -1;
+}
+
+static int open_sockets(struct broker *b, const struct activation_fd *fds, int count)
+{
+	for (size_t i = 0; i < sizeof(sockets) / sizeof(sockets[0]); i++) {
+		int fd = passed_fd(fds, count, sockets[i].name);
+
+		if (fd < 0)
+			fd = sockets_make(b->run_directory, sockets[i].name, sockets[i].mode);
+		else if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+			return -errno;
+		int r = fd < 0 ? fd : peer_listen(b, fd, sockets[i].kind, sockets[i].on_new);
+
+		if (r < 0) {
+			log_printf(LOG_ERR, "%s/%s: cannot listen: %s", b->run_directory, sockets[i].name,
+				   strerror(-r));
+			return r;
+		}
+	}
+	return 0;
+}
+
+static void adopt_doors(struct broker *b, const struct activation_fd *fds, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (strncmp(fds[i].name, "door-", 5) == 0)
+			(void)door_adopt(b, fds[i].fd, fds[i].name);
+}
+
+/* Whom sessions that root started become, and this process too if root started it. */
+static int settle_ids(struct broker *b)
+{
+	const struct passwd *user = getpwnam(b->config.proc_username);
+	const struct group *group = getgrnam(b->config.proc_groupname);
+
+	b->uid = user ? user->pw_uid : 0;
+	b->gid = group ? group->gr_gid : 0;
+	if (geteuid() != 0)
+		return 0;
+	if (b->uid == 0 || b->gid == 0) {
+		log_printf(LOG_ERR, "proc_username %s, proc_groupname %s: there is no such user or group, or it is root",
+			   b->config.proc_username, b->config.proc_groupname);
+		return -EINVAL;
+	}
+	int r = ids_drop(b->uid, b->gid);
+
+	if (r < 0)
+		log_printf(LOG_ERR, "cannot become %s: %s", b->config.proc_username, strerror(-r));
+	return r;
+}
+
+static void on_tick(void *context)
+{
+	struct broker *b = context;
+
+	connection_expire(b);
+	broker_count(b);
+	state_tick(b->state, clock_ms());
+	(void)loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick);
+}
+
+static void on_signal(void *context, int number)
+{
+	struct broker *b = context;
+
+	if (number == SIGHUP)
+		broker_reload(b);
+	else if (number == SIGINT)
+		broker_stop(b);
+	else
+		loop_end(b->loop, 0);
+}
+
+static int make_parts(struct broker *b)
+{
+	int r;
+
+	(void)((r = loop_new(&b->loop)) || (r = keys_new(&b->keys)) || (r = lookup_new(b, &b->lookup)) ||
+	       (r = loop_signal(b->loop, SIGHUP, on_signal, b)) ||
+	       (r = loop_signal(b->loop, SIGINT, on_signal, b)) ||
+	       (r = loop_signal(b->loop, SIGTERM, on_signal, b)) ||
+	       (r = loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick)));
+	b->cache = cache_new();
+	return r == 0 && !b->cache ? -ENOMEM : r;
+}
+
+static void free_parts(struct broker *b)
+{
+	connection_flush(b);
+	host_free_all(b);
+	lookup_free(b->lookup);
+	cache_free(b->cache);
+	keys_free(b->keys);
+	timer_end(&b->tick);
+	state_close(b->state);
+	config_wipe(&b->config);
+	loop_free(b->loop);
+}
+
+static int load_settings(struct broker *b, const struct options *o, int config_fd)
+{
+	b->config_path = o->config;
+	b->config_fd = config_fd;
+	if (config_load(&b->config, o->config, config_fd, report, NULL, NULL) != 0)
+		return -EINVAL;
+	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
+	if (o->run_directory) {
+		int n = snprintf(b->run_directory, sizeof(b->run_directory), "%s", o->run_directory);
+
+		return n < (int)sizeof(b->run_directory) ? 0 : -ENAMETOOLONG;
+	}
+	return config_run_directory(&b->config, o->config, b->run_directory, sizeof(b->run_directory));
+}
+
+static int serve(struct broker *b)
+{
+	struct host *host = host_find(b, span_str(b->config.server_hostname), b->config.server_port);
+	int r = activation_notify("READY=1", NULL, 0);
+
+	if (r < 0)
+		log_printf(LOG_WARNING, "the supervisor cannot be told: %s", strerror(-r));
+	if (host)
+		host_probe(host);
+	return loop_run(b->loop);
+}
+
+static int start(struct broker *b, const struct options *o)
+{
+	struct activation_fd fds[ACTIVATION_MAX];
+	int count = activation_take(fds, ACTIVATION_MAX);
+	int r = count < 0 ? count : load_settings(b, o, passed_fd(fds, count, "config"));
+
+	if (r == 0)
+		r = make_parts(b);
+	if (r == 0)
+		r = open_sockets(b, fds, count);
+	if (r == 0)
+		r = settle_ids(b);
+	if (r < 0) {
+		log_printf(LOG_ERR, "cannot start: %s", strerror(-r));
+		return 1;
+	}
+	forbid_dumps();
+	broker_set_bounds(b);
+	b->state = state_open(b->config.stat_filename, getenv("KEEPWARM_FRESH") != NULL);
+	if (!b->state)
+		return 1;
+	adopt_doors(b, fds, count);
+	return serve(b);
+}
+
+int main(int argc, char **argv)
+{
+	static struct broker b = { .config_fd = -1, .next_id = 1 };
+	struct options o = { .config = "/etc/imapproxy.conf", .target = LOG_TO_SYSLOG };
+	int status = read_options(argc, argv, &o);
+
+	if (status >= 0)
+		return status;
+	log_open("cachebrokerd", o.target);
+	(void)signal(SIGPIPE, SIG_IGN);
+	status = start(&b, &o);
+	free_parts(&b);
+	return status;
+}
