@@ -1,0 +1,325 @@
+/* lookupd: answers the broker's questions about accounts and host names.
+ *
+ * A master that does nothing but keep lookup_processes workers alive. It waits in sigtimedwait(2):
+ * every event it knows is a signal or the time. SIGHUP: the configuration is read again and, when
+ * it is good, all workers are replaced; SIGTERM: they end, then the master. READY=1 is said when
+ * the workers have been forked, not when they have met the broker: a supervisor may well start the
+ * broker later.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/activation.h"
+#include "lib/clock.h"
+#include "lib/config.h"
+#include "lib/log.h"
+#include "lookupd/worker.h"
+
+#define WORKERS_MAX	 64
+#define RESTART_LEAST_MS 100
+#define RESTART_MOST_MS	 10000
+#define STABLE_MS	 10000 /* a worker that lived so long is restarted at once */
+#define WAIT_MOST_MS	 60000
+#define END_MS		 5000 /* then SIGKILL */
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+struct slot {
+	pid_t pid; /* 0: none */
+	int64_t started_ms;
+	int64_t restart_ms; /* not before */
+	int pause_ms;
+};
+
+struct master {
+	const char *config_path;
+	int config_fd;		   /* or -1: read the path */
+	const char *run_directory; /* from -r, or NULL */
+	char socket_path[128];
+	struct config config;
+	sigset_t watched, before;
+	struct slot slots[WORKERS_MAX];
+	size_t slot_count;
+	bool ending;
+};
+
+static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n";
+
+static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
+{
+	int c;
+
+	*target = LOG_TO_SYSLOG;
+	while ((c = getopt(argc, argv, "f:r:l:h")) != -1) {
+		switch (c) {
+		case 'f':
+			m->config_path = optarg;
+			break;
+		case 'r':
+			m->run_directory = optarg;
+			break;
+		case 'l':
+			if (log_target_parse(optarg, target) < 0)
+				return EXIT_USAGE;
+			break;
+		case 'h':
+			(void)fputs(usage_text, stdout);
+			exit(EXIT_OK);
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	return optind == argc && m->config_path ? EXIT_OK : EXIT_USAGE;
+}
+
+static int take_config_fd(struct master *m)
+{
+	struct activation_fd fds[ACTIVATION_MAX];
+	int count = activation_take(fds, ACTIVATION_MAX);
+
+	m->config_fd = -1;
+	if (count < 0)
+		return count;
+	for (int i = 0; i < count; i++) {
+		if (m->config_fd < 0 && strcmp(fds[i].name, "config") == 0)
+			m->config_fd = fds[i].fd;
+		else
+			close(fds[i].fd);
+	}
+	return 0;
+}
+
+/* The broker warns about unknown keys: once is enough. */
+static void report_config(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	if (is_error)
+		log_printf(LOG_ERR, "%s", line);
+}
+
+/* Reads the configuration; an old one is replaced only by a good one. Returns 0 or -EINVAL. */
+static int load_config(struct master *m)
+{
+	struct config fresh;
+	char directory[sizeof(m->socket_path) - sizeof("/lookup")];
+	int r = config_load(&fresh, m->config_path, m->config_fd, report_config, NULL, NULL);
+
+	if (r != 0)
+		return -EINVAL;
+	if (m->run_directory)
+		r = (size_t)snprintf(directory, sizeof(directory), "%s", m->run_directory) <
+				    sizeof(directory)
+			    ? 0
+			    : -ENAMETOOLONG;
+	else
+		r = config_run_directory(&fresh, m->config_path, directory, sizeof(directory));
+	if (r < 0) {
+		log_printf(LOG_ERR, "the run directory's name is too long for a socket in it");
+		config_wipe(&fresh);
+		return -EINVAL;
+	}
+	(void)snprintf(m->socket_path, sizeof(m->socket_path), "%s/lookup", directory);
+	config_wipe(&m->config);
+	m->config = fresh;
+	log_limits((int)fresh.syslog_facility, (int)fresh.syslog_prioritymask);
+	return 0;
+}
+
+/* The child's side of the fork. */
+__attribute__((noreturn)) static void become_worker(const struct master *m, pid_t master)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	/* The master may have died before that call. */
+	if (getppid() != master)
+		_exit(EXIT_OK);
+	/* A hang-up of the whole process group is the master's to handle. */
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)sigprocmask(SIG_SETMASK, &m->before, NULL);
+	worker_run(&m->config, m->socket_path);
+}
+
+static void start_worker(struct master *m, struct slot *s, int64_t now_ms)
+{
+	pid_t master = getpid();
+	pid_t pid = fork();
+
+	if (pid == 0)
+		become_worker(m, master);
+	if (pid < 0) {
+		log_printf(LOG_ERR, "a worker cannot be started: %s", strerror(errno));
+		s->restart_ms = now_ms + RESTART_MOST_MS;
+		return;
+	}
+	s->pid = pid;
+	s->started_ms = now_ms;
+}
+
+static void start_workers(struct master *m)
+{
+	int64_t now_ms = clock_ms();
+
+	for (size_t i = 0; i < m->slot_count; i++)
+		if (m->slots[i].pid == 0 && m->slots[i].restart_ms <= now_ms)
+			start_worker(m, &m->slots[i], now_ms);
+}
+
+static void plan_restart(struct slot *s, int status, int64_t now_ms)
+{
+	if (now_ms - s->started_ms >= STABLE_MS)
+		s->pause_ms = 0;
+	else
+		s->pause_ms =
+			s->pause_ms * 2 < RESTART_LEAST_MS ? RESTART_LEAST_MS : s->pause_ms * 2;
+	if (s->pause_ms > RESTART_MOST_MS)
+		s->pause_ms = RESTART_MOST_MS;
+	s->restart_ms = now_ms + s->pause_ms;
+	log_printf(LOG_WARNING, "worker %d ended with %s %d; the next one starts in %d ms",
+		   (int)s->pid, WIFSIGNALED(status) ? "signal" : "exit code",
+		   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), s->pause_ms);
+}
+
+/* Takes note of ended workers. Those that were told to end are restarted at once, or not at all. */
+static void reap(struct master *m, bool told)
+{
+	int64_t now_ms = clock_ms();
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (size_t i = 0; i < m->slot_count; i++) {
+			if (m->slots[i].pid != pid)
+				continue;
+			if (!told)
+				plan_restart(&m->slots[i], status, now_ms);
+			m->slots[i].pid = 0;
+		}
+	}
+}
+
+static size_t signal_workers(const struct master *m, int number)
+{
+	size_t alive = 0;
+
+	for (size_t i = 0; i < m->slot_count; i++)
+		if (m->slots[i].pid > 0) {
+			(void)kill(m->slots[i].pid, number);
+			alive++;
+		}
+	return alive;
+}
+
+static int wait_signal(const sigset_t *set, int64_t ms)
+{
+	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	return sigtimedwait(set, NULL, &time);
+}
+
+/* Ends all workers and waits for them. */
+static void end_workers(struct master *m)
+{
+	int64_t deadline = clock_ms() + END_MS;
+	sigset_t child;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	(void)signal_workers(m, SIGTERM);
+	for (reap(m, true); signal_workers(m, 0) > 0; reap(m, true)) {
+		int64_t left = deadline - clock_ms();
+
+		if (left <= 0)
+			(void)signal_workers(m, SIGKILL);
+		(void)wait_signal(&child, left > 0 ? left : 100);
+	}
+}
+
+static void reload(struct master *m)
+{
+	if (load_config(m) < 0) {
+		log_printf(LOG_ERR, "%s has errors: going on with the settings of before",
+			   m->config_path);
+		return;
+	}
+	end_workers(m);
+	for (size_t i = 0; i < m->slot_count; i++)
+		m->slots[i].restart_ms = 0;
+	log_printf(LOG_NOTICE, "%s was read again", m->config_path);
+}
+
+/* How long until the next restart that is due. */
+static int64_t next_wait(const struct master *m)
+{
+	int64_t now_ms = clock_ms(), wait = WAIT_MOST_MS;
+
+	for (size_t i = 0; i < m->slot_count; i++) {
+		int64_t left = m->slots[i].restart_ms - now_ms;
+
+		if (m->slots[i].pid == 0 && left < wait)
+			wait = left > 0 ? left : 0;
+	}
+	return wait;
+}
+
+static void run(struct master *m)
+{
+	start_workers(m);
+	(void)activation_notify("READY=1", NULL, 0);
+	while (!m->ending) {
+		switch (wait_signal(&m->watched, next_wait(m))) {
+		case SIGHUP:
+			reload(m);
+			break;
+		case SIGTERM:
+		case SIGINT:
+			m->ending = true;
+			break;
+		}
+		reap(m, m->ending);
+		if (!m->ending)
+			start_workers(m);
+	}
+	(void)activation_notify("STOPPING=1", NULL, 0);
+	end_workers(m);
+}
+
+static void watch_signals(struct master *m)
+{
+	static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGCHLD};
+
+	sigemptyset(&m->watched);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaddset(&m->watched, numbers[i]);
+	/* An ignored SIGCHLD, inherited, would make waitpid() useless. */
+	(void)signal(SIGCHLD, SIG_DFL);
+	(void)sigprocmask(SIG_BLOCK, &m->watched, &m->before);
+	/* A worker must die of SIGTERM, whatever the mask was that we inherited. */
+	sigdelset(&m->before, SIGTERM);
+}
+
+int main(int argc, char **argv)
+{
+	static struct master m;
+	enum log_target target;
+
+	if (read_options(argc, argv, &m, &target) != EXIT_OK) {
+		(void)fputs(usage_text, stderr);
+		return EXIT_USAGE;
+	}
+	log_open("lookupd", target);
+	if (take_config_fd(&m) < 0 || load_config(&m) < 0) {
+		log_printf(LOG_ERR, "lookupd cannot start");
+		return EXIT_FAILED;
+	}
+	m.slot_count = m.config.lookup_processes;
+	watch_signals(&m);
+	run(&m);
+	config_wipe(&m.config);
+	return EXIT_OK;
+}

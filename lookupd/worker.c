@@ -1,0 +1,104 @@
+/* A look-up worker. It may block in a resolver or a directory for as long as that takes; the broker
+ * never does, and has one question out per worker. When the broker goes away the worker waits for
+ * the next one: the pause grows from 50 ms to 1 s, because a broker that was restarted is back
+ * within milliseconds, and one that is not will not be hurried.
+ */
+#include "lookupd/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/msgsock.h"
+#include "lookupd/default_host.h"
+#include "lookupd/resolve.h"
+
+#define PAUSE_LEAST_MS 50
+#define PAUSE_MOST_MS  1000
+
+int worker_answer(const struct config *c, const struct msg *question, char *text,
+		  struct msg *answer)
+{
+	answer->serial = question->serial;
+	switch (question->type) {
+	case MSG_LOOKUP:
+		answer->type = MSG_ACCOUNT;
+		default_host_answer(c, &question->LOOKUP, &answer->ACCOUNT);
+		return 0;
+	case MSG_RESOLVE:
+		answer->type = MSG_ADDRESSES;
+		resolve_answer(&question->RESOLVE, text, &answer->ADDRESSES);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* Receives one question and answers it. Returns 0, also when nothing was there, or -errno. */
+static int serve_one(const struct config *c, int sock)
+{
+	static char data[MSG_MAX];
+	char text[RESOLVE_TEXT_MAX];
+	struct msg question, answer;
+	int fd = -1;
+	int r = msgsock_receive(sock, ROLE_BROKER, data, &question, &fd);
+
+	fd_drop(&fd);
+	if (r < 0)
+		return r == -EAGAIN ? 0 : r;
+	r = worker_answer(c, &question, text, &answer);
+	return r < 0 ? r : msgsock_send(sock, &answer, -1);
+}
+
+static int serve(const struct config *c, int sock)
+{
+	const struct msg ready = {.type = MSG_WORKER};
+	struct pollfd wait = {.fd = sock, .events = POLLIN};
+	int r = msgsock_send(sock, &ready, -1);
+
+	while (r == 0)
+		if (poll(&wait, 1, -1) > 0)
+			r = serve_one(c, sock);
+	return r;
+}
+
+/* Connects and serves until the broker is gone. Returns whether it was there; says so once when it
+ * was not for a while, and when it is back. */
+static bool serve_once(const struct config *c, const char *socket_path, bool *missed, bool is_late)
+{
+	AUTO_FD sock = msgsock_connect(socket_path);
+
+	if (sock < 0) {
+		if (is_late && !*missed)
+			log_printf(LOG_WARNING, "no broker at %s: %s; waiting for it", socket_path,
+				   strerror(-sock));
+		*missed = *missed || is_late;
+		return false;
+	}
+	if (*missed)
+		log_printf(LOG_NOTICE, "the broker at %s is there", socket_path);
+	*missed = false;
+	int r = serve(c, sock);
+
+	if (r != -ECONNRESET && r != -EPIPE)
+		log_printf(LOG_WARNING, "the broker at %s: %s; connecting anew", socket_path,
+			   strerror(-r));
+	return true;
+}
+
+void worker_run(const struct config *c, const char *socket_path)
+{
+	int pause = PAUSE_LEAST_MS;
+	bool missed = false;
+
+	for (;;) {
+		bool was_there = serve_once(c, socket_path, &missed, pause == PAUSE_MOST_MS);
+
+		if (was_there)
+			pause = PAUSE_LEAST_MS;
+		(void)poll(NULL, 0, pause);
+		pause = pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
+	}
+}
