@@ -1,0 +1,168 @@
+/* The model as JSON: the state file's own names, so that what is added to a table appears here by
+ * itself.
+ *
+ * Names of users are bytes; JSON's strings are not. What is not UTF-8 is shown as pimpstat -1 shows
+ * it. jansson's "_new" calls take over what they are given, also when they fail and when it is
+ * NULL; so failures of memory are collected in one flag and looked at once.
+ */
+#include "pimpstat/json.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "pimpstat/text.h"
+
+/* An object being filled. */
+struct object {
+	json_t *json;
+	bool failed;
+};
+
+static struct object new_object(void)
+{
+	struct object o = {.json = json_object()};
+
+	o.failed = o.json == NULL;
+	return o;
+}
+
+static void set(struct object *o, const char *name, json_t *value)
+{
+	if (json_object_set_new(o->json, name, value) < 0)
+		o->failed = true;
+}
+
+static void set_object(struct object *o, const char *name, struct object value)
+{
+	o->failed = o->failed || value.failed;
+	set(o, name, value.json);
+}
+
+/* jansson's integers are signed. */
+static json_t *number(uint64_t value)
+{
+	return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
+}
+
+static json_t *when(int64_t seconds)
+{
+	return seconds > 0 ? json_integer(seconds) : json_null();
+}
+
+static json_t *foreign_text(struct span bytes)
+{
+	json_t *whole = json_stringn(bytes.p, bytes.n);
+	char *shown = NULL;
+	size_t length;
+
+	if (whole)
+		return whole;
+	FILE *out = open_memstream(&shown, &length);
+
+	if (!out)
+		return NULL;
+	(void)text_print_foreign(out, bytes);
+	if (fclose(out) == 0)
+		whole = json_stringn(shown, length);
+	free(shown);
+	return whole;
+}
+
+static struct object counters(const struct model *m)
+{
+	struct object o = new_object();
+
+	for (size_t i = 0; i < COUNTER_COUNT; i++)
+		set(&o, model_counter_names[i], number(m->counters[i]));
+	return o;
+}
+
+static struct object gauges(const struct model *m)
+{
+	struct object o = new_object();
+
+	for (size_t i = 0; i < GAUGE_COUNT; i++)
+		set(&o, model_gauge_names[i], number(m->gauges[i]));
+	return o;
+}
+
+static struct object peaks(const struct model *m)
+{
+	struct object o = new_object();
+
+	for (size_t i = 0; i < GAUGE_COUNT; i++) {
+		struct object peak = new_object();
+
+		set(&peak, "value", number(m->peaks[i].value));
+		set(&peak, "when", when(m->peaks[i].when));
+		set_object(&o, model_gauge_names[i], peak);
+	}
+	return o;
+}
+
+static struct object reasons(const uint64_t *values, unsigned count, const char *(*word)(unsigned))
+{
+	struct object o = new_object();
+
+	for (unsigned i = 0; i < count; i++)
+		set(&o, word(i), number(values[i]));
+	return o;
+}
+
+static struct object session(const struct model_session *s, int64_t now)
+{
+	struct object o = new_object();
+
+	set(&o, "id", number(s->id));
+	set(&o, "state", json_string(model_state_word(s->state)));
+	set(&o, "user", foreign_text(s->user));
+	set(&o, "client", foreign_text(s->client));
+	set(&o, "host", foreign_text(s->host));
+	set(&o, "since", json_integer(s->since));
+	set(&o, "age", json_integer(now > s->since ? now - s->since : 0));
+	return o;
+}
+
+static void set_sessions(struct object *o, const struct model *m, int64_t now)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < m->session_count; i++) {
+		struct object row = session(&m->sessions[i], now);
+
+		if (json_array_append_new(array, row.json) < 0 || row.failed)
+			o->failed = true;
+	}
+	set(o, "sessions", array);
+}
+
+int json_print(FILE *out, const struct model *m, int64_t now)
+{
+	struct object o = new_object();
+	bool running = model_is_running(m, now);
+	int ratio = model_reuse_per_mille(m);
+	int r = -ENOMEM;
+
+	set(&o, "schema", json_integer(STATEFILE_SCHEMA));
+	set(&o, "version", foreign_text(span_str(m->version)));
+	set(&o, "running", json_boolean(running));
+	set(&o, "started", when(m->started));
+	set(&o, "heartbeat", when(m->heartbeat));
+	set(&o, "uptime", json_integer((running ? now : m->heartbeat) - m->started));
+	set(&o, "reuse_ratio", ratio < 0 ? json_null() : json_real(ratio / 10.0));
+	set_object(&o, "gauges", gauges(m));
+	set_object(&o, "peaks", peaks(m));
+	set_object(&o, "counters", counters(m));
+	set_object(&o, "not_cached", reasons(m->not_cached, NOT_CACHED_COUNT, not_cached_word));
+	set_object(&o, "ends", reasons(m->ends, END_COUNT, end_word));
+	set_sessions(&o, m, now);
+	if (!o.failed)
+		r = json_dumpf(o.json, out,
+			       JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(4)) < 0 ||
+				    fputc('\n', out) == EOF
+			    ? -EIO
+			    : 0;
+	json_decref(o.json);
+	return r;
+}
