@@ -1,0 +1,66 @@
+/* Messages with two readers.
+ *
+ * Until a background start has succeeded its messages must reach the terminal it was started from,
+ * and the log, because the starter may be a boot script that nobody watches. Standard error itself
+ * may become a log file or /dev/null meanwhile, so a copy of it is kept.
+ */
+#include "imapproxyd/report.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "lib/fd.h"
+
+#define IDENT "in.imapproxyd"
+
+static int starter = -1;
+static enum log_target log_target_now = LOG_TO_NOBODY;
+
+void report_open(void)
+{
+	starter = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	log_target_now = LOG_TO_SYSLOG;
+	log_open(IDENT, LOG_TO_SYSLOG);
+}
+
+void report_log_to(enum log_target target, int facility, int least_important)
+{
+	/* Both would be the same place. */
+	if (target == LOG_TO_STDERR)
+		fd_drop(&starter);
+	log_target_now = target;
+	log_open(IDENT, target);
+	log_limits(facility, least_important);
+}
+
+void report_starter_gone(void)
+{
+	fd_drop(&starter);
+}
+
+void report(int priority, const char *format, ...)
+{
+	char text[LOG_LINE_MAX];
+	va_list args;
+
+	va_start(args, format);
+	int n = vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (n < 0)
+		return;
+	if (starter >= 0)
+		(void)dprintf(starter, "%s: %s\n", IDENT, text);
+	if (log_write(priority, span_str(text)) < 0 && log_target_now == LOG_TO_SYSLOG) {
+		/* The logger was restarted. */
+		log_reopen();
+		(void)log_write(priority, span_str(text));
+	}
+}
+
+void report_config(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	report(is_error ? LOG_ERR : LOG_WARNING, "%s", line);
+}

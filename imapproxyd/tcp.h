@@ -1,0 +1,18 @@
+/* The listening TCP sockets. */
+#ifndef IMAPPROXYD_TCP_H
+#define IMAPPROXYD_TCP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A name may have several addresses; more than these are an error. */
+#define TCP_SOCKETS_MAX 8
+
+/* Why address cannot be listened on by its name, or NULL when it can. */
+const char *tcp_resolve_check(const char *address, uint32_t port);
+
+/* Listens on every address that `address` stands for. Problems are reported. Returns the number of
+ * descriptors in fds (close-on-exec, the caller's) or -errno. */
+int tcp_listen(const char *address, uint32_t port, int fds[TCP_SOCKETS_MAX]);
+
+#endif
