@@ -5,6 +5,7 @@
 #include <pwd.h>
 #include <sys/resource.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
@@ -78,6 +79,7 @@ void broker_reload(struct broker *b)
 	b->config = fresh;
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
+	accounts_forget(b->accounts);
 	connection_expire(b);
 	door_tell_pools(b);
 	log_printf(LOG_NOTICE, "%s: taken over", b->config_path);

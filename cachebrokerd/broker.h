@@ -12,6 +12,7 @@
 #include "cachebrokerd/state.h"
 #include "lib/config.h"
 
+struct accounts;
 struct client;
 struct host;
 struct lookup;
@@ -28,6 +29,7 @@ struct broker {
 
 	struct keys *keys;
 	struct cache *cache;
+	struct accounts *accounts;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;

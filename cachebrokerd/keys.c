@@ -16,6 +16,7 @@ struct keys {
 /* The purposes, as first field, keep digests of different kinds apart. */
 static const struct span purpose_proof = { "proof", 5 };
 static const struct span purpose_account = { "account", 7 };
+static const struct span purpose_name = { "name", 4 };
 static const struct span purpose_lease = { "lease", 5 };
 
 int keys_new(struct keys **ret)
@@ -91,6 +92,13 @@ int keys_account(const struct keys *k, const struct key_account *a, const struct
 				       a->backend_user,
 				       a->authzid,
 				       proved };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret)
+{
+	const struct span fields[] = { purpose_name, number(&service), user };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }

@@ -36,6 +36,9 @@ int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, st
 int keys_account(const struct keys *k, const struct key_account *account, const struct key *proof,
 		 struct key *ret);
 
+/* The digest of an account's name as the client gave it: the key of the account cache. */
+int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret);
+
 /* The same key? In constant time. */
 bool key_same(const struct key *a, const struct key *b);
 

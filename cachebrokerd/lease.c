@@ -6,10 +6,12 @@
 
 #include <errno.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
+#include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 
@@ -197,17 +199,18 @@ void lease_wake(const struct key *key)
 }
 
 /* The account's record is there: the keys can be made. */
-static void set_account(struct client *c, struct span host, uint32_t port, struct span backend_user)
+static void set_account(struct client *c, const struct account *found)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
+	const struct span backend_user = found->backend_user;
 	const struct key_account account = { .service = c->service,
-					     .port = port,
-					     .host = host,
+					     .port = found->port,
+					     .host = found->host,
 					     .backend_user = backend_user,
 					     .authzid = text(l->authzid, l->authzid_length) };
 
-	l->host = host_find(b, host, port);
+	l->host = host_find(b, found->host, found->port);
 	if (!l->host || backend_user.n > sizeof(l->backend_user) ||
 	    keys_account(b->keys, &account, &l->proof, &l->key) < 0 ||
 	    keys_account(b->keys, &account, NULL, &l->account) < 0) {
@@ -230,7 +233,13 @@ static void on_account(void *context, const struct msg *answer)
 
 	c->lease.question = NULL;
 	if (answer && answer->ACCOUNT.status == ACCOUNT_FOUND) {
-		set_account(c, answer->ACCOUNT.host, answer->ACCOUNT.host_port, answer->ACCOUNT.backend_user);
+		const struct account found = { .host = answer->ACCOUNT.host,
+					       .port = answer->ACCOUNT.host_port,
+					       .backend_user = answer->ACCOUNT.backend_user };
+
+		accounts_store(c->broker->accounts, &c->lease.name, &found,
+			       clock_ms() + (int64_t)c->broker->config.lookup_ttl * 1000);
+		set_account(c, &found);
 		return;
 	}
 	if (answer && answer->ACCOUNT.error.n > 0) {
@@ -247,14 +256,18 @@ void lease_begin(struct client *c, const struct msg *m)
 	struct lease *l = &c->lease;
 	const struct msg question = { .type = MSG_LOOKUP,
 				      .LOOKUP = { .service = c->service, .user = m->LEASE.user } };
+	struct account known;
 
 	*l = (struct lease){ .serial = m->serial,
 			     .user_length = m->LEASE.user.n,
 			     .authzid_length = m->LEASE.authzid.n };
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, &l->proof) < 0)
+	if (keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, &l->proof) < 0 ||
+	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
+	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))
+		set_account(c, &known);
 	else if (lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }

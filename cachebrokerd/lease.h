@@ -16,7 +16,7 @@ struct lease {
 	uint32_t serial; /* of the LEASE */
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
-	struct key proof, key, account;
+	struct key name, proof, key, account;
 	struct host *host;
 	struct question *question;
 	struct dial *dial;

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
@@ -180,15 +181,18 @@ static int make_parts(struct broker *b)
 	       (r = loop_signal(b->loop, SIGTERM, on_signal, b)) ||
 	       (r = loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick)));
 	b->cache = cache_new();
-	return r == 0 && !b->cache ? -ENOMEM : r;
+	b->accounts = accounts_new();
+	return r == 0 && (!b->cache || !b->accounts) ? -ENOMEM : r;
 }
 
 static void free_parts(struct broker *b)
 {
-	connection_flush(b);
+	if (b->cache)
+		connection_flush(b);
 	host_free_all(b);
 	lookup_free(b->lookup);
 	cache_free(b->cache);
+	accounts_free(b->accounts);
 	keys_free(b->keys);
 	timer_end(&b->tick);
 	state_close(b->state);
