@@ -195,13 +195,13 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 
 bool connection_make_room(struct broker *b)
 {
-	if (b->leased + cache_count(b->cache) < b->connections_most)
-		return true;
-	struct cache_entry *oldest = cache_oldest(b->cache);
+	while (b->leased + cache_count(b->cache) >= b->connections_most) {
+		struct cache_entry *oldest = cache_oldest(b->cache);
 
-	if (!oldest)
-		return false;
-	evict(oldest->owner, COUNTER_evicted);
+		if (!oldest)
+			return false;
+		evict(oldest->owner, COUNTER_evicted);
+	}
 	return true;
 }
 

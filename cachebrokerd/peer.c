@@ -55,6 +55,7 @@ static int handle_one(struct peer *p)
 	if (r == -EAGAIN || r == -ECONNRESET || r == -EPIPE)
 		return r;
 	if (r < 0) {
+		explicit_bzero(received, sizeof(received)); /* it may have been a bad LEASE */
 		complain(p, "a message that is none", r);
 		return r;
 	}

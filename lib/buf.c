@@ -9,6 +9,7 @@ static void move_to_front(struct buf *b)
 	if (b->off == 0)
 		return;
 	memmove(b->data, b->data + b->off, b->len);
+	explicit_bzero(b->data + b->len, b->off); /* what was there may have been a secret */
 	b->off = 0;
 }
 

@@ -67,15 +67,32 @@ static struct span strip_end(struct follow *f, struct span line)
 	return line;
 }
 
-/* Does the announcement at the end of this line stand alone, behind a blank or a parenthesis? Glued to an
- * atom it is a literal for one server and a syntax error for another. */
-static bool announced_clearly(struct span tail)
+/* Does the line leave a quoted string open? */
+static bool quote_is_open(struct span line)
 {
+	bool open = false;
+
+	for (size_t i = 0; i < line.n; i++) {
+		if (line.p[i] == '"')
+			open = !open;
+		else if (line.p[i] == '\\' && open)
+			i++;
+	}
+	return open;
+}
+
+/* Does the announcement at the end of this line stand alone, behind a blank or a parenthesis? Glued to an
+ * atom, or in a quoted string that does not end, it is a literal for one server and a syntax error for
+ * another. */
+static bool announced_clearly(struct span line)
+{
+	struct span tail = line;
+
 	while (tail.n > 0 && tail.p[tail.n - 1] != '{')
 		tail.n--;
 	size_t before = tail.n - (tail.n > 1 && tail.p[tail.n - 2] == '~' ? 2 : 1);
 
-	return before > 0 && (tail.p[before - 1] == ' ' || tail.p[before - 1] == '(');
+	return before > 0 && (tail.p[before - 1] == ' ' || tail.p[before - 1] == '(') && !quote_is_open(line);
 }
 
 /* What comes behind this line of a command: another line of it, a literal, or the next command. */

@@ -81,7 +81,8 @@ static void end_tagged(struct follow *f, uint64_t tag)
 	f->outstanding_count--;
 	memmove(&f->outstanding[i], &f->outstanding[i + 1],
 		(f->outstanding_count - i) * sizeof(f->outstanding[0]));
-	if (tag != f->current)
+	/* the last that was sent, not an earlier one under the same tag, which servers answer first */
+	if (tag != f->current || i != f->outstanding_count)
 		return;
 	if (f->client == FOLLOW_WAIT)
 		f->client = FOLLOW_LINE; /* refused: no literal comes, no DONE */

@@ -117,7 +117,7 @@ int imap_take_astring(struct span *rest, struct buf *out)
 int imap_add_quoted(struct buf *out, struct span value)
 {
 	for (size_t i = 0; i < value.n; i++)
-		if (value.p[i] < ' ' || value.p[i] == 0x7f)
+		if ((unsigned char)value.p[i] < ' ' || (unsigned char)value.p[i] >= 0x7f)
 			return -EINVAL;
 	if (buf_add_char(out, '"') < 0)
 		return -ENOBUFS;

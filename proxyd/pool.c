@@ -4,13 +4,15 @@
  * marks its slot busy and, when few spares are left, wakes the parent through an eventfd; so the parent runs once
  * for several connections. Children are reaped when the parent runs anyway, at the latest each second.
  *
- * No signal is ever sent to a child that may hold a client: accept() returns every POOL_LOOK seconds
- * (SO_RCVTIMEO), and a spare leaves by itself when its parent is gone, the pool is too large or it was retired.
+ * No child is ever killed: accept() returns every POOL_LOOK seconds (SO_RCVTIMEO), and a spare leaves by itself when
+ * its parent is gone, the pool is too large or it was retired. Retiring also sends SIGURG, which a spare takes as
+ * a reason to look at once and which a child that has a client ignores.
  */
 #include "proxyd/pool.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -81,15 +83,29 @@ static bool is_superfluous(struct pool *p, pid_t parent, unsigned generation)
 	       atomic_compare_exchange_strong(&p->shared->spares, &spares, spares - 1);
 }
 
+static void on_nudge(int number)
+{
+	(void)number; /* accept() has returned: that is all */
+}
+
+static void hear_nudges(bool hear)
+{
+	const struct sigaction action = { .sa_handler = hear ? on_nudge : SIG_IGN };
+
+	(void)sigaction(SIGURG, &action, NULL);
+}
+
 /* In the child: waits for a client. Its descriptor, or -1. */
 static int await_client(struct pool *p, struct slot *slot, pid_t parent)
 {
 	unsigned generation = atomic_load(&p->shared->retired);
 
+	hear_nudges(true);
 	for (;;) {
 		int client = accept4(p->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (client >= 0) {
+			hear_nudges(false);
 			atomic_store(&slot->state, SLOT_BUSY);
 			if (atomic_fetch_sub(&p->shared->spares, 1) - 1 <= atomic_load(&p->shared->low))
 				wake_parent(p);
@@ -186,4 +202,7 @@ void pool_adapt(struct pool *p)
 void pool_retire(struct pool *p)
 {
 	atomic_fetch_add(&p->shared->retired, 1);
+	for (uint32_t i = 0; i < p->slots_used; i++)
+		if (atomic_load(&p->shared->slots[i].state) == SLOT_SPARE && p->shared->slots[i].pid > 0)
+			(void)kill(p->shared->slots[i].pid, SIGURG);
 }

@@ -200,7 +200,8 @@ static enum session_end wait_for_traffic(struct relay *r)
 	short backend_events = (short)((down->len < down->cap && !r->backend_ended ? POLLIN : 0) |
 				       (r->approved > 0 ? POLLOUT : 0));
 	struct pollfd fds[] = {
-		{ .fd = r->client_gone ? -1 : s->client, .events = client_events },
+		/* a hang-up is reported again and again: not asked for when nothing can be read */
+		{ .fd = r->client_gone && !(client_events & POLLIN) ? -1 : s->client, .events = client_events },
 		{ .fd = r->backend_ended ? -1 : s->backend.fd, .events = backend_events },
 		{ .fd = s->link.sock, .events = POLLIN },
 	};

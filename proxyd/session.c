@@ -243,8 +243,8 @@ int session_run(int client, struct link *link, const struct msg_HELLO *hello)
 		session_say_bye(&s, end);
 	}
 	report(&s, end);
-	if (end != END_CLIENT_CLOSED && end != END_CLIENT_LOST)
-		linger(&s);
+	if (s.settings.session > 0 && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST)
+		linger(&s); /* never without WELCOME: this may still be root */
 	link_close(&s.link);
 	fd_drop(&s.client);
 	buf_wipe(&s.in);
