@@ -1,0 +1,88 @@
+"""Fixtures: `backend` and `keepwarm` make scripted backends and whole systems that end with the test."""
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from keepwarm.backend import Backend  # noqa: E402
+from keepwarm.system import SANITIZED, System  # noqa: E402
+
+SECONDS = 240
+
+
+@pytest.fixture(autouse=True)
+def no_test_hangs():
+    """Ends a test that all its own deadlines have not ended."""
+    def too_late(*_):
+        raise AssertionError(f"the test took more than {SECONDS} s")
+    signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+
+
+class Makers:
+    """Starts systems and backends and ends them in reverse; the logs are shown when a test fails."""
+
+    def __init__(self):
+        self.started = []
+
+    def backend(self, **knobs):
+        backend = Backend(**knobs)
+        self.started.append(backend)
+        return backend
+
+    def system(self, backend, **config):
+        system = System(backend.port, **config)
+        try:
+            system.start()
+        except BaseException:
+            system.discard()
+            raise
+        self.started.append(system)
+        return system
+
+    def end(self):
+        problems = []
+        for thing in reversed(self.started):
+            if isinstance(thing, System):
+                print(f"--- log of {thing.folder} ---\n{thing.log_text()}")
+            try:
+                thing.stop()
+            except Exception as problem:  # pylint: disable=broad-except
+                problems.append(f"{type(problem).__name__}: {problem}")
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def make():
+    makers = Makers()
+    yield makers
+    makers.end()
+
+
+@pytest.fixture(scope="module")
+def make_once():
+    makers = Makers()
+    yield makers
+    makers.end()
+
+
+@pytest.fixture
+def backend(make):
+    """A well-behaved scripted backend."""
+    return make.backend()
+
+
+@pytest.fixture
+def system(make, backend):
+    """Keepwarm in front of it, with the defaults."""
+    return make.system(backend)
+
+
+@pytest.fixture(scope="session")
+def sanitized():
+    return SANITIZED

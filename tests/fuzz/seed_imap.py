@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Writes the seeds of fuzz_follow (conversations) and fuzz_imap_args (lines, lists, settings).
+
+The seeds are checked in; files whose name begins with "crash-" were found by a fuzzer and stay.
+"""
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+C, S, P = b"\x01", b"\x02", b"\x03"
+WIDE, NARROW = b"\x00", b"\x9f"  # the buffer: 64 KiB; 32 bytes
+
+TALKS = {
+    "commands": C + b"a NOOP\r\nb SELECT x\r\n" + S + b"* 3 EXISTS\r\na OK\r\nb OK [READ-WRITE] x\r\n" + C + b"c LOGOUT\r\nd X\r\n",
+    "append-sync": C + b"a APPEND x {5}\r\nhello\r\nb NOOP\r\n" + S + b"* 1 RECENT\r\n+ go\r\n" + S + b"a OK\r\nb OK\r\n",
+    "append-refused": C + b"a FETCH 1 BODY[]\r\nb APPEND x {5}\r\n" + S + b"b NO [TOOBIG] no\r\n" + C + b"c NOOP\r\n" + S + b"a OK\r\nc OK\r\n",
+    "append-push": C + b"a APPEND {1+}\r\nx {3+}\r\nabc {0+}\r\n ~{2+}\r\n\r\n\r\nb NOOP\r\n" + S + b"a OK\r\nb OK\r\n",
+    "append-early": C + b"a APPEND x {9+}\r\nhalf" + S + b"a NO no\r\n" + C + b"other\r\n",
+    "fetch": C + b"a FETCH 1 BODY[]\r\nb LOGOUT\r\n" + S + b"* 1 FETCH (BODY[] {8}\r\nb BYE\r\n\n X {0}\r\n Y ~{1}\r\n+)\r\na OK\r\n",
+    "idle": C + b"a IDLE\r\n" + S + b"* 1 EXISTS\r\n+ idling\r\n* 2 EXISTS\r\n" + C + b"DONE\r\nb LOGOUT\r\n" + S + b"a OK\r\n",
+    "idle-left": C + b"a IDLE\r\n" + S + b"+ idling\r\n" + P + S + b"a OK\r\n",
+    "idle-logout": C + b"a IDLE\r\n" + S + b"+ idling\r\n" + C + b"b LOGOUT\r\n" + P + S + b"a OK\r\n",
+    "idle-refused": C + b"a IDLE\r\n" + S + b"a BAD no\r\n" + C + b"b NOOP\r\n" + S + b"b OK\r\n",
+    "same-tag": C + b"a NOOP\r\na APPEND x {11}\r\nb LOGOUT\r\n!\r\n" + S + b"a OK\r\n+ go\r\na OK\r\n",
+    "enable": C + b"a ENABLE CONDSTORE\r\nb UID FETCH 1 (MODSEQ)\r\n" + S + b"* ENABLED CONDSTORE\r\na OK\r\nb OK\r\n",
+    "odd": C + b"\r\n+ x\r\na NO\rOP\r\nb NOOP\n" + S + b"* OK see {4}\r\n\r\n+ what\r\nzz OK\r\n* BYE\r\n",
+    "long-line": C + b"a SEARCH " + b"x" * 60 + b" {10}\r\nx LOGOUT\r\n\r\n" + S + b"* SEARCH " + b"1 " * 30 + b"\r\n+ go\r\na OK\r\n",
+    "table-full": C + b"".join(b"%d NOOP\r\n" % i for i in range(260)) + S + b"".join(b"%d OK\r\n" % i for i in range(260)),
+}
+
+LINES = {
+    "login-atoms": b"a1 LOGIN user pass",
+    "login-quoted": b'a1 LOGIN "us\\"er" "pa\\\\ss"',
+    "login-literals": b"a1 LOGIN {4}\r\nuser {4+}\r\np\"ss",
+    "tag-only": b"a1 ",
+    "id": b'("name" "x" "version" NIL "os" {3}\r\na"b)',
+    "id-nil": b"NIL",
+    "capability": b"* CAPABILITY IMAP4rev1 IDLE UNSELECT AUTH=PLAIN STARTTLS COMPRESS=DEFLATE",
+    "capability-code": b"* OK [CAPABILITY IMAP4rev1 LITERAL+ IDLE] ready",
+    "base64": b"AHVzZXIAcGFzcw==",
+    "base64-odd": b"AB==",
+    "enabling": b"a1 SELECT x (CONDSTORE)",
+    "settings": b"# a comment\nserver_hostname mail.example\nlisten_port 1143\ncache_size 100\nspare_processes 2 4\n"
+                b"drain_bytes 64k\nsend_tcp_keepalives yes\nhide_capabilities NOTIFY\nno_such_key 1\n",
+    "settings-wrong": b"server_port 99999\ncache_size -1\nforeground_mode perhaps\nspare_processes 4\nkey",
+    "completion": b"K0123456789abcde\0 OK done",
+}
+
+
+def write(name, seeds):
+    folder = CORPUS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if not old.name.startswith("crash-"):
+            old.unlink()
+    for seed, data in seeds.items():
+        (folder / seed).write_bytes(data)
+    print(f"{name}: {len(seeds)} seeds")
+
+
+def main():
+    wide = {name: WIDE + talk for name, talk in TALKS.items()}
+    narrow = {f"{name}-narrow": NARROW + talk for name, talk in TALKS.items()}
+    write("fuzz_follow", wide | narrow)
+    write("fuzz_imap_args", LINES)
+
+
+if __name__ == "__main__":
+    main()

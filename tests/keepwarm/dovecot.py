@@ -1,0 +1,132 @@
+"""A private throwaway Dovecot on loopback: N users, one message each that names its owner.
+
+User `userN` has the password `secretN`. Needs root (Dovecot's own users are used).
+"""
+import os
+import re
+import shutil
+import subprocess
+
+from keepwarm import process
+from keepwarm.imap import Client
+from keepwarm.system import temp_folder
+
+CONF = """
+base_dir = {folder}/run
+state_dir = {folder}/run
+log_path = {folder}/log
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+mail_location = maildir:~/Maildir
+mail_uid = nobody
+mail_gid = nogroup
+first_valid_uid = 1
+first_valid_gid = 1
+mail_max_userip_connections = 0
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {folder}/users
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home={folder}/mail/%u
+}}
+namespace inbox {{
+  inbox = yes
+}}
+service imap-login {{
+  service_count = 0
+  client_limit = 1000
+  inet_listener imap {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service imap {{
+  process_limit = 500
+  service_count = 100
+}}
+service stats {{
+  process_min_avail = 0
+}}
+auth_failure_delay = 0
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+"""
+
+MESSAGE = ("From: sender@example.test\r\nTo: {user}@example.test\r\nSubject: marker of {user}\r\n\r\n"
+           "This is the mail of <{user}>.\r\n")
+
+
+class Dovecot:
+    def __init__(self, users=50):
+        self.folder = temp_folder()
+        self.port = process.free_port()
+        self.log = self.folder / "log"
+        self.names = [f"user{n}" for n in range(1, users + 1)]
+        (self.folder / "run").mkdir()
+        (self.folder / "dovecot.conf").write_text(CONF.format(folder=self.folder, port=self.port))
+        lines = [f"{name}:{{PLAIN}}{self.password(name)}::::::\n" for name in self.names]
+        (self.folder / "users").write_text("".join(lines))
+        for name in self.names:
+            self.deliver(name)
+        self.master = None
+
+    @staticmethod
+    def password(name):
+        return "secret" + name.removeprefix("user")
+
+    def deliver(self, name):
+        maildir = self.folder / "mail" / name / "Maildir"
+        for part in ("cur", "new", "tmp"):
+            (maildir / part).mkdir(parents=True)
+        (maildir / "cur" / "1700000000.M1P1.host:2,S").write_text(MESSAGE.format(user=name), newline="")
+        for path in [self.folder / "mail", maildir.parent, *maildir.parent.rglob("*")]:
+            shutil.chown(path, "nobody", "nogroup")
+
+    def start(self):
+        self.master = process.start(["dovecot", "-F", "-c", self.folder / "dovecot.conf"],
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL)
+        process.wait_until(self.greets, lambda: "Dovecot does not greet:\n" + self.log_text())
+        return self
+
+    def greets(self):
+        assert self.master.poll() is None, "Dovecot has ended:\n" + self.log_text()
+        try:
+            with Client(self.port) as client:
+                return client.greeting.startswith(b"* OK")
+        except (OSError, AssertionError):
+            return False
+
+    def stop(self):
+        if self.master:
+            self.master.terminate()
+            self.master.wait(process.DEADLINE)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log_text(self):
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def logins(self, name=None):
+        """How many logins (of one user) have succeeded, by Dovecot's own log."""
+        return len(re.findall(rf"imap-login: Info: Login: user=<{name or '[^>]*'}>", self.log_text()))
+
+    def sessions_ended(self, name):
+        return len(re.findall(rf"imap\({name}\)<\d+><[^>]*>: Info: Disconnected", self.log_text()))
+
+
+def missing():
+    """Why Dovecot cannot be started here, or None."""
+    if os.getuid() != 0:
+        return "a throwaway Dovecot needs root"
+    return None if shutil.which("dovecot") else "dovecot-imapd is not installed"

@@ -1,0 +1,131 @@
+"""Processes as tests need them: started so that they end with the test, found again by what /proc says.
+
+A process that was orphaned may stay a zombie for a while under a lazy PID 1: zombies count as gone.
+"""
+import os
+import random
+import re
+import socket
+import subprocess
+import time
+
+DEADLINE = 15.0
+
+
+class TestTimeout(AssertionError):
+    """Something that had to happen did not happen in time."""
+
+
+def wait_until(predicate, what, deadline=DEADLINE):
+    """Polls until predicate() is true and returns its value; fails with `what` after the deadline."""
+    end = time.monotonic() + deadline
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > end:
+            text = what() if callable(what) else what
+            raise TestTimeout(f"not within {deadline} s: {text}")
+        time.sleep(0.005)
+
+
+def start(argv, signal="TERM", **kwargs):
+    """Popen of argv, which gets a signal when this thread ends, whatever the reason (PR_SET_PDEATHSIG)."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", signal, "--", *map(str, argv)], **kwargs)
+
+
+def free_port(address="127.0.0.1"):
+    """A port that nobody listens on, outside the range that outgoing connections are given."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+            return port
+
+
+def read_proc(pid, name):
+    """The bytes of /proc/PID/NAME, or b"" when the process has gone or is not ours to look at."""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def alive(pid):
+    """Does the process run (and is no zombie)?"""
+    state = read_proc(pid, "stat").rpartition(b") ")[2][:1]
+    return state not in (b"", b"Z", b"X")
+
+
+def program(pid):
+    """The name of the program that the process runs."""
+    try:
+        path = os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return read_proc(pid, "comm").decode().strip()
+    return os.path.basename(path.removesuffix(" (deleted)"))
+
+
+def find(word):
+    """{pid: program} of all living processes that have `word` in their command line."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and word.encode() in read_proc(name, "cmdline") and alive(name):
+            found[int(name)] = program(name)
+    found.pop(os.getpid(), None)
+    return found
+
+
+def fd_count(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def socket_inodes(pid):
+    """The inodes of the sockets that the process holds."""
+    inodes = set()
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return inodes
+    for name in names:
+        try:
+            match = re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+        if match:
+            inodes.add(int(match[1]))
+    return inodes
+
+
+def tcp_inode(local_port, remote_port):
+    """The inode of the established TCP socket with these two ports, or None."""
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        ports = [int(end.rpartition(":")[2], 16) for end in field[1:3]]
+        if ports == [local_port, remote_port] and field[3] == "01":
+            return int(field[9])
+    return None
+
+
+def memory(pid):
+    """All memory of the process that can be read, as one byte string (needs the right to trace it)."""
+    parts = []
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in maps:
+            field = line.split()
+            if not field[1].startswith("r") or field[-1] in ("[vvar]", "[vsyscall]"):
+                continue
+            begin, end = (int(part, 16) for part in field[0].split("-"))
+            if end - begin > 1 << 32:  # the shadow memory of a sanitizer
+                continue
+            try:
+                mem.seek(begin)
+                parts.append(mem.read(end - begin))
+            except OSError:
+                continue
+    return b"".join(parts)

@@ -1,0 +1,193 @@
+"""Clients that leave badly: the next session of the user must not notice.
+
+Whether the connection is reused after a clean-up or thrown away is the proxy's choice where a test
+says nothing; that the next session is clean never is.
+"""
+import pytest
+
+from keepwarm.backend import SILENCE
+
+NOOP_REPLY = b"OK Noop, says the backend"
+
+
+def clean_session(system, backend, reused=None):
+    """The next session: nothing unasked comes, no mailbox is selected, everything works."""
+    with system.session(reused=reused) as client:
+        assert client.login_reply.untagged in ([], [b"* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n"])
+        client.send("c1 NOOP\r\n")
+        client.expect_exact(b"c1 " + NOOP_REPLY + b"\r\n")
+        assert client.command("FETCH 1 BODY[]").tagged.startswith(b"BAD ")
+        client.ok("SELECT INBOX")
+        assert client.ok("FETCH 1:* BODY[]").text.count(b"This is the mail of <anna>") == 1
+        client.expect_nothing(0.05)
+        client.logout()
+    assert all("CLOSE" not in conn.verbs() for conn in backend.connections)
+
+
+def closed(backend, number=0):
+    backend.wait_for(lambda: backend.connections[number].closed.is_set(), "the connection is still open")
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+def test_a_drop_in_a_quiet_session_is_as_good_as_logout(system, backend, way):
+    client = system.session()
+    client.ok("NOOP")
+    getattr(client, way)()
+    system.wait_cached(1)
+    clean_session(system, backend, reused=True)
+
+
+def test_a_drop_with_a_selected_mailbox_unselects_it(system, backend):
+    client = system.session()
+    client.ok("SELECT INBOX")
+    client.close()
+    system.wait_cached(1)
+    clean_session(system, backend, reused=True)
+    assert "UNSELECT" in backend.connections[0].verbs()
+
+
+def test_a_drop_before_the_first_command(system, backend):
+    system.session().close()
+    system.wait_cached(1)
+    clean_session(system, backend, reused=True)
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+def test_a_drop_in_mid_command(system, backend, way):
+    gate = backend.gate("FETCH")
+    client = system.session()
+    client.ok("SELECT INBOX")
+    client.send("a1 FETCH 1 BODY[]\r\n")
+    gate.wait()
+    getattr(client, way)()
+    gate.open()
+    backend.gates.clear()
+    clean_session(system, backend)
+
+
+def test_a_drop_in_mid_command_of_a_mail_host_that_never_answers(system, backend):
+    backend.answers["STATUS"] = SILENCE
+    client = system.session()
+    client.ok("SELECT INBOX")
+    client.send("a1 STATUS INBOX (MESSAGES)\r\n")
+    client.close()
+    clean_session(system, backend, reused=False)
+    closed(backend)
+
+
+def test_a_drop_while_a_large_answer_comes(system, backend):
+    backend.answers["STATUS"] = b"* 1 FETCH (BODY[] {8000000}\r\n" + b"x" * 8000000 + b")\r\nTAG OK done\r\n"
+    client = system.session()
+    client.send("a1 STATUS INBOX (MESSAGES)\r\n")
+    client.exactly(50000)
+    client.close()
+    closed(backend)
+    clean_session(system, backend, reused=False)
+
+
+def test_a_drop_while_a_small_answer_comes(system, backend):
+    client = system.session()
+    client.ok("SELECT INBOX")
+    client.send("a1 FETCH 1 BODY[]\r\na2 FETCH 1 BODY[]\r\n")
+    client.close()
+    clean_session(system, backend)
+
+
+@pytest.mark.parametrize("announced", ["{100}", "{100+}", "~{100}"])
+@pytest.mark.parametrize("sent", [b"", b"From: half a message\r\n"], ids=["nothing sent", "half sent"])
+def test_a_drop_in_a_literal(system, backend, announced, sent):
+    client = system.session()
+    client.send(f"a1 APPEND INBOX {announced}\r\n")
+    if "+" not in announced:
+        client.expect(rb"\+ [^\r\n]*\r\n")
+    client.send(sent)
+    client.close()
+    closed(backend)
+    clean_session(system, backend, reused=False)
+
+
+def test_a_drop_behind_the_literal_but_before_the_end_of_the_command(system, backend):
+    client = system.session()
+    client.send("a1 APPEND INBOX {5+}\r\nhello")
+    client.close()
+    closed(backend)
+    clean_session(system, backend, reused=False)
+
+
+@pytest.mark.parametrize("half", ["a1 CREATE half-a-line", "a1 CREATE half-a-line\r", "a", "a1 "])
+def test_nothing_of_half_a_line_is_executed(system, backend, half):
+    client = system.session()
+    client.ok("NOOP")
+    client.send(half)
+    client.close()
+    system.wait_log("reason=client-closed")
+    assert b"half-a-line" not in backend.everything()
+    clean_session(system, backend)
+
+
+def test_a_drop_in_idle(system, backend):
+    client = system.session()
+    client.ok("SELECT INBOX")
+    client.send("a1 IDLE\r\n")
+    client.expect_exact("+ idling\r\n")
+    client.close()
+    clean_session(system, backend)
+
+
+def test_a_drop_right_behind_idle(system, backend):
+    client = system.session()
+    client.send("a1 IDLE\r\n")
+    client.close()
+    clean_session(system, backend)
+
+
+def test_a_drop_after_idle_and_news(system, backend):
+    client = system.session()
+    client.ok("SELECT INBOX")
+    client.send("a1 IDLE\r\n")
+    client.expect_exact("+ idling\r\n")
+    client.close()
+    try:
+        backend.connections[0].push(b"* 9 EXISTS\r\n")
+    except OSError:
+        pass  # it was closed at once: as good
+    clean_session(system, backend)
+
+
+@pytest.mark.parametrize("verb", ["LOGIN", "AUTHENTICATE"])
+def test_a_drop_during_the_backend_login(make, verb):
+    backend = make.backend(before="IMAP4rev1 AUTH=PLAIN SASL-IR" if verb == "AUTHENTICATE" else "IMAP4rev1")
+    system = make.system(backend)
+    gate = backend.gate(verb)
+    client = system.client()
+    client.send("a1 LOGIN anna pw-anna\r\n")
+    gate.wait()
+    client.close()
+    gate.open()
+    backend.gates.clear()
+    clean_session(system, backend)
+
+
+@pytest.mark.parametrize("sent", ["", "a1 NOOP", "a1 LOGIN {4}\r\n", "a1 AUTHENTICATE PLAIN\r\n"])
+def test_a_drop_before_login_leaves_no_process(system, backend, sent):
+    client = system.client()
+    pid = system.pid_serving(client)
+    client.send(sent)
+    client.close()
+    backend.wait_for(lambda: pid not in system.pids("proxyd"), "the process stays")
+    assert backend.connections == []
+
+
+@pytest.mark.parametrize("answer", [b"TAG OK Noop\r\n* 5 EXISTS\r\n", b"* 5 EXISTS\r\nother OK Noop\r\n",
+                                    b"TAG NO not now\r\n", b"TAG OK"])
+def test_a_strange_answer_to_the_barrier_means_no_reuse(system, backend, answer):
+    client = system.session()
+    client.ok("SELECT INBOX")
+    backend.answers["NOOP"] = answer
+    client.logout()
+    if answer == b"TAG OK":
+        backend.wait_for(lambda: "NOOP" in backend.connections[0].verbs(), "no barrier came")
+        backend.connections[0].drop()
+    closed(backend)
+    backend.answers.clear()
+    clean_session(system, backend, reused=False)

@@ -1,0 +1,91 @@
+"""The log: one line at each session's end, with its reason, and nothing that a stranger can forge."""
+import re
+
+from keepwarm.imap import b64
+
+END = re.compile(r".*\breason=(\S+).*")
+
+
+def ends(system):
+    """The session-end lines as dictionaries."""
+    lines = [line for line in system.log_text().splitlines() if END.match(line)]
+    return [dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)', line)) for line in lines]
+
+
+def wait_ends(system, backend, count):
+    backend.wait_for(lambda: len(ends(system)) >= count, lambda: system.log_text())
+    return ends(system)
+
+
+def test_every_session_ends_with_exactly_one_line(system, backend):
+    system.session("one").logout()
+    system.session("two").close()
+    system.client().close()
+    with system.client() as client:
+        client.ok("NOOP")
+        client.send("z LOGOUT\r\n")
+        client.read_to_end()
+    lines = wait_ends(system, backend, 5)  # one more is the probe of the start
+    system.session("last").logout()
+    lines = wait_ends(system, backend, 6)
+    assert len(lines) == 6, system.log_text()
+    assert [line["reason"] for line in lines if line.get("user") == "one"] == ["logout"]
+    assert [line["reason"] for line in lines if line.get("user") == "two"] == ["client-closed"]
+    assert [line["reason"] for line in lines if line.get("user") == "last"] == ["logout"]
+
+
+def test_the_line_says_who_and_how_much(system, backend):
+    system.session("anna").logout()
+    line = [line for line in wait_ends(system, backend, 2) if line.get("user") == "anna"][0]
+    assert line["client"].startswith("127.0.0.1")
+    assert "cached" in str(line), line
+
+
+def test_why_a_connection_was_not_cached_is_said(system, backend):
+    client = system.session("anna")
+    client.ok("ENABLE QRESYNC")
+    client.logout()
+    system.wait_log("fingerprint")
+
+
+def test_a_refused_login_is_in_the_log_with_the_clients_address(system, backend):
+    """What fail2ban and its like look for."""
+    with system.client() as client:
+        client.login("anna", "wrong")
+    system.wait_log("127.0.0.1")
+    backend.wait_for(lambda: re.search(r"anna.*", system.log_text()), system.log_text)
+
+
+def test_a_user_name_cannot_forge_a_line(system, backend):
+    name = b"x\r\nreason=forged user=admin\r\n\x1b[31m"
+    with system.client() as client:
+        client.send("a1 AUTHENTICATE LOGIN\r\n")
+        client.line()
+        client.send(b64(name) + b"\r\n")
+        client.line()
+        client.send(b64("pw") + b"\r\n")
+        client.line()
+    wait_ends(system, backend, 2)
+    assert not [line for line in system.log_text().splitlines() if line.startswith("reason=forged")]
+    assert "\x1b" not in system.log_text()
+
+
+def test_an_id_and_odd_bytes_are_quoted_in_the_log(system, backend):
+    with system.client() as client:
+        client.send(b"a1 \x01\x02\xff\r\n")
+        client.line()
+        client.login('we"ird user', "pw-we\"ird user")
+    wait_ends(system, backend, 2)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\xff]", system.log_text())
+
+
+def test_the_log_can_be_a_file(make, backend):
+    system = make.system(backend)
+    target = system.folder / "logfile"
+    system.stop_and_keep()
+    system.write_config(log_target=f"file:{target}")
+    system.start()
+    system.session("anna").logout()
+    backend.wait_for(lambda: target.exists() and "reason=logout" in target.read_text(), system.log_text)
+    line = [line for line in target.read_text().splitlines() if "reason=logout" in line][0]
+    assert re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", line), line

@@ -1,0 +1,104 @@
+"""No secret stays anywhere: not in a log, not in the state file, not in the memory of the broker.
+
+Each search is shown to work by finding the user's name in the same place.
+"""
+import os
+
+import pytest
+
+from keepwarm.imap import b64, plain
+from keepwarm.process import memory, wait_until
+
+USER = "geheimnistraeger"
+RIGHT = "Richtig-7f3a91c2"
+WRONG = "Falsch-c81d22b7"
+IDLER = "zweiter-nutzer"
+
+
+def forms(password):
+    """The password, and what it looks like in SASL messages."""
+    blob = plain(USER.encode(), password.encode())
+    return [password.encode(), b64(password), blob, blob[-20:], b64(USER + "\0" + password)]
+
+
+FORMBOOK = forms(RIGHT) + forms(WRONG)
+
+
+@pytest.fixture
+def scene(make):
+    """Right and wrong logins in every way; one session is open, one connection is cached."""
+    backend = make.backend(passwords={USER: RIGHT.encode(), IDLER: RIGHT.encode()})
+    system = make.system(backend, login_attempts=100, syslog_prioritymask="LOG_DEBUG")
+    for how in ("quoted", "literals", "plain-initial", "plain", "login"):
+        with system.client() as client:
+            assert not client.login(USER, WRONG, how).ok
+            assert client.login(USER, RIGHT, how).ok
+            client.logout()
+        system.wait_cached(1)
+    with system.client() as client:
+        client.send(f"a1 LOGIN {USER} {RIGHT} too many\r\na2 AUTHENTICATE PLAIN {RIGHT}\r\na3 {RIGHT}\r\n")
+        for tag in ("a1", "a2", "a3"):
+            client.reply(tag)
+    system.session(IDLER, RIGHT).logout()
+    system.wait_cached(2)
+    client = system.session(USER, RIGHT)
+    client.ok("NOOP")
+    yield system, backend, client
+    client.close()
+
+
+def absent(where, data, control=USER.encode()):
+    assert control in data, f"the search in {where} proves nothing: not even the user's name is there"
+    found = [form for form in FORMBOOK if form in data]
+    assert not found, f"{where} holds {found}"
+
+
+def test_the_backend_did_get_the_password(scene):
+    """Else all searches here would prove nothing."""
+    data = scene[1].everything()
+    assert any(form in data for form in forms(RIGHT)) and any(form in data for form in forms(WRONG))
+
+
+def test_no_log_holds_a_secret(scene):
+    system = scene[0]
+    wait_until(lambda: system.log_text().count("reason=logout") >= 6, "log lines are missing")
+    absent("the log", system.log_text().encode())
+
+
+def test_the_state_file_holds_no_secret(scene):
+    system = scene[0]
+    wait_until(lambda: USER.encode() in (system.folder / "state").read_bytes(), "the session is not in it")
+    absent("the state file", (system.folder / "state").read_bytes())
+
+
+def test_no_file_of_the_system_holds_a_secret(scene):
+    system = scene[0]
+    files = [path for path in system.folder.rglob("*") if path.is_file()]
+    absent("a file", b"".join(path.read_bytes() for path in files))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
+def test_the_brokers_memory_holds_no_secret(scene):
+    absent("the broker's memory", memory(scene[0].pids("cachebrokerd")[0]))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
+def test_a_sessions_process_forgets_the_secret_after_the_login(scene):
+    system, _, client = scene
+    absent("the session's memory", memory(system.pid_serving(client)))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
+def test_a_fresh_sessions_process_forgets_the_secret_after_the_login(scene):
+    system, backend, _ = scene
+    with system.session(USER, RIGHT, how="literals", reused=False) as client:
+        client.ok("NOOP")
+        absent("the session's memory", memory(system.pid_serving(client)))
+
+
+def test_no_command_line_or_environment_holds_a_secret(scene):
+    for pid in scene[0].pids():
+        for name in ("cmdline", "environ"):
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                data = file.read()
+            assert not [form for form in FORMBOOK if form in data]
