@@ -2,6 +2,7 @@
 #include "cachebrokerd/accounts.h"
 
 #include <stdlib.h>
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 struct entry {
@@ -85,4 +86,6 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
 	memcpy(e->texts, account->host.p, account->host.n);
 	memcpy(e->texts + account->host.n, account->backend_user.p, account->backend_user.n);
 	HASH_ADD(hh, a->entries, name, sizeof(e->name), e);
+	if (!e->hh.tbl)
+		free(e); /* no memory */
 }

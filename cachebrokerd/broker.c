@@ -11,7 +11,7 @@
 #include "cachebrokerd/door.h"
 #include "lib/log.h"
 
-#define RESERVE 64 /* descriptors for everything that is no session and no connection */
+#define RESERVE 128 /* descriptors for everything that is no session, connection or look-up worker */
 #define STOP_MS 3000
 
 static unsigned descriptor_limit(void)
@@ -28,7 +28,8 @@ static unsigned descriptor_limit(void)
 
 void broker_set_bounds(struct broker *b)
 {
-	unsigned limit = descriptor_limit(), usable = limit > 2 * RESERVE ? limit - RESERVE : RESERVE;
+	unsigned limit = descriptor_limit(), reserve = RESERVE + b->config.lookup_processes,
+		 usable = limit > 2 * reserve ? limit - reserve : reserve;
 	unsigned half = usable / 2;
 
 	b->connections_most = b->config.cache_size < half ? b->config.cache_size : half;
@@ -46,7 +47,7 @@ void broker_set_bounds(struct broker *b)
 void broker_count(struct broker *b)
 {
 	state_gauge(b->state, GAUGE_clients, b->client_count);
-	state_gauge(b->state, GAUGE_active, b->leased);
+	state_gauge(b->state, GAUGE_active, b->leased + b->orphans);
 	state_gauge(b->state, GAUGE_cached, cache_count(b->cache));
 }
 

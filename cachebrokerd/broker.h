@@ -40,6 +40,7 @@ struct broker {
 	uint64_t next_id; /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned leased; /* connections in use, being dialled or on their way back */
+	unsigned orphans; /* sessions whose connection a broker before us leased */
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */
 	bool stopping;

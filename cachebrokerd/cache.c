@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 /* The entries of one key or one account. */
@@ -52,6 +53,10 @@ static struct group *find_or_add(struct group **groups, const struct key *key)
 		return NULL;
 	g->key = *key;
 	HASH_ADD(hh, *groups, key, sizeof(g->key), g);
+	if (!g->hh.tbl) { /* no memory */
+		free(g);
+		return NULL;
+	}
 	return g;
 }
 

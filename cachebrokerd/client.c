@@ -10,8 +10,11 @@
 #include <stdlib.h>
 
 #include "cachebrokerd/host.h"
+#include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+
+#define SILENT_MS 10000
 
 static struct span user_of(const struct client *c)
 {
@@ -83,7 +86,7 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 		/* it goes on with a connection that the broker before us leased, and that cannot come back */
 		c->orphan = true;
 		c->state = CLIENT_DONE;
-		b->leased++;
+		b->orphans++; /* not counted as leased: what a session says of itself must not fill the cache */
 		show_active(c, m->HELLO.user, "");
 	} else {
 		state_count(b->state, COUNTER_clients, 1);
@@ -161,6 +164,7 @@ static void accepted(struct client *c)
 {
 	struct state *state = c->broker->state;
 
+	c->accepted = true;
 	c->connection->proven = true;
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
@@ -174,6 +178,8 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 	struct state *state = c->broker->state;
 
 	(void)fd;
+	if (c->accepted)
+		return -EPROTO; /* there is one outcome */
 	switch (m->OUTCOME.outcome) {
 	case OUTCOME_ACCEPTED:
 		accepted(c);
@@ -202,7 +208,7 @@ static int on_returning(struct client *c, const struct msg *m, int *fd)
 {
 	(void)m;
 	(void)fd;
-	if (!c->connection->proven)
+	if (!c->accepted)
 		return -EPROTO;
 	c->state = CLIENT_RETURNING;
 	lease_set_returning(c);
@@ -277,7 +283,7 @@ static void client_gone(struct peer *p)
 	lease_end(c);
 	lose_connection(c);
 	if (c->orphan)
-		b->leased--;
+		b->orphans--;
 	state_session_gone(b->state, c->id);
 	if (c->previous)
 		c->previous->next = c->next;
@@ -313,6 +319,7 @@ void client_peer_new(struct peer *p)
 	c->broker = b;
 	c->state = CLIENT_NEW;
 	c->id = b->next_id++;
+	c->since = clock_ms();
 	c->next = b->clients;
 	if (c->next)
 		c->next->previous = c;
@@ -320,6 +327,17 @@ void client_peer_new(struct peer *p)
 	b->client_count++;
 	p->owner = c;
 	broker_count(b);
+}
+
+void client_cut_off_silent(struct broker *b)
+{
+	int64_t limit = clock_ms() - SILENT_MS;
+
+	for (struct client *c = b->clients, *next; c; c = next) {
+		next = c->next;
+		if (c->state == CLIENT_NEW && c->since < limit)
+			peer_end(c->peer);
+	}
 }
 
 void client_end(struct client *c, enum session_end reason, const char *text)

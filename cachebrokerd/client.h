@@ -21,12 +21,14 @@ struct client {
 	struct client *previous, *next; /* all clients */
 	enum client_state state;
 	uint64_t id;
+	int64_t since; /* monotonic ms: it came in */
 	uint32_t service;
 	char address[80]; /* "192.0.2.1:4711", for people */
 	unsigned leases;  /* asked for */
 	bool bound;	  /* has had a lease of this account: no other any more */
 	struct key bound_to;
-	bool orphan;  /* has a connection that a broker before us leased */
+	bool accepted; /* its login has been counted */
+	bool orphan;   /* has a connection that a broker before us leased */
 	bool counted; /* its TALLY came */
 	struct lease lease;
 	struct connection *connection; /* leased */
@@ -41,6 +43,9 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 
 /* There is none. */
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
+
+/* Cuts off peers that have not said HELLO, or have been refused, for so long. */
+void client_cut_off_silent(struct broker *b);
 
 /* Tells the client to end its session. */
 void client_end(struct client *c, enum session_end reason, const char *text);

@@ -25,6 +25,7 @@ struct door {
 	struct door *next;
 	struct watch *watch;
 	int fd;
+	bool closed;
 	char name[ACTIVATION_NAME];
 };
 
@@ -55,11 +56,25 @@ static void close_door(struct door *d)
 	loop_bury(d->broker->loop, d, free);
 }
 
+/* What comes through a door must be an end of a socket pair, nothing that could block or behave otherwise. */
+static bool is_local_packet_socket(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t n = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) < 0)
+		return false;
+	n = sizeof(type);
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && domain == AF_UNIX && type == SOCK_SEQPACKET;
+}
+
 static void let_in(struct door *d, int fd)
 {
 	struct peer *p;
 
-	if (peer_new(d->broker, fd, &client_peer_kind, &p) == 0)
+	if (!is_local_packet_socket(fd))
+		fd_drop(&fd);
+	else if (peer_new(d->broker, fd, &client_peer_kind, &p) == 0)
 		client_peer_new(p);
 }
 
@@ -71,6 +86,11 @@ static void on_door(void *context, uint32_t events)
 	(void)events;
 	for (int i = 0; i < KNOCKS_A_TURN; i++) {
 		struct msg m;
+
+		if (peer_house_is_full(d->broker)) {
+			d->closed = watch_events(d->watch, 0) == 0;
+			return;
+		}
 		int fd = -1, r = msgsock_receive(d->fd, ROLE_DOOR, data, &m, &fd);
 
 		if (r == -EAGAIN)
@@ -86,6 +106,13 @@ static void on_door(void *context, uint32_t events)
 		}
 		let_in(d, fd);
 	}
+}
+
+void door_reopen(void)
+{
+	for (struct door *d = doors; d; d = d->next)
+		if (d->closed && !peer_house_is_full(d->broker))
+			d->closed = watch_events(d->watch, EPOLLIN) < 0;
 }
 
 int door_adopt(struct broker *b, int fd, const char *name)
@@ -137,16 +164,17 @@ static int tell_pool(struct peer *p)
 
 static int on_listener(struct peer *p, const struct msg *m, int *fd)
 {
-	struct ucred who = { 0 };
-	socklen_t n = sizeof(who);
+	uint64_t cookie = 0;
+	socklen_t n = sizeof(cookie);
 	char name[ACTIVATION_NAME];
 
 	(void)m;
 	if (p->owner)
 		return -EPROTO; /* one door each */
 	p->owner = p;
-	(void)getsockopt(p->fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
-	(void)snprintf(name, sizeof(name), "door-%d", (int)who.pid);
+	if (!is_local_packet_socket(*fd) || getsockopt(*fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0)
+		return -EBADF;
+	(void)snprintf(name, sizeof(name), "door-%016llx", (unsigned long long)cookie);
 	if (!find_door(name))
 		store(*fd, name);
 	int r = door_adopt(p->broker, take_fd(fd), name);

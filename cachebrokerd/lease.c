@@ -59,6 +59,14 @@ static void on_deadline(void *context)
 	client_refuse(context, REFUSAL_UNAVAILABLE, "no mail host in time");
 }
 
+/* From here on the lease takes time: all of it together has one deadline, shorter than the session's own. */
+static int start_deadline(struct client *c)
+{
+	struct timer **slot = &c->lease.deadline;
+
+	return *slot ? 0 : loop_timer(c->broker->loop, (int64_t)lease_longest(c->broker) * 1000, on_deadline, c, slot);
+}
+
 static struct span text(const char *p, size_t n)
 {
 	return (struct span){ p, n };
@@ -167,8 +175,7 @@ static void find_connection(struct client *c)
 
 	if (take_cached(c))
 		return;
-	if (!l->deadline && loop_timer(c->broker->loop, (int64_t)lease_longest(c->broker) * 1000, on_deadline, c,
-				       &l->deadline) < 0) {
+	if (start_deadline(c) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
 		return;
 	}
@@ -268,6 +275,6 @@ void lease_begin(struct client *c, const struct msg *m)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))
 		set_account(c, &known);
-	else if (lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
+	else if (start_deadline(c) < 0 || lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }

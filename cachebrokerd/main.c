@@ -25,6 +25,7 @@
 #include "lib/log.h"
 
 #define TICK_MS	   100
+#define SLOW_TICKS 10 /* what is done once a second */
 #define EXIT_USAGE 2
 
 struct options {
@@ -135,8 +136,13 @@ static int settle_ids(struct broker *b)
 
 	b->uid = user ? user->pw_uid : 0;
 	b->gid = group ? group->gr_gid : 0;
-	if (geteuid() != 0)
+	if (geteuid() != 0) {
+		if (b->uid == 0 || b->gid == 0)
+			log_printf(LOG_WARNING, "proc_username %s, proc_groupname %s: there is no such user or group; "
+				   "a proxyd that root starts will refuse to serve",
+				   b->config.proc_username, b->config.proc_groupname);
 		return 0;
+	}
 	if (b->uid == 0 || b->gid == 0) {
 		log_printf(LOG_ERR, "proc_username %s, proc_groupname %s: there is no such user or group, or it is root",
 			   b->config.proc_username, b->config.proc_groupname);
@@ -151,9 +157,14 @@ static int settle_ids(struct broker *b)
 
 static void on_tick(void *context)
 {
+	static unsigned ticks;
 	struct broker *b = context;
 
 	connection_expire(b);
+	peer_reopen();
+	door_reopen();
+	if (++ticks % SLOW_TICKS == 0)
+		client_cut_off_silent(b);
 	broker_count(b);
 	state_tick(b->state, clock_ms());
 	(void)loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick);

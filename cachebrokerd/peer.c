@@ -17,9 +17,12 @@
 
 #define MESSAGES_A_TURN 16 /* then the others' turn */
 #define ACCEPTS_A_TURN	64
+#define PEERS_TO_REFUSE 64
 
 struct gate {
 	struct broker *broker;
+	struct gate *next;
+	bool closed;
 	const struct peer_kind *kind;
 	peer_new_fn *on_new;
 	struct watch *watch;
@@ -27,6 +30,25 @@ struct gate {
 };
 
 static char received[MSG_MAX];
+static struct gate *gates;
+
+bool peer_house_is_full(const struct broker *b)
+{
+	/* a few more than may stay, so that they can be told so */
+	return b->client_count >= b->clients_most + PEERS_TO_REFUSE;
+}
+
+static void close_gate(struct gate *g)
+{
+	g->closed = watch_events(g->watch, 0) == 0;
+}
+
+void peer_reopen(void)
+{
+	for (struct gate *g = gates; g; g = g->next)
+		if (g->closed && !peer_house_is_full(g->broker))
+			g->closed = watch_events(g->watch, EPOLLIN) < 0;
+}
 
 void peer_end(struct peer *p)
 {
@@ -118,11 +140,15 @@ static void on_knock(void *context, uint32_t events)
 
 	(void)events;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd = accept4(g->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = peer_house_is_full(g->broker) ?
+				 -1 : accept4(g->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		struct peer *p;
 
-		if (fd < 0)
-			return; /* EMFILE cannot be: the bounds leave a reserve */
+		if (fd < 0) {
+			if (errno != EAGAIN || peer_house_is_full(g->broker))
+				close_gate(g); /* else this event would come again and again */
+			return;
+		}
 		if (peer_new(g->broker, fd, g->kind, &p) == 0)
 			g->on_new(p);
 	}
@@ -135,5 +161,7 @@ int peer_listen(struct broker *b, int listening, const struct peer_kind *kind, p
 	if (!g)
 		return -ENOMEM;
 	*g = (struct gate){ .broker = b, .kind = kind, .on_new = on_new, .fd = listening };
+	g->next = gates;
+	gates = g;
 	return loop_watch(b->loop, listening, EPOLLIN, on_knock, g, &g->watch);
 }

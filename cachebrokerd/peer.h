@@ -42,6 +42,12 @@ int peer_send(struct peer *p, const struct msg *m, int fd);
 /* Cuts the peer off: calls gone() at once; the memory goes later. */
 void peer_end(struct peer *p);
 
+/* Are so many peers here that no further one may come in? */
+bool peer_house_is_full(const struct broker *b);
+
+/* Lets peers in again where peer_listen() had stopped because of that. Call it now and then. */
+void peer_reopen(void);
+
 /* Accepts peers of this kind from a listening socket for good. on_new is called for each. 0 or -errno. */
 typedef void peer_new_fn(struct peer *p);
 int peer_listen(struct broker *b, int listening, const struct peer_kind *kind, peer_new_fn *on_new);

@@ -53,8 +53,16 @@ int msgsock_send(int sock, const struct msg *m, int fd)
 	return error;
 }
 
+/* A socket that lingers would keep us in close() for as long as its sender likes. */
+static void disarm(int fd)
+{
+	const struct linger off = { 0, 0 };
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+}
+
 /* Collects the descriptors of a received message; more than one is closed here. Returns how many came. */
-static unsigned collect(struct msghdr *header, int *ret_fd)
+static unsigned collect(struct msghdr *header, enum msg_role sender, int *ret_fd)
 {
 	unsigned count = 0;
 
@@ -70,6 +78,8 @@ static unsigned collect(struct msghdr *header, int *ret_fd)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (sender != ROLE_BROKER)
+				disarm(fd);
 			if (count++ == 0)
 				*ret_fd = fd;
 			else
@@ -100,7 +110,7 @@ int msgsock_receive(int sock, enum msg_role sender, char *data, struct msg *m, i
 	if (n < 0)
 		return -errno;
 
-	unsigned count = collect(&header, &fd);
+	unsigned count = collect(&header, sender, &fd);
 
 	if (n == 0 && count == 0)
 		return -ECONNRESET;

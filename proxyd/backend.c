@@ -27,7 +27,7 @@ static size_t response_length(struct span in)
 		if (line.n > 0 && line.p[line.n - 1] == '\r')
 			line.n--;
 		/* only untagged data has literals; at > 0 is such a response's later line */
-		bool data = at > 0 || (line.n > 0 && line.p[0] == '*');
+		bool data = at > 0 || (line.n > 0 && line.p[0] == '*' && !follow_is_status(line));
 
 		if (!data || !follow_literal_at_end(line, &length, &sync))
 			return end;

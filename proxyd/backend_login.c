@@ -14,8 +14,9 @@
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 
-#define PLAIN_MAX (SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2)
-#define OUT_MAX	  (PLAIN_MAX * 4 / 3 + SESSION_ID_MAX + 200)
+#define PLAIN_MAX   (SESSION_SECRET_MAX + SESSION_USER_MAX + BACKEND_USER_MAX + 2)
+#define OUT_MAX	    (PLAIN_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
+#define LOGIN_STEPS 2 /* times backend_timeout: the longest that a login may take in all */
 
 /* One login in progress. */
 struct attempt {
@@ -23,6 +24,7 @@ struct attempt {
 	struct backend *b;
 	struct tag tag;
 	struct span status; /* of the tagged completion */
+	int64_t deadline; /* of the whole login */
 	const char **ret_code;
 	const char **ret_why;
 };
@@ -41,7 +43,9 @@ static const struct {
 
 static int64_t next_deadline(const struct attempt *a)
 {
-	return clock_ms() + (int64_t)a->s->settings.backend_timeout * 1000;
+	int64_t step = clock_ms() + (int64_t)a->s->settings.backend_timeout * 1000;
+
+	return step < a->deadline ? step : a->deadline;
 }
 
 static enum backend_verdict fail(struct attempt *a, const char *why)
@@ -310,7 +314,11 @@ static enum backend_verdict authenticate(struct attempt *a)
 
 enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why)
 {
-	struct attempt a = { .s = s, .b = &s->backend, .ret_code = ret_code, .ret_why = ret_why };
+	struct attempt a = { .s = s,
+			     .b = &s->backend,
+			     .deadline = clock_ms() + (int64_t)s->settings.backend_timeout * 1000 * LOGIN_STEPS,
+			     .ret_code = ret_code,
+			     .ret_why = ret_why };
 
 	*ret_code = "";
 	*ret_why = read_greeting(&a);

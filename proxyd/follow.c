@@ -107,10 +107,19 @@ static void end_line(struct follow *f, struct span tail)
 			spoil(f, NOT_CACHED_ODD);
 		f->literal_left = length;
 		f->waits_for_idle = false;
+		f->unasked = !sync;
 		f->client = sync ? FOLLOW_WAIT : length > 0 ? FOLLOW_LITERAL : FOLLOW_REST;
 	} else if (tail.n > 1 && tail.p[tail.n - 1] == '}' && memchr(tail.p, '{', tail.n)) {
 		spoil(f, NOT_CACHED_ODD); /* looks like an announcement, is none for us */
 	}
+}
+
+/* A message has lines; no other argument that clients push without asking does. */
+static bool stores_message(struct span verb, struct span second)
+{
+	struct span name = span_ieq(verb, SPAN("UID")) ? second : verb;
+
+	return span_ieq(name, SPAN("APPEND")) || span_ieq(name, SPAN("REPLACE"));
 }
 
 static void judge_verb(struct follow *f, enum verb_class class)
@@ -121,6 +130,10 @@ static void judge_verb(struct follow *f, enum verb_class class)
 		break;
 	case VERB_FINGERPRINT:
 		spoil(f, NOT_CACHED_FINGERPRINT);
+		break;
+	case VERB_RAW:
+		f->raw = true;
+		spoil(f, NOT_CACHED_VERB);
 		break;
 	case VERB_NEVER:
 		spoil(f, NOT_CACHED_VERB);
@@ -160,6 +173,7 @@ static bool begin_command(struct follow *f, struct span line, size_t line_length
 	if (class == VERB_LOGOUT && begin_logout(f, tag, line_length))
 		return false;
 	judge_verb(f, class);
+	f->takes_message = stores_message(verb, second);
 	f->current = follow_tag_hash(tag);
 	f->outstanding[f->outstanding_count++] = f->current;
 	end_line(f, line);
@@ -206,6 +220,7 @@ static bool take_line(struct follow *f, struct span whole)
 static void begin_long_line(struct follow *f, struct span part)
 {
 	spoil(f, NOT_CACHED_ODD);
+	f->owes_done = false; /* if IDLE ran, this line ends it */
 	if (f->client == FOLLOW_LINE) {
 		struct span rest = part, tag = span_word(&rest, ' ');
 
@@ -231,10 +246,22 @@ static size_t take_long_line(struct follow *f, struct span bytes)
 	return n;
 }
 
+/* Servers that have their answer before the literal (Dovecot, for arguments too many or not understood) do not
+ * skip an unasked one: its lines are commands to them, hidden from us. With a message that is seen by BAD. */
+static void judge_literal(struct follow *f, struct span piece)
+{
+	if (!f->unasked || !memchr(piece.p, '\n', piece.n))
+		return;
+	f->pushed_lines = true;
+	if (!f->takes_message)
+		spoil(f, NOT_CACHED_ODD);
+}
+
 static size_t take_literal(struct follow *f, struct span bytes)
 {
 	size_t n = bytes.n < f->literal_left ? bytes.n : (size_t)f->literal_left;
 
+	judge_literal(f, (struct span){ bytes.p, n });
 	f->literal_left -= n;
 	if (f->literal_left == 0)
 		f->client = FOLLOW_REST;
@@ -244,6 +271,8 @@ static size_t take_literal(struct follow *f, struct span bytes)
 /* One step at the front of bytes: how many of them may be passed on; 0 is a halt. */
 static size_t step(struct follow *f, struct span bytes, bool full)
 {
+	if (f->raw)
+		return bytes.n;
 	if (f->client == FOLLOW_WAIT || f->client == FOLLOW_LOGOUT)
 		return 0;
 	if (f->client == FOLLOW_LITERAL)

@@ -46,6 +46,9 @@ struct follow {
 	uint64_t literal_left;
 	uint64_t current;     /* the tag of the command whose text is not complete */
 	bool waits_for_idle;  /* FOLLOW_WAIT: IDLE, not a literal */
+	bool unasked;	      /* the literal comes without the server's continuation */
+	bool takes_message;   /* the command is one that stores a message */
+	bool pushed_lines;    /* an unasked literal with a line feed was sent */
 	bool owes_done;	      /* IDLE runs and DONE has not been sent */
 	bool selected;	      /* a mailbox is or may be selected */
 	struct follow_line long_line;
@@ -60,6 +63,7 @@ struct follow {
 	bool bye;
 
 	/* both */
+	bool raw; /* the stream is no IMAP any more: passed on unseen */
 	uint64_t outstanding[FOLLOW_OUTSTANDING];
 	size_t outstanding_count;
 	enum not_cached spoiled; /* why this connection cannot be given back any more */
@@ -82,6 +86,9 @@ void follow_sent_done(struct follow *f);
 
 /* Can the connection be given back after a reset? NOT_CACHED_NOTHING, or the reason why it cannot (yet). */
 enum not_cached follow_quiet(const struct follow *f);
+
+/* Is the line that begins so an untagged status response (RFC 9051 section 7.1), whose text can hold no literal? */
+bool follow_is_status(struct span head);
 
 /* The length in a literal's announcement at the end of a line (without its CRLF), like {12}, {12+} or ~{12}.
  * Returns false when there is none. *ret_sync: the sender waits for a continuation. */

@@ -20,7 +20,7 @@ static struct span head_of(const struct follow_line *l)
 	return (struct span){ l->head, l->length < sizeof(l->head) ? (size_t)l->length : sizeof(l->head) };
 }
 
-static bool is_status(struct span head)
+bool follow_is_status(struct span head)
 {
 	static const struct span words[] = {
 		{ "* OK", 4 }, { "* NO", 4 }, { "* BAD", 5 }, { "* BYE", 5 }, { "* PREAUTH", 9 },
@@ -38,12 +38,12 @@ static void end_untagged(struct follow *f, struct span head, struct span tail)
 	uint64_t length;
 	bool sync, literal = follow_literal_at_end(tail, &length, &sync);
 
-	if (f->server_rest || !is_status(head)) {
+	if (f->server_rest || !follow_is_status(head)) {
 		f->server_literal_left = literal ? length : 0;
 		f->server_rest = literal;
 		return;
 	}
-	if (literal)
+	if (literal || span_istarts(head, SPAN("* BAD"))) /* BAD: to something that we saw otherwise */
 		spoil(f, NOT_CACHED_ODD);
 	if (span_istarts(head, SPAN("* BYE")))
 		f->bye = true;
@@ -68,10 +68,21 @@ static bool text_unfinished(const struct follow *f)
 	       f->client == FOLLOW_DONE;
 }
 
-static void end_tagged(struct follow *f, uint64_t tag)
+/* Is the result BAD? May say yes behind a tag that fills the head. */
+static bool says_bad(struct span head)
+{
+	(void)span_word(&head, ' ');
+	struct span result = span_word(&head, ' ');
+
+	return !span_istarts(result, SPAN("OK")) && !span_istarts(result, SPAN("NO"));
+}
+
+static void end_tagged(struct follow *f, struct span head, uint64_t tag)
 {
 	size_t i = 0;
 
+	if (f->pushed_lines && says_bad(head))
+		spoil(f, NOT_CACHED_ODD);
 	while (i < f->outstanding_count && f->outstanding[i] != tag)
 		i++;
 	if (i == f->outstanding_count) {
@@ -104,13 +115,13 @@ static void end_line(struct follow *f)
 	else if (head.n > 0 && head.p[0] == '+')
 		end_continuation(f);
 	else
-		end_tagged(f, f->line.tag);
+		end_tagged(f, head, f->line.tag);
 	follow_line_init(&f->line);
 }
 
 void follow_server(struct follow *f, struct span bytes)
 {
-	while (bytes.n > 0) {
+	while (bytes.n > 0 && !f->raw) {
 		size_t n;
 
 		if (f->server_literal_left > 0) {

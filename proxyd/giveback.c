@@ -48,8 +48,10 @@ bool giveback_announce(struct session *s, const struct follow *f)
 	return true;
 }
 
-/* Reads up to and with the completion of tag. Untagged data about the mailbox that was open may come in front. */
-static int read_until(struct session *s, const struct tag *tag, int64_t deadline, struct span *ret_status)
+/* Reads up to and with the completion of tag. Untagged data may come in front while a mailbox is open; otherwise
+ * only status responses have a reason to. */
+static int read_until(struct session *s, const struct tag *tag, bool selected, int64_t deadline,
+		      struct span *ret_status)
 {
 	for (;;) {
 		struct span line;
@@ -59,7 +61,8 @@ static int read_until(struct session *s, const struct tag *tag, int64_t deadline
 			return r;
 		if (tag_completes(tag, line, ret_status))
 			return 0; /* the caller calls backend_taken() */
-		if (!span_istarts(line, SPAN("* ")) || span_istarts(line, SPAN("* BYE")))
+		if (!span_istarts(line, SPAN("* ")) || span_istarts(line, SPAN("* BYE")) ||
+		    (!selected && !follow_is_status(line)))
 			return -EPROTO;
 		backend_taken(&s->backend);
 	}
@@ -79,14 +82,14 @@ static int reset(struct session *s, bool selected)
 	(void)(r || (r = buf_add(&out, tag_span(&noop))) || (r = buf_add_str(&out, " NOOP\r\n")) ||
 	       (r = io_write(s->backend.fd, buf_span(&out), deadline)));
 	if (r == 0 && selected) {
-		r = read_until(s, &unselect, deadline, &status);
+		r = read_until(s, &unselect, true, deadline, &status);
 		if (r == 0 && span_istarts(status, SPAN("NO")))
 			r = -EPROTO;
 		if (r == 0)
 			backend_taken(&s->backend);
 	}
 	if (r == 0)
-		r = read_until(s, &noop, deadline, &status);
+		r = read_until(s, &noop, false, deadline, &status);
 	if (r < 0)
 		return r;
 	bool good = span_istarts(status, SPAN("OK"));

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "lib/ends.h"
 #include "lib/fd.h"
 #include "lib/msgsock.h"
 #include "proxyd/io.h"
@@ -66,17 +67,21 @@ static int receive_one(struct link *l, struct msg *m, int *ret_fd)
 	return 1;
 }
 
+int link_ask(struct link *l, struct msg *request)
+{
+	if (++l->serial == 0)
+		l->serial = 1;
+	request->serial = l->serial;
+	return msgsock_send(l->sock, request, -1);
+}
+
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd, int64_t deadline)
 {
 	if (l->sock < 0)
 		return -ECONNRESET;
-	if (++l->serial == 0)
-		l->serial = 1;
-	request->serial = l->serial;
-
 	int r;
 
-	while ((r = msgsock_send(l->sock, request, -1)) == -EAGAIN)
+	while ((r = link_ask(l, request)) == -EAGAIN)
 		if ((r = io_wait(l->sock, POLLOUT, deadline)) < 0)
 			return r;
 	if (r < 0)
@@ -104,10 +109,14 @@ int link_take_pushes(struct link *l)
 	AUTO_FD fd = -1;
 	int r;
 
-	do
-		r = receive_one(l, &m, &fd);
-	while (r == 0);
-	if (r == -EAGAIN || r == 1)
+	while ((r = receive_one(l, &m, &fd)) >= 0) {
+		fd_drop(&fd);
+		if (r == 1 && m.type == MSG_REFUSED) {
+			l->ended = true;
+			l->end_reason = END_SHUTDOWN;
+		}
+	}
+	if (r == -EAGAIN)
 		return 0;
 	link_close(l);
 	return -ECONNRESET;

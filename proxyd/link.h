@@ -27,6 +27,10 @@ void link_open_connected(struct link *l, int sock);
  * -ECONNRESET or -EPIPE when the broker is gone; -ETIMEDOUT; -ECANCELED. */
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd, int64_t deadline);
 
+/* Sends a request and does not wait: its reply is dropped when it comes, but for a REFUSED, which ends the session.
+ * 0 or -errno. */
+int link_ask(struct link *l, struct msg *request);
+
 /* Sends a message that has no reply, with fd if it carries one. 0 or -errno. */
 int link_push(struct link *l, struct msg *m, int fd);
 

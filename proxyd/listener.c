@@ -89,7 +89,9 @@ static int wait_for_pool(struct listener *l, struct msg_POOL *ret)
 		struct pollfd fds[] = { { .fd = l->broker, .events = POLLIN },
 					{ .fd = l->signals, .events = POLLIN } };
 
-		(void)poll(fds, 2, l->broker < 0 ? RETRY_MS : (int)(deadline - clock_ms()));
+		int64_t left = deadline - clock_ms();
+
+		(void)poll(fds, 2, l->broker < 0 || left < 0 ? RETRY_MS : (int)left);
 		if (fds[1].revents)
 			return -ECANCELED;
 	}
@@ -108,7 +110,8 @@ static void serve_broker(struct listener *l)
 	}
 	while ((r = take_pool(l, &pool)) == 0)
 		for (size_t i = 0; i < l->count; i++)
-			pool_set_bounds(&l->pools[i], pool.spare_least, pool.spare_most);
+			pool_set_bounds(&l->pools[i], pool.spare_least, pool.spare_most,
+					pool.processes_most);
 	if (r != -EAGAIN) {
 		fd_drop(&l->broker);
 		l->next_try = clock_ms();
@@ -142,6 +145,8 @@ static int serve_client(struct listener *l, int client)
 	close(l->wake);
 	for (size_t i = 0; i < l->count; i++)
 		close(l->pools[i].socket);
+	for (size_t i = 0; i < l->count; i++)
+		pool_leave(&l->pools[i]);
 	io_init();
 	hello_describe(client, &hello);
 	if (link_open_by_door(&link, l->door[0], clock_ms() + DOOR_WAIT_MS) < 0)

@@ -24,7 +24,7 @@ static const struct {
 	{ REFUSAL_UNAVAILABLE, "UNAVAILABLE" },
 	{ REFUSAL_UNKNOWN, "AUTHENTICATIONFAILED" },
 	{ REFUSAL_LIMIT, "LIMIT" },
-	{ REFUSAL_ATTEMPTS, "AUTHENTICATIONFAILED" },
+	{ REFUSAL_ATTEMPTS, "LIMIT" },
 	{ REFUSAL_SHUTDOWN, "UNAVAILABLE" },
 };
 
@@ -70,7 +70,7 @@ static enum session_end refuse(struct session *s, struct span tag, const char *c
 }
 
 /* Both lines in one write: two small ones cost the client 40 ms (Nagle meets delayed acknowledgement). */
-static enum session_end accept_client(struct session *s, struct span tag)
+static enum session_end accept_client(struct session *s, struct span tag, bool sasl)
 {
 	static char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
 	struct buf out = BUF_OVER(bytes);
@@ -80,7 +80,7 @@ static enum session_end accept_client(struct session *s, struct span tag)
 	     buf_add_str(&out, "* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n") < 0) ||
 	    buf_add(&out, tag) < 0 || buf_add_str(&out, " OK [CAPABILITY ") < 0 ||
 	    capability_filter(list, s->settings.hide_capabilities, &out) < 0 ||
-	    buf_add_str(&out, s->credentials.sasl ? "] User authenticated\r\n" : "] User logged in\r\n") < 0)
+	    buf_add_str(&out, sasl ? "] User authenticated\r\n" : "] User logged in\r\n") < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));
 }
@@ -103,9 +103,9 @@ static enum session_end request_lease(struct session *s, struct msg *reply, int 
 			return END_NONE;
 		if (r == -ECANCELED)
 			return END_SHUTDOWN;
+		link_close(&s->link); /* after a time-out, too: the broker is still busy with that one */
 		if (r == -ETIMEDOUT)
 			return END_NO_BROKER;
-		link_close(&s->link);
 		enum session_end end = session_meet_again(s);
 
 		if (end != END_NONE)
@@ -156,14 +156,6 @@ static bool is_usable(struct session *s, uint32_t idle_seconds)
 	return idle_seconds < s->settings.cache_validate_after || backend_prove(s) == 0;
 }
 
-static void wipe_credentials(struct session *s)
-{
-	/* by way of void *: GCC 12 takes the first member for the whole object */
-	void *all = &s->credentials;
-
-	explicit_bzero(all, sizeof(s->credentials));
-}
-
 static enum login_result refused(struct session *s, struct span tag, const char *code, struct span why,
 				 enum session_end *ret_end)
 {
@@ -174,8 +166,11 @@ static enum login_result refused(struct session *s, struct span tag, const char 
 
 static enum login_result accepted(struct session *s, struct span tag, enum session_end *ret_end)
 {
+	bool sasl = s->credentials.sasl;
+
 	copy_span(user_of(s), s->user, sizeof(s->user), &s->user_length);
-	*ret_end = accept_client(s, tag);
+	session_wipe_credentials(s); /* telling a slow client may take a while */
+	*ret_end = accept_client(s, tag, sasl);
 	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
 }
 
@@ -231,6 +226,6 @@ enum login_result login_try(struct session *s, struct span tag, enum session_end
 {
 	enum login_result result = attempt(s, tag, ret_end);
 
-	wipe_credentials(s);
+	session_wipe_credentials(s);
 	return result;
 }

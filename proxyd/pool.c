@@ -1,6 +1,6 @@
 /* A pool of spare processes.
  *
- * Each child has a slot in a table that parent and children share: free, spare or busy. A child that gets a client
+ * Each child has a slot in a table that parent and children share: spare or busy. A child that gets a client
  * marks its slot busy and, when few spares are left, wakes the parent through an eventfd; so the parent runs once
  * for several connections. Children are reaped when the parent runs anyway, at the latest each second.
  *
@@ -14,37 +14,35 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-#define POOL_LOOK 1 /* seconds */
+#include "lib/log.h"
 
-enum slot_state { SLOT_FREE, SLOT_SPARE, SLOT_BUSY };
+#define POOL_LOOK  1	     /* seconds */
+#define POOL_SLOTS (1 << 21) /* the largest max_clients and spares; pages that are not touched cost nothing */
+#define PAUSE_MS   100	     /* before a spare tries again that could not accept */
 
-struct slot {
-	atomic_int state;
-	pid_t pid; /* the parent's */
-};
+enum slot_state { SLOT_SPARE = 1, SLOT_BUSY };
 
 struct pool_shared {
 	atomic_int spares;   /* waiting now, roughly: only decides whether to wake the parent */
 	atomic_int wanted;   /* a spare beyond this number leaves */
 	atomic_int low;	     /* so few left: wake the parent */
 	atomic_uint retired; /* spares forked before this generation leave */
-	struct slot slots[];
+	atomic_uchar slots[POOL_SLOTS]; /* enum slot_state */
 };
 
-static size_t shared_size(uint32_t slots)
-{
-	return sizeof(struct pool_shared) + slots * sizeof(struct slot);
-}
-
-void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most)
+void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most, uint32_t processes_most)
 {
 	p->least = least;
 	p->most = most;
+	p->slots = processes_most < POOL_SLOTS - most ? processes_most + most : POOL_SLOTS;
+	if (p->slots < p->slots_used)
+		p->slots = p->slots_used;
 	p->target = p->target < least ? least : p->target > most ? most : p->target;
 }
 
@@ -55,12 +53,13 @@ int pool_init(struct pool *p, int socket, int door, int wake, uint32_t least, ui
 
 	*p = (struct pool){ .socket = socket,
 			    .door = door,
-			    .wake = wake,
-			    .processes_most = processes_most,
-			    .slots = processes_most + most };
-	pool_set_bounds(p, least, most);
-	p->shared = mmap(NULL, shared_size(p->slots), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (p->shared == MAP_FAILED)
+			    .wake = wake };
+	pool_set_bounds(p, least, most, processes_most);
+	p->shared = mmap(NULL, sizeof(*p->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	p->pids = mmap(NULL, POOL_SLOTS * sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+	if (p->shared == MAP_FAILED || p->pids == MAP_FAILED ||
+	    madvise(p->pids, POOL_SLOTS * sizeof(pid_t), MADV_DONTFORK) < 0)
 		return -errno;
 	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof(look)) < 0 ? -errno : 0;
 }
@@ -96,7 +95,7 @@ static void hear_nudges(bool hear)
 }
 
 /* In the child: waits for a client. Its descriptor, or -1. */
-static int await_client(struct pool *p, struct slot *slot, pid_t parent)
+static int await_client(struct pool *p, uint32_t slot, pid_t parent)
 {
 	unsigned generation = atomic_load(&p->shared->retired);
 
@@ -106,7 +105,7 @@ static int await_client(struct pool *p, struct slot *slot, pid_t parent)
 
 		if (client >= 0) {
 			hear_nudges(false);
-			atomic_store(&slot->state, SLOT_BUSY);
+			atomic_store(&p->shared->slots[slot], SLOT_BUSY);
 			if (atomic_fetch_sub(&p->shared->spares, 1) - 1 <= atomic_load(&p->shared->low))
 				wake_parent(p);
 			return client;
@@ -116,33 +115,32 @@ static int await_client(struct pool *p, struct slot *slot, pid_t parent)
 			(void)poll(&(struct pollfd){ .fd = p->socket, .events = POLLIN }, 1, POOL_LOOK * 1000);
 		else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
 			return -1;
+		else if (errno != EINTR && errno != ECONNABORTED)
+			(void)poll(NULL, 0, PAUSE_MS); /* out of memory or descriptors */
 		if (is_superfluous(p, parent, generation))
 			return -1;
 	}
 }
 
-static struct slot *find_free(struct pool *p)
+/* A free slot, or p->slots when there is none. */
+static uint32_t find_free(struct pool *p)
 {
-	for (uint32_t i = 0; i < p->slots; i++)
-		if (atomic_load(&p->shared->slots[i].state) == SLOT_FREE) {
-			if (i >= p->slots_used)
-				p->slots_used = i + 1;
-			return &p->shared->slots[i];
-		}
-	return NULL;
+	uint32_t i = 0;
+
+	while (i < p->slots && p->pids[i] != 0)
+		i++;
+	if (i < p->slots && i >= p->slots_used)
+		p->slots_used = i + 1;
+	return i;
 }
 
 bool pool_reaped(struct pool *p, pid_t pid)
 {
 	for (uint32_t i = 0; i < p->slots_used; i++) {
-		struct slot *slot = &p->shared->slots[i];
-
-		if (slot->pid != pid || atomic_load(&slot->state) == SLOT_FREE)
+		if (p->pids[i] != pid)
 			continue;
-		slot->pid = 0;
-		atomic_store(&slot->state, SLOT_FREE);
-		while (p->slots_used > 0 &&
-		       atomic_load(&p->shared->slots[p->slots_used - 1].state) == SLOT_FREE)
+		p->pids[i] = 0;
+		while (p->slots_used > 0 && p->pids[p->slots_used - 1] == 0)
 			p->slots_used--;
 		return true;
 	}
@@ -155,8 +153,16 @@ static uint32_t count_spares(struct pool *p)
 	uint32_t spares = 0;
 
 	for (uint32_t i = 0; i < p->slots_used; i++)
-		spares += atomic_load(&p->shared->slots[i].state) == SLOT_SPARE;
+		spares += p->pids[i] != 0 && atomic_load(&p->shared->slots[i]) == SLOT_SPARE;
 	return spares;
+}
+
+/* Said once, until a fork works again. */
+static void note_failed_fork(struct pool *p, int error)
+{
+	if (!p->fork_failed)
+		log_printf(LOG_ERR, "cannot start a process for the next client: %s", strerror(error));
+	p->fork_failed = true;
 }
 
 int pool_fill(struct pool *p, bool *ret_child)
@@ -171,11 +177,11 @@ int pool_fill(struct pool *p, bool *ret_child)
 	atomic_store(&p->shared->wanted, (int)p->target);
 	atomic_store(&p->shared->low, (int)(p->target / 2));
 	for (; spares < p->target; spares++) {
-		struct slot *slot = find_free(p);
+		uint32_t slot = find_free(p);
 
-		if (!slot)
+		if (slot == p->slots)
 			break;
-		atomic_store(&slot->state, SLOT_SPARE);
+		atomic_store(&p->shared->slots[slot], SLOT_SPARE);
 		pid_t pid = fork();
 
 		if (pid == 0) {
@@ -183,10 +189,11 @@ int pool_fill(struct pool *p, bool *ret_child)
 			return await_client(p, slot, parent);
 		}
 		if (pid < 0) {
-			atomic_store(&slot->state, SLOT_FREE);
+			note_failed_fork(p, errno);
 			break; /* tried again in a second */
 		}
-		slot->pid = pid;
+		p->fork_failed = false;
+		p->pids[slot] = pid;
 	}
 	atomic_store(&p->shared->spares, (int)count_spares(p));
 	return 0;
@@ -203,6 +210,12 @@ void pool_retire(struct pool *p)
 {
 	atomic_fetch_add(&p->shared->retired, 1);
 	for (uint32_t i = 0; i < p->slots_used; i++)
-		if (atomic_load(&p->shared->slots[i].state) == SLOT_SPARE && p->shared->slots[i].pid > 0)
-			(void)kill(p->shared->slots[i].pid, SIGURG);
+		if (p->pids[i] > 0 && atomic_load(&p->shared->slots[i]) == SLOT_SPARE)
+			(void)kill(p->pids[i], SIGURG);
+}
+
+void pool_leave(struct pool *p)
+{
+	(void)munmap(p->shared, sizeof(*p->shared));
+	p->shared = NULL;
 }

@@ -16,10 +16,12 @@ struct pool {
 	int door;	 /* the children's way to the broker */
 	int wake;	 /* eventfd: a child found that few spares are left */
 	uint32_t target; /* spares wanted now, between least and most */
-	uint32_t least, most, processes_most;
+	uint32_t least, most;
 	struct pool_shared *shared;
-	uint32_t slots;	     /* in the shared table */
+	pid_t *pids;	     /* of the slots; the children do not see them */
+	uint32_t slots;	     /* in the shared table that may be used */
 	uint32_t slots_used; /* the highest used one, plus one */
+	bool fork_failed;    /* the last time */
 	bool exhausted;	     /* no spare was left when the pool was looked at */
 };
 
@@ -28,7 +30,10 @@ int pool_init(struct pool *p, int socket, int door, int wake, uint32_t least, ui
 	      uint32_t processes_most);
 
 /* New bounds; they hold from the next pool_fill(). Spares of before leave by themselves. */
-void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most);
+void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most, uint32_t processes_most);
+
+/* In a child that has a client: from now on it can neither see nor change what parent and children share. */
+void pool_leave(struct pool *p);
 
 /* Notes that the process pid is gone. Returns true when it was one of this pool's. */
 bool pool_reaped(struct pool *p, pid_t pid);

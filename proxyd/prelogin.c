@@ -85,10 +85,22 @@ static enum session_end on_id(struct dialogue *d, const struct imap_command *c)
 	return answer(d, c->tag, "OK Completed");
 }
 
-static enum session_end try_login(struct dialogue *d, struct span tag)
+/* The command, which holds a password, leaves the buffer before anything takes time. */
+static void drop_command(struct dialogue *d)
+{
+	if (!d->command_gone)
+		(void)command_skip(d->s, COMMAND_WHOLE, d->deadline);
+	d->command_gone = true;
+}
+
+static enum session_end try_login(struct dialogue *d, struct span tag_in_command)
 {
 	enum session_end end = END_NONE;
+	char bytes[IMAP_TAG_MAX];
+	struct span tag = { bytes, tag_in_command.n };
 
+	memcpy(bytes, tag_in_command.p, tag.n);
+	drop_command(d);
 	switch (login_try(d->s, tag, &end)) {
 	case LOGIN_OK:
 		d->logged_in = true;
@@ -126,9 +138,12 @@ static int read_login(struct span args, struct credentials *to)
 
 static enum session_end on_login(struct dialogue *d, const struct imap_command *c)
 {
-	switch (read_login(c->args, &d->s->credentials)) {
-	case 0:
+	int r = read_login(c->args, &d->s->credentials);
+
+	if (r == 0)
 		return try_login(d, c->tag);
+	session_wipe_credentials(d->s);
+	switch (r) {
 	case -ENODATA:
 		return complain(d, c->tag, "BAD Missing required argument to Login");
 	case -ENOBUFS:
@@ -257,8 +272,7 @@ static enum session_end authenticate(struct dialogue *d, struct span tag, const 
 	if (has_initial)
 		r = take_message(span_eq(initial, SPAN("=")) ? SPAN_NONE : initial, m->messages[next++].take,
 				 to);
-	d->command_gone = true;
-	(void)command_skip(d->s, COMMAND_WHOLE, d->deadline);
+	drop_command(d);
 	while (r == 0 && next < m->count) {
 		enum session_end end = ask_message(d, m->messages[next].prompt, m->messages[next].take, &r);
 
@@ -266,7 +280,10 @@ static enum session_end authenticate(struct dialogue *d, struct span tag, const 
 			return end;
 		next++;
 	}
-	return r == 0 ? try_login(d, tag) : refuse_message(d, tag, r);
+	if (r == 0)
+		return try_login(d, tag);
+	session_wipe_credentials(d->s);
+	return refuse_message(d, tag, r);
 }
 
 static enum session_end on_authenticate(struct dialogue *d, const struct imap_command *c)

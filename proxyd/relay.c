@@ -25,7 +25,8 @@ struct relay {
 	bool client_gone;     /* it takes no more: what comes for it is thrown away */
 	bool backend_ended;
 	int64_t last_traffic; /* monotonic ms */
-	int64_t leaving;      /* when the client left or said LOGOUT; 0: not yet */
+	int64_t ended_at;     /* when the client left; 0: it has not */
+	int64_t logout_at;    /* when it said LOGOUT */
 	uint64_t drained;
 };
 
@@ -112,11 +113,10 @@ static void read_backend(struct relay *r)
 }
 
 /* Nothing that could still be passed on is left of a client that sends no more. */
-static bool client_has_left(const struct relay *r)
+static bool is_all_passed_on(const struct relay *r)
 {
-	return r->client_ended && r->approved == 0 && r->follow.outstanding_count < FOLLOW_OUTSTANDING &&
-	       (r->follow.client != FOLLOW_WAIT || !r->follow.waits_for_idle) &&
-	       r->follow.client != FOLLOW_LOGOUT;
+	return r->approved == 0 && r->follow.outstanding_count < FOLLOW_OUTSTANDING &&
+	       (r->follow.client != FOLLOW_WAIT || !r->follow.waits_for_idle);
 }
 
 /* DONE on behalf of a client that left IDLE without it. */
@@ -133,49 +133,58 @@ static enum session_end end_idle(struct relay *r)
 /* The client left: is there still something to wait for that makes the connection quiet? */
 static bool may_become_quiet(const struct relay *r)
 {
-	return follow_quiet(&r->follow) == NOT_CACHED_BUSY && r->drained < r->s->settings.drain_bytes &&
-	       clock_ms() < r->leaving + ms(r->s->settings.drain_time);
+	return follow_quiet(&r->follow) == NOT_CACHED_BUSY && r->drained < r->s->settings.drain_bytes;
 }
 
 /* LOGOUT waits for the answers to what was sent before it, and for the client to take them. */
 static bool logout_is_due(const struct relay *r)
 {
-	bool answered = r->follow.outstanding_count == 0 && r->looked_at == 0;
+	bool answered = (r->follow.outstanding_count == 0 || r->backend_ended) && r->looked_at == 0;
 
-	return answered || clock_ms() >= r->leaving + ms(r->s->settings.backend_timeout);
+	return answered || clock_ms() >= r->logout_at + ms(r->s->settings.backend_timeout);
+}
+
+static void note_leaving(struct relay *r, bool logout)
+{
+	if (logout && r->logout_at == 0)
+		r->logout_at = clock_ms();
+	if (r->client_ended && r->ended_at == 0)
+		r->ended_at = clock_ms();
 }
 
 /* Is it over? END_NONE: not yet. */
 static enum session_end judge(struct relay *r)
 {
 	bool logout = r->follow.client == FOLLOW_LOGOUT && r->approved == 0;
+	enum session_end end = END_NONE;
 
-	if (r->backend_ended && (r->looked_at == 0 || r->client_gone))
+	note_leaving(r, logout);
+	if (!logout && r->backend_ended && (r->looked_at == 0 || r->client_gone))
 		return END_BACKEND_CLOSED;
-	if (!logout && !client_has_left(r))
-		return END_NONE;
-	if (r->leaving == 0)
-		r->leaving = clock_ms();
-	enum session_end end = end_idle(r);
-
+	if (logout || (r->client_ended && is_all_passed_on(r)))
+		end = end_idle(r);
 	if (end != END_NONE)
 		return end;
 	if (logout && !r->client_gone)
 		return logout_is_due(r) ? END_LOGOUT : END_NONE;
-	if (may_become_quiet(r))
+	if (!r->client_ended)
+		return END_NONE;
+	if (clock_ms() < r->ended_at + ms(r->s->settings.drain_time) &&
+	    (!is_all_passed_on(r) || may_become_quiet(r)))
 		return END_NONE;
 	return logout ? END_LOGOUT : END_CLIENT_CLOSED;
 }
 
 static int64_t wait_until(const struct relay *r)
 {
-	int64_t idle = r->last_traffic + ms(r->s->settings.idle_timeout);
+	const struct msg_WELCOME *settings = &r->s->settings;
+	int64_t until = r->last_traffic + ms(settings->idle_timeout);
 
-	if (r->leaving == 0)
-		return idle;
-	bool draining = r->client_ended && r->follow.client != FOLLOW_LOGOUT;
-
-	return r->leaving + ms(draining ? r->s->settings.drain_time : r->s->settings.backend_timeout);
+	if (r->logout_at > 0)
+		until = r->logout_at + ms(settings->backend_timeout);
+	if (r->ended_at > 0 && (r->logout_at == 0 || r->client_gone))
+		until = r->ended_at + ms(settings->drain_time);
+	return r->s->rejoin_at > 0 && r->s->rejoin_at < until ? r->s->rejoin_at : until;
 }
 
 /* The broker pushed something or is gone. */
@@ -186,9 +195,19 @@ static enum session_end serve_link(struct relay *r)
 	if (link_take_pushes(&s->link) == 0)
 		return s->link.ended ? session_told_to_end(s) : END_NONE;
 	s->backend.leased = false;
-	enum session_end end = session_meet_again(s);
+	return session_rejoin(s);
+}
 
-	return end == END_SHUTDOWN ? end : END_NONE;
+/* The deadline of wait_until() has come without traffic. */
+static enum session_end serve_deadline(struct relay *r)
+{
+	int64_t now = clock_ms();
+
+	if (r->s->rejoin_at > 0 && now >= r->s->rejoin_at)
+		return session_rejoin(r->s);
+	if (r->logout_at > 0 || r->ended_at > 0)
+		return END_NONE; /* judge() knows */
+	return r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT;
 }
 
 static enum session_end wait_for_traffic(struct relay *r)
@@ -197,21 +216,21 @@ static enum session_end wait_for_traffic(struct relay *r)
 	struct buf *up = &s->in, *down = &s->backend.in;
 	short client_events = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
 				      (r->looked_at > 0 ? POLLOUT : 0));
-	short backend_events = (short)((down->len < down->cap && !r->backend_ended ? POLLIN : 0) |
-				       (r->approved > 0 ? POLLOUT : 0));
+	short backend_events = (short)(r->backend_ended ? 0 :
+							 (down->len < down->cap ? POLLIN : 0) |
+								 (r->approved > 0 ? POLLOUT : 0));
 	struct pollfd fds[] = {
 		/* a hang-up is reported again and again: not asked for when nothing can be read */
 		{ .fd = r->client_gone && !(client_events & POLLIN) ? -1 : s->client, .events = client_events },
-		{ .fd = r->backend_ended ? -1 : s->backend.fd, .events = backend_events },
+		{ .fd = backend_events == 0 ? -1 : s->backend.fd, .events = backend_events },
 		{ .fd = s->link.sock, .events = POLLIN },
 	};
-	int64_t deadline = wait_until(r);
-	int n = io_poll(fds, 3, deadline);
+	int n = io_poll(fds, 3, wait_until(r));
 
 	if (n < 0)
 		return n == -ECANCELED ? END_SHUTDOWN : END_INTERNAL;
 	if (n == 0)
-		return r->leaving == 0 ? (r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT) : END_NONE;
+		return serve_deadline(r);
 	if (fds[0].revents & (POLLERR | POLLHUP))
 		r->client_gone = true;
 	if (fds[0].revents & (POLLIN | POLLERR | POLLHUP) && !r->client_ended)
@@ -262,6 +281,13 @@ static void say_bye(struct relay *r, enum session_end end)
 		session_say_bye(s, end);
 }
 
+/* Would a LOGOUT of ours be taken for a command, and not for a part of what the client has begun? */
+static bool may_say_logout(const struct relay *r)
+{
+	return r->approved == 0 && !r->follow.owes_done && !r->follow.raw &&
+	       (r->follow.client == FOLLOW_LINE || r->follow.client == FOLLOW_LOGOUT);
+}
+
 enum session_end relay_run(struct session *s)
 {
 	static struct relay r;
@@ -270,7 +296,7 @@ enum session_end relay_run(struct session *s)
 	follow_init(&r.follow, s->settings.safe_commands);
 	enum session_end end = pump(&r);
 	bool returning = (end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
-			 giveback_announce(s, &r.follow);
+			 r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);
 
 	if (end == END_LOGOUT)
 		say_goodbye(&r);
@@ -280,9 +306,9 @@ enum session_end relay_run(struct session *s)
 		giveback_run(s, &r.follow);
 	} else {
 		if (s->not_cached == NOT_CACHED_NOTHING)
-			s->not_cached = end == END_BACKEND_CLOSED || end == END_BACKEND_LOST ?
-						NOT_CACHED_BACKEND_GONE : NOT_CACHED_BUSY;
-		backend_close(&s->backend, s->not_cached != NOT_CACHED_PARTIAL && r.approved == 0);
+			s->not_cached = r.backend_ended || end == END_BACKEND_LOST ? NOT_CACHED_BACKEND_GONE :
+										    NOT_CACHED_BUSY;
+		backend_close(&s->backend, may_say_logout(&r));
 	}
 	return end;
 }

@@ -22,6 +22,7 @@
 #define WRITE_TIMEOUT  60000 /* ms for an answer of our own */
 #define BROKER_TIMEOUT 10000 /* ms for WELCOME, also while a broker is being restarted */
 #define LINGER_TIMEOUT 1000  /* ms for the client to take a BYE */
+#define REJOIN_PAUSE   1000  /* ms between two tries to reach a broker in mid-session */
 #define LINGER_BYTES   65536
 
 enum session_end session_tell(struct session *s, struct span text)
@@ -98,7 +99,7 @@ static void take_settings(struct session *s, const struct msg_WELCOME *w)
 /* Started by xinetd or systemd as root: not one client byte is read before this. */
 static enum session_end give_up_root(const struct session *s)
 {
-	int r = s->settings.uid == 0 ? 0 : ids_drop(s->settings.uid, s->settings.gid);
+	int r = ids_drop(s->settings.uid, s->settings.gid);
 
 	if (r == 0)
 		return END_NONE;
@@ -144,6 +145,35 @@ enum session_end session_meet_again(struct session *s)
 		link_close(&s->link); /* that broker died, too */
 	}
 	return END_NO_BROKER;
+}
+
+enum session_end session_rejoin(struct session *s)
+{
+	struct msg hello = { .type = MSG_HELLO, .HELLO = s->hello };
+	int door = s->link.door;
+
+	link_close(&s->link);
+	s->rejoin_at = 0;
+	if (door < 0)
+		return END_NONE;
+	int r = link_open_by_door(&s->link, door, clock_ms());
+
+	if (r == -EPIPE || r == -ECANCELED)
+		return END_SHUTDOWN;
+	hello.HELLO.user = (struct span){ s->user, s->user_length };
+	if (r < 0 || link_ask(&s->link, &hello) < 0) {
+		link_close(&s->link);
+		s->rejoin_at = clock_ms() + REJOIN_PAUSE;
+	}
+	return END_NONE;
+}
+
+void session_wipe_credentials(struct session *s)
+{
+	/* by way of void *: GCC 12 takes the first member for the whole object */
+	void *all = &s->credentials;
+
+	explicit_bzero(all, sizeof(s->credentials));
 }
 
 static int add_summary(struct session *s, enum session_end end, struct buf *line)

@@ -16,6 +16,7 @@
 
 #define SESSION_USER_MAX   255	/* of a user name, in bytes */
 #define SESSION_SECRET_MAX 8191 /* of a password */
+#define BACKEND_USER_MAX   512	/* of a login name at the mail host */
 #define SESSION_ID_MAX	   2048 /* of what ID said before login */
 #define SESSION_LIST_MAX   4096 /* of a mail host's capability list */
 
@@ -35,7 +36,7 @@ struct backend {
 	bool leased; /* the broker that leased it still knows the lease */
 	uint32_t port;
 	char host[256];
-	char user[513]; /* login name at the mail host */
+	char user[BACKEND_USER_MAX]; /* login name at the mail host */
 	size_t user_length;
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
 	size_t capabilities_length;
@@ -60,7 +61,8 @@ struct session {
 	struct credentials credentials;
 	struct backend backend;
 
-	int64_t started; /* monotonic ms */
+	int64_t started;   /* monotonic ms */
+	int64_t rejoin_at; /* when to look for a broker again; 0: there is one, or never */
 	char user[SESSION_USER_MAX]; /* logged in as */
 	size_t user_length;
 	uint64_t from_client, from_backend;
@@ -77,6 +79,13 @@ enum session_end session_hello(struct session *s);
 /* Meets a new broker after the old one's death, where there is a door. END_NONE, or END_NO_BROKER, or
  * END_SHUTDOWN when the whole service is gone. */
 enum session_end session_meet_again(struct session *s);
+
+/* The same in the middle of a session: never waits. The broker's answer comes as a push; when there is no room in the
+ * door, s->rejoin_at says when to call this again. END_NONE or END_SHUTDOWN. */
+enum session_end session_rejoin(struct session *s);
+
+/* Overwrites what the client proved itself with. */
+void session_wipe_credentials(struct session *s);
 
 /* The reason of a session that the broker told to end. */
 enum session_end session_told_to_end(const struct session *s);

@@ -9,22 +9,27 @@ static const struct {
 	VERB_TABLE(ROW)
 };
 
-static enum verb_class look_up(struct span verb)
+/* Is the verb in the table? */
+static bool look_up(struct span verb, enum verb_class *ret)
 {
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (span_ieq(verb, verbs[i].name))
-			return verbs[i].class;
-	return VERB_NEVER;
+		if (span_ieq(verb, verbs[i].name)) {
+			*ret = verbs[i].class;
+			return true;
+		}
+	return false;
 }
 
 enum verb_class verb_class_of(struct span verb, struct span second, struct span site_verbs)
 {
-	enum verb_class class = look_up(verb);
+	enum verb_class class, inner;
 
-	if (class == VERB_UID)
-		class = look_up(second) == VERB_SAFE ? VERB_SAFE : VERB_NEVER;
-	if (class != VERB_NEVER)
-		return class;
+	/* what the table says holds: a site cannot call COMPRESS safe */
+	if (look_up(verb, &class)) {
+		if (class != VERB_UID)
+			return class;
+		return look_up(second, &inner) && inner == VERB_SAFE ? VERB_SAFE : VERB_NEVER;
+	}
 	for (;;) {
 		struct span site = span_word(&site_verbs, ' ');
 

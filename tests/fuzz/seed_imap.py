@@ -21,6 +21,8 @@ TALKS = {
     "idle-logout": C + b"a IDLE\r\n" + S + b"+ idling\r\n" + C + b"b LOGOUT\r\n" + P + S + b"a OK\r\n",
     "idle-refused": C + b"a IDLE\r\n" + S + b"a BAD no\r\n" + C + b"b NOOP\r\n" + S + b"b OK\r\n",
     "same-tag": C + b"a NOOP\r\na APPEND x {11}\r\nb LOGOUT\r\n!\r\n" + S + b"a OK\r\n+ go\r\na OK\r\n",
+    "hidden": C + b"a CLOSE {37+}\r\nc ENABLE CONDSTORE\r\nd EXAMINE {20+}\r\n\r\nc NOOP\r\nd EXAMINE x\r\n" + S + b"a OK\r\nc OK\r\nd NO\r\n",
+    "message-bad": C + b"a APPEND ) {4+}\r\na\r\nb\r\n" + S + b"a BAD what\r\n* BAD what\r\n",
     "enable": C + b"a ENABLE CONDSTORE\r\nb UID FETCH 1 (MODSEQ)\r\n" + S + b"* ENABLED CONDSTORE\r\na OK\r\nb OK\r\n",
     "odd": C + b"\r\n+ x\r\na NO\rOP\r\nb NOOP\n" + S + b"* OK see {4}\r\n\r\n+ what\r\nzz OK\r\n* BYE\r\n",
     "long-line": C + b"a SEARCH " + b"x" * 60 + b" {10}\r\nx LOGOUT\r\n\r\n" + S + b"* SEARCH " + b"1 " * 30 + b"\r\n+ go\r\na OK\r\n",

@@ -237,6 +237,7 @@ static void unknown_tags_are_odd(void **unused)
 	assert_open(1);
 	assert_reason_after("a NOOP\r\n", "a OK\r\na OK\r\n", ODD);
 	assert_reason_after("", "a OK\r\n", ODD);
+	assert_reason_after("a NOOP\r\n", "* BAD Invalid tag\r\na OK\r\n", ODD); /* to what? */
 	assert_reason_after("a NOOP\r\n", "\r\na OK\r\n", ODD);
 	assert_reason_after("a NOOP\r\n", " a OK\r\n", ODD);
 	assert_reason_after("a NOOP\r\n", "aa OK\r\n", ODD);
