@@ -1,4 +1,5 @@
-/* The account cache. The hash table's own order is that of storing, so its first entry is the oldest. */
+/* The account cache. The hash table's own order is that of storing, so its first entry is the
+ * oldest. */
 #include "cachebrokerd/accounts.h"
 
 #include <stdlib.h>
@@ -63,11 +64,13 @@ bool accounts_find(struct accounts *a, const struct key *name, int64_t now, stru
 	}
 	*ret = (struct account){ .host = { e->texts, e->host_length },
 				 .port = e->port,
-				 .backend_user = { e->texts + e->host_length, e->backend_user_length } };
+				 .backend_user = { e->texts + e->host_length,
+						   e->backend_user_length } };
 	return true;
 }
 
-void accounts_store(struct accounts *a, const struct key *name, const struct account *account, int64_t until)
+void accounts_store(struct accounts *a, const struct key *name, const struct account *account,
+		    int64_t until)
 {
 	struct entry *old = find(a, name);
 	struct entry *e = calloc(1, sizeof(*e) + account->host.n + account->backend_user.n);

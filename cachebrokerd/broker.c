@@ -11,7 +11,8 @@
 #include "cachebrokerd/door.h"
 #include "lib/log.h"
 
-#define RESERVE 128 /* descriptors for everything that is no session, connection or look-up worker */
+#define RESERVE \
+	128 /* descriptors for everything that is no session, connection or look-up worker */
 #define STOP_MS 3000
 
 static unsigned descriptor_limit(void)
@@ -37,11 +38,15 @@ void broker_set_bounds(struct broker *b)
 	if (b->config.max_clients < b->clients_most)
 		b->clients_most = b->config.max_clients;
 	if (b->connections_most < b->config.cache_size)
-		log_printf(LOG_WARNING, "cache_size %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
-			   b->config.cache_size, limit, b->connections_most);
+		log_printf(
+			LOG_WARNING,
+			"cache_size %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
+			b->config.cache_size, limit, b->connections_most);
 	if (b->clients_most < b->config.max_clients)
-		log_printf(LOG_WARNING, "max_clients %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
-			   b->config.max_clients, limit, b->clients_most);
+		log_printf(
+			LOG_WARNING,
+			"max_clients %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
+			b->config.max_clients, limit, b->clients_most);
 }
 
 void broker_count(struct broker *b)
@@ -64,7 +69,8 @@ static void note_fixed_keys(const struct config *old, const struct config *new)
 
 	for (size_t i = 0; config_key_at(i, &key); i++)
 		if (!key.reload && !config_key_same(old, new, i))
-			log_printf(LOG_NOTICE, "%s: the new value takes effect with the next start", key.name);
+			log_printf(LOG_NOTICE, "%s: the new value takes effect with the next start",
+				   key.name);
 }
 
 void broker_reload(struct broker *b)

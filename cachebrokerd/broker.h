@@ -1,5 +1,6 @@
-/* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client, door, lookup
- * (who sent it) → lease (which connection) → connection, host, dial (backend connections) → cache, keys (pure).
+/* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client,
+ * door, lookup (who sent it) → lease (which connection) → connection, host, dial (backend
+ * connections) → cache, keys (pure).
  */
 #ifndef CACHEBROKERD_BROKER_H
 #define CACHEBROKERD_BROKER_H
@@ -39,7 +40,7 @@ struct broker {
 
 	uint64_t next_id; /* of sessions and connections: never used twice */
 	unsigned client_count;
-	unsigned leased; /* connections in use, being dialled or on their way back */
+	unsigned leased;  /* connections in use, being dialled or on their way back */
 	unsigned orphans; /* sessions whose connection a broker before us leased */
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */
@@ -49,8 +50,8 @@ struct broker {
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);
 
-/* Derives the bounds on descriptors from the configuration and the process's limit, and says so when they do not
- * fit. */
+/* Derives the bounds on descriptors from the configuration and the process's limit, and says so
+ * when they do not fit. */
 void broker_set_bounds(struct broker *b);
 
 /* Writes the gauges. */

@@ -137,7 +137,8 @@ struct cache_entry *cache_oldest(const struct cache *c)
 	return c->oldest;
 }
 
-struct cache_entry *cache_oldest_of(const struct cache *c, const struct key *account, unsigned *ret_count)
+struct cache_entry *cache_oldest_of(const struct cache *c, const struct key *account,
+				    unsigned *ret_count)
 {
 	const struct group *g = find(c->by_account, account);
 

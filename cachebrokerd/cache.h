@@ -1,6 +1,8 @@
-/* The table of idle backend connections. Pure: it counts and orders, the caller owns descriptors and clocks.
+/* The table of idle backend connections. Pure: it counts and orders, the caller owns descriptors
+ * and clocks.
  *
- * Of one key the newest comes out first, so that spare ones grow old and expire; to make room the oldest of all goes.
+ * Of one key the newest comes out first, so that spare ones grow old and expire; to make room the
+ * oldest of all goes.
  */
 #ifndef CACHEBROKERD_CACHE_H
 #define CACHEBROKERD_CACHE_H
@@ -15,8 +17,8 @@ struct cache_entry {
 	struct key account; /* for the limit per account */
 	int64_t since;	    /* monotonic ms: idle since */
 	void *owner;
-	struct cache_entry *older, *newer;		    /* all */
-	struct cache_entry *key_older, *key_newer;	    /* of the key */
+	struct cache_entry *older, *newer;		   /* all */
+	struct cache_entry *key_older, *key_newer;	   /* of the key */
 	struct cache_entry *account_older, *account_newer; /* of the account */
 };
 
@@ -39,7 +41,8 @@ struct cache_entry *cache_newest(const struct cache *c, const struct key *key);
 struct cache_entry *cache_oldest(const struct cache *c);
 
 /* The oldest of an account, or NULL; and how many it has. */
-struct cache_entry *cache_oldest_of(const struct cache *c, const struct key *account, unsigned *ret_count);
+struct cache_entry *cache_oldest_of(const struct cache *c, const struct key *account,
+				    unsigned *ret_count);
 
 unsigned cache_count(const struct cache *c);
 

@@ -1,7 +1,8 @@
 /* A session's process: its messages, each in the states where it may come.
  *
- * What a taken-over session can try stands in the table and in the checks below it: it names no key with GIVE, it
- * brings back only the socket it was handed, it has so many tries, and after a success only its own account.
+ * What a taken-over session can try stands in the table and in the checks below it: it names no key
+ * with GIVE, it brings back only the socket it was handed, it has so many tries, and after a
+ * success only its own account.
  */
 #include "cachebrokerd/client.h"
 
@@ -23,8 +24,8 @@ static struct span user_of(const struct client *c)
 
 static void show_active(struct client *c, struct span user, const char *host)
 {
-	state_session(c->broker->state, c->id, STATEFILE_ACTIVE, c->service, user, span_str(c->address),
-		      span_str(host));
+	state_session(c->broker->state, c->id, STATEFILE_ACTIVE, c->service, user,
+		      span_str(c->address), span_str(host));
 	broker_count(c->broker);
 }
 
@@ -61,7 +62,8 @@ static int refuse_with(struct client *c, uint32_t serial, enum msg_refusal reaso
 	struct span why = span_str(text);
 	const struct msg m = { .type = MSG_REFUSED,
 			       .serial = serial,
-			       .REFUSED = { .reason = reason, .text = { why.p, why.n < 200 ? why.n : 200 } } };
+			       .REFUSED = { .reason = reason,
+					    .text = { why.p, why.n < 200 ? why.n : 200 } } };
 
 	return peer_send(c->peer, &m, -1);
 }
@@ -74,8 +76,8 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	if (m->HELLO.service != SERVICE_IMAP)
 		return -EPROTO;
 	c->service = m->HELLO.service;
-	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)m->HELLO.client.n, m->HELLO.client.p,
-		       m->HELLO.client_port);
+	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)m->HELLO.client.n,
+		       m->HELLO.client.p, m->HELLO.client_port);
 	if (b->client_count > b->clients_most || b->stopping) {
 		state_count(b->state, COUNTER_clients_refused, 1);
 		(void)refuse_with(c, m->serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
@@ -83,10 +85,12 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	}
 	c->state = CLIENT_READY;
 	if (m->HELLO.user.n > 0) {
-		/* it goes on with a connection that the broker before us leased, and that cannot come back */
+		/* it goes on with a connection that the broker before us leased, and that cannot
+		 * come back */
 		c->orphan = true;
 		c->state = CLIENT_DONE;
-		b->orphans++; /* not counted as leased: what a session says of itself must not fill the cache */
+		b->orphans++; /* not counted as leased: what a session says of itself must not fill
+				 the cache */
 		show_active(c, m->HELLO.user, "");
 	} else {
 		state_count(b->state, COUNTER_clients, 1);
@@ -131,9 +135,10 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 					   .host_port = connection->host->port,
 					   .host = span_str(connection->host->name),
 					   .backend_user = span_str(connection->backend_user),
-					   .capabilities = connection->capabilities ?
-								   span_str(connection->capabilities) :
-								   none } };
+					   .capabilities =
+						   connection->capabilities
+							   ? span_str(connection->capabilities)
+							   : none } };
 
 	lease_end(c);
 	c->connection = connection;
@@ -142,7 +147,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 		c->bound = true;
 		c->bound_to = connection->entry.account;
 	}
-	(void)peer_send(c->peer, &m, sent); /* a client that is gone gives the connection up in client_gone() */
+	(void)peer_send(c->peer, &m,
+			sent); /* a client that is gone gives the connection up in client_gone() */
 }
 
 /* The session has no connection any more. */
@@ -194,7 +200,8 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 		if (!c->connection->cached)
 			return -EPROTO;
 		state_count(state, COUNTER_stale, 1);
-		c->leases--; /* its proof was good; another try for the same account costs nothing */
+		c->leases--; /* its proof was good; another try for the same account costs nothing
+			      */
 		break;
 	default:
 		return -EPROTO;
@@ -255,12 +262,9 @@ static const struct {
 	unsigned states; /* in which it may come */
 	int (*handle)(struct client *c, const struct msg *m, int *fd);
 } handlers[] = {
-	{ MSG_HELLO, CLIENT_NEW, on_hello },
-	{ MSG_LEASE, CLIENT_READY, on_lease },
-	{ MSG_OUTCOME, CLIENT_LEASED, on_outcome },
-	{ MSG_RETURNING, CLIENT_LEASED, on_returning },
-	{ MSG_GIVE, CLIENT_RETURNING, on_give },
-	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
+	{ MSG_HELLO, CLIENT_NEW, on_hello },	    { MSG_LEASE, CLIENT_READY, on_lease },
+	{ MSG_OUTCOME, CLIENT_LEASED, on_outcome }, { MSG_RETURNING, CLIENT_LEASED, on_returning },
+	{ MSG_GIVE, CLIENT_RETURNING, on_give },    { MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
 };
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)
@@ -269,7 +273,8 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 
 	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
 		if (handlers[i].type == m->type)
-			return handlers[i].states & c->state ? handlers[i].handle(c, m, fd) : -EPROTO;
+			return handlers[i].states & c->state ? handlers[i].handle(c, m, fd)
+							     : -EPROTO;
 	return -EPROTO;
 }
 
@@ -342,7 +347,8 @@ void client_cut_off_silent(struct broker *b)
 
 void client_end(struct client *c, enum session_end reason, const char *text)
 {
-	const struct msg m = { .type = MSG_END, .END = { .reason = reason, .text = span_str(text) } };
+	const struct msg m = { .type = MSG_END,
+			       .END = { .reason = reason, .text = span_str(text) } };
 
 	(void)peer_send(c->peer, &m, -1);
 }

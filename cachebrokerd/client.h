@@ -5,7 +5,8 @@
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
 
-/* Its states, in the order of a session; which message may come in which stands in client.c's table. */
+/* Its states, in the order of a session; which message may come in which stands in client.c's
+ * table. */
 enum client_state {
 	CLIENT_NEW = 1,	       /* has not said HELLO */
 	CLIENT_READY = 2,      /* may ask for a lease */
@@ -29,7 +30,7 @@ struct client {
 	struct key bound_to;
 	bool accepted; /* its login has been counted */
 	bool orphan;   /* has a connection that a broker before us leased */
-	bool counted; /* its TALLY came */
+	bool counted;  /* its TALLY came */
 	struct lease lease;
 	struct connection *connection; /* leased */
 };

@@ -1,8 +1,9 @@
 /* Backend connections: leased ↔ idle.
  *
- * An idle connection has no business talking: any event evicts it, and nothing is ever read from it. On its way
- * out its watch is ended before the descriptor is sent or closed, since a hang-up may sit in the same batch of
- * events. An expired one is simply closed; saying LOGOUT is for a process that may speak IMAP.
+ * An idle connection has no business talking: any event evicts it, and nothing is ever read from
+ * it. On its way out its watch is ended before the descriptor is sent or closed, since a hang-up
+ * may sit in the same batch of events. An expired one is simply closed; saying LOGOUT is for a
+ * process that may speak IMAP.
  */
 #include "cachebrokerd/connection.h"
 
@@ -47,7 +48,8 @@ static uint64_t cookie_of(int fd)
 }
 
 struct connection *connection_new(struct broker *b, struct host *host, const struct key *key,
-				  const struct key *account, struct span user, struct span backend_user, int fd)
+				  const struct key *account, struct span user,
+				  struct span backend_user, int fd)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 
@@ -96,7 +98,8 @@ static void on_event(void *context, uint32_t events)
 	struct broker *b = c->broker;
 
 	(void)events;
-	log_printf(LOG_INFO, "idle connection %llu to %s closed: the mail host sent something or hung up",
+	log_printf(LOG_INFO,
+		   "idle connection %llu to %s closed: the mail host sent something or hung up",
 		   (unsigned long long)c->id, c->host->label);
 	evict(c, COUNTER_died);
 	broker_count(b);
@@ -149,7 +152,8 @@ int connection_given(struct connection *c, int *fd, struct span capabilities)
 		r = -EBADF;
 	else if (!list)
 		r = -ENOMEM;
-	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) || c->broker->stopping)
+	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
+		 c->broker->stopping)
 		r = -ECANCELED;
 	if (r == 0)
 		r = put_into_cache(c, &given);
@@ -165,7 +169,8 @@ static bool is_silent(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
-struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd, int64_t *ret_idle)
+struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd,
+				   int64_t *ret_idle)
 {
 	struct cache_entry *e;
 	int64_t now = clock_ms();

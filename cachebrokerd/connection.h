@@ -1,5 +1,5 @@
-/* A backend connection: leased to a session, or idle in the cache. What it is shows in where it hangs; one function
- * moves it each way.
+/* A backend connection: leased to a session, or idle in the cache. What it is shows in where it
+ * hangs; one function moves it each way.
  */
 #ifndef CACHEBROKERD_CONNECTION_H
 #define CACHEBROKERD_CONNECTION_H
@@ -22,21 +22,25 @@ struct connection {
 	char *capabilities; /* after login; NULL until it was given back once */
 };
 
-/* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's, who hands it out.
- * NULL: no memory. */
+/* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's,
+ * who hands it out. NULL: no memory. */
 struct connection *connection_new(struct broker *b, struct host *host, const struct key *key,
-				  const struct key *account, struct span user, struct span backend_user, int fd);
+				  const struct key *account, struct span user,
+				  struct span backend_user, int fd);
 
 /* A leased connection is gone or not wanted back. */
 void connection_lost(struct connection *c);
 
-/* A leased connection comes back with its descriptor, which is taken over in any case: into the cache, if caching is on,
- * it is the same socket and not too old. 0; -EBADF when it is another socket; -errno: it was closed. */
+/* A leased connection comes back with its descriptor, which is taken over in any case: into the
+ * cache, if caching is on, it is the same socket and not too old. 0; -EBADF when it is another
+ * socket; -errno: it was closed. */
 int connection_given(struct connection *c, int *fd, struct span capabilities);
 
-/* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are closed. It is leased
- * from now on; *ret_fd is the caller's to send and close, *ret_idle the milliseconds it lay. NULL: there is none. */
-struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd, int64_t *ret_idle);
+/* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
+ * closed. It is leased from now on; *ret_fd is the caller's to send and close, *ret_idle the
+ * milliseconds it lay. NULL: there is none. */
+struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd,
+				   int64_t *ret_idle);
 
 /* Is there room for one more leased connection, if need be in place of the oldest idle one? */
 bool connection_make_room(struct broker *b);

@@ -86,7 +86,8 @@ static void on_timeout(void *context)
 static int connect_to(struct dial *d, const struct sockaddr_storage *address)
 {
 	int on = 1;
-	socklen_t n = address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	socklen_t n = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
+						    : sizeof(struct sockaddr_in6);
 
 	d->fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (d->fd < 0)
@@ -107,8 +108,9 @@ static void try_next(void *context)
 	while (d->next < d->host->address_count) {
 		int r = connect_to(d, &d->host->addresses[d->next++]);
 
-		if (r == 0 && loop_timer(d->broker->loop, (int64_t)d->broker->config.connect_timeout * 1000,
-					 on_timeout, d, &d->timer) == 0)
+		if (r == 0 &&
+		    loop_timer(d->broker->loop, (int64_t)d->broker->config.connect_timeout * 1000,
+			       on_timeout, d, &d->timer) == 0)
 			return;
 		d->last_error = r < 0 ? -r : ENOMEM;
 		watch_end(&d->watch);
@@ -134,7 +136,8 @@ static void on_addresses(void *context, const struct msg *answer)
 	finish(d, why);
 }
 
-int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *context, struct dial **ret)
+int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *context,
+	       struct dial **ret)
 {
 	struct dial *d = calloc(1, sizeof(*d));
 	int r;

@@ -6,13 +6,14 @@
 
 struct dial;
 
-/* fd is the connected socket, the callee's to close; or -1 and `why` says what is wrong (for people). The dial is
- * freed afterwards. */
+/* fd is the connected socket, the callee's to close; or -1 and `why` says what is wrong (for
+ * people). The dial is freed afterwards. */
 typedef void dial_done_fn(void *context, int fd, const char *why);
 
-/* Resolves the host if needed and dials it. done is called once, never before this returns; until then *ret may be
- * given up. 0 or -errno. The caller counts its connection, not the dial. */
-int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *context, struct dial **ret);
+/* Resolves the host if needed and dials it. done is called once, never before this returns; until
+ * then *ret may be given up. 0 or -errno. The caller counts its connection, not the dial. */
+int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *context,
+	       struct dial **ret);
 
 /* Gives the dial up: done is not called any more. NULL is allowed; *d becomes NULL. */
 void dial_give_up(struct dial **d);

@@ -1,7 +1,8 @@
 /* Listeners and doors.
  *
- * A door's receiving end is stored with the supervisor (FDSTORE=1), so that what children put through it waits
- * for the next broker when this one is killed. Nothing is ever sent through a door by the broker.
+ * A door's receiving end is stored with the supervisor (FDSTORE=1), so that what children put
+ * through it waits for the next broker when this one is killed. Nothing is ever sent through a door
+ * by the broker.
  */
 #include "cachebrokerd/door.h"
 
@@ -56,7 +57,8 @@ static void close_door(struct door *d)
 	loop_bury(d->broker->loop, d, free);
 }
 
-/* What comes through a door must be an end of a socket pair, nothing that could block or behave otherwise. */
+/* What comes through a door must be an end of a socket pair, nothing that could block or behave
+ * otherwise. */
 static bool is_local_packet_socket(int fd)
 {
 	int domain = 0, type = 0;
@@ -65,7 +67,8 @@ static bool is_local_packet_socket(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) < 0)
 		return false;
 	n = sizeof(type);
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && domain == AF_UNIX && type == SOCK_SEQPACKET;
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && domain == AF_UNIX &&
+	       type == SOCK_SEQPACKET;
 }
 
 static void let_in(struct door *d, int fd)
@@ -148,7 +151,8 @@ static void store(int fd, const char *name)
 	int r = activation_notify(state, &fd, 1);
 
 	if (r < 0)
-		log_printf(LOG_WARNING, "%s cannot be stored with the supervisor: %s", name, strerror(-r));
+		log_printf(LOG_WARNING, "%s cannot be stored with the supervisor: %s", name,
+			   strerror(-r));
 }
 
 static int tell_pool(struct peer *p)

@@ -8,10 +8,12 @@
 extern const struct peer_kind door_listener_kind;
 void door_listener_new(struct peer *p);
 
-/* Takes over the receiving end of a door that a broker before us stored under this name. 0 or -errno. */
+/* Takes over the receiving end of a door that a broker before us stored under this name. 0 or
+ * -errno. */
 int door_adopt(struct broker *b, int fd, const char *name);
 
-/* Lets sessions in again through doors that had been closed because the house was full. Call it now and then. */
+/* Lets sessions in again through doors that had been closed because the house was full. Call it now
+ * and then. */
 void door_reopen(void);
 
 /* Tells every listener how many spare processes it shall keep, after a reload. */

@@ -1,4 +1,5 @@
-/* Mail hosts. One place knows which of them is down, so that 500 logins do not each wait for the same timeout. */
+/* Mail hosts. One place knows which of them is down, so that 500 logins do not each wait for the
+ * same timeout. */
 #include "cachebrokerd/host.h"
 
 #include <arpa/inet.h>
@@ -109,7 +110,8 @@ void host_failed(struct host *h, const char *why)
 	h->resolved_until = 0;
 	if (h->retries_left > 0 && !h->retry && !h->broker->stopping) {
 		h->retries_left--;
-		(void)loop_timer(h->broker->loop, (int64_t)c->connect_delay * 1000, on_retry, h, &h->retry);
+		(void)loop_timer(h->broker->loop, (int64_t)c->connect_delay * 1000, on_retry, h,
+				 &h->retry);
 	}
 }
 

@@ -22,20 +22,23 @@ struct host {
 	struct timer *retry;
 };
 
-/* The host with this name and port; made when it is new. NULL: no memory, or a name that is too long. */
+/* The host with this name and port; made when it is new. NULL: no memory, or a name that is too
+ * long. */
 struct host *host_find(struct broker *b, struct span name, uint32_t port);
 
 /* Are its addresses known and fresh? */
 bool host_is_resolved(const struct host *h);
 
-/* Takes the addresses of an ADDRESSES answer ("192.0.2.1 2001:db8::1"). 0, or -ENOENT when there is none. */
+/* Takes the addresses of an ADDRESSES answer ("192.0.2.1 2001:db8::1"). 0, or -ENOENT when there is
+ * none. */
 int host_set_addresses(struct host *h, struct span addresses);
 
 /* May it be dialled? Not within host_retry seconds of a failure. */
 bool host_is_up(const struct host *h);
 
-/* A dial went well, or failed on all addresses. After a failure it is tried again in the background, connect_retries
- * times, connect_delay seconds apart, so that it counts as up as soon as it is. */
+/* A dial went well, or failed on all addresses. After a failure it is tried again in the
+ * background, connect_retries times, connect_delay seconds apart, so that it counts as up as soon
+ * as it is. */
 void host_answered(struct host *h);
 void host_failed(struct host *h, const char *why);
 

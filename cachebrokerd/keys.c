@@ -1,4 +1,5 @@
-/* Keyed digests. Every field is preceded by its length, so that no two lists of fields give the same bytes. */
+/* Keyed digests. Every field is preceded by its length, so that no two lists of fields give the
+ * same bytes. */
 #include "cachebrokerd/keys.h"
 
 #include <errno.h>
@@ -22,7 +23,8 @@ static const struct span purpose_lease = { "lease", 5 };
 int keys_new(struct keys **ret)
 {
 	unsigned char key[KEY_BYTES];
-	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){ "SHA256" }, 0),
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
+								 (char[]){ "SHA256" }, 0),
 				OSSL_PARAM_construct_end() };
 	struct keys *k = calloc(1, sizeof(*k));
 
@@ -49,8 +51,8 @@ void keys_free(struct keys *k)
 	free(k);
 }
 
-/* The digest of a list of fields. A fresh copy of the context each time: freeing it overwrites the part of the secret
- * that it holds, which using it again would not. */
+/* The digest of a list of fields. A fresh copy of the context each time: freeing it overwrites the
+ * part of the secret that it holds, which using it again would not. */
 static int digest(const struct keys *k, const struct span *fields, size_t count, struct key *ret)
 {
 	EVP_MAC_CTX *ctx = EVP_MAC_CTX_dup(k->template);
@@ -82,9 +84,11 @@ int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, st
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }
 
-int keys_account(const struct keys *k, const struct key_account *a, const struct key *proof, struct key *ret)
+int keys_account(const struct keys *k, const struct key_account *a, const struct key *proof,
+		 struct key *ret)
 {
-	const struct span proved = proof ? (struct span){ (const char *)proof->bytes, KEY_BYTES } : SPAN_NONE;
+	const struct span proved =
+		proof ? (struct span){ (const char *)proof->bytes, KEY_BYTES } : SPAN_NONE;
 	const struct span fields[] = { proof ? purpose_lease : purpose_account,
 				       number(&a->service),
 				       a->host,

@@ -1,7 +1,7 @@
 /* Which connections belong together: keyed digests (HMAC-SHA256) under a random key of this start.
  *
- * Nothing that can be turned back into a password is ever kept: the secret becomes a proof while its LEASE
- * message is being handled, and the message is overwritten behind it.
+ * Nothing that can be turned back into a password is ever kept: the secret becomes a proof while
+ * its LEASE message is being handled, and the message is overwritten behind it.
  */
 #ifndef CACHEBROKERD_KEYS_H
 #define CACHEBROKERD_KEYS_H
@@ -32,7 +32,8 @@ void keys_free(struct keys *k);
 /* The digest of what the client proved itself with. */
 int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, struct key *ret);
 
-/* The key of an account's connections under this proof; with proof NULL: of all of the account's connections. */
+/* The key of an account's connections under this proof; with proof NULL: of all of the account's
+ * connections. */
 int keys_account(const struct keys *k, const struct key_account *account, const struct key *proof,
 		 struct key *ret);
 

@@ -1,6 +1,7 @@
 /* Finding a connection for a session.
  *
- * The secret is turned into a proof at once, while its message is still in the receive buffer; nothing here keeps it.
+ * The secret is turned into a proof at once, while its message is still in the receive buffer;
+ * nothing here keeps it.
  */
 #include "cachebrokerd/lease.h"
 
@@ -59,12 +60,15 @@ static void on_deadline(void *context)
 	client_refuse(context, REFUSAL_UNAVAILABLE, "no mail host in time");
 }
 
-/* From here on the lease takes time: all of it together has one deadline, shorter than the session's own. */
+/* From here on the lease takes time: all of it together has one deadline, shorter than the
+ * session's own. */
 static int start_deadline(struct client *c)
 {
 	struct timer **slot = &c->lease.deadline;
 
-	return *slot ? 0 : loop_timer(c->broker->loop, (int64_t)lease_longest(c->broker) * 1000, on_deadline, c, slot);
+	return *slot ? 0
+		     : loop_timer(c->broker->loop, (int64_t)lease_longest(c->broker) * 1000,
+				  on_deadline, c, slot);
 }
 
 static struct span text(const char *p, size_t n)
@@ -253,7 +257,9 @@ static void on_account(void *context, const struct msg *answer)
 		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
 		why[answer->ACCOUNT.error.n] = '\0';
 	}
-	client_refuse(c, answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN ? REFUSAL_UNKNOWN : REFUSAL_UNAVAILABLE,
+	client_refuse(c,
+		      answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN ? REFUSAL_UNKNOWN
+									  : REFUSAL_UNAVAILABLE,
 		      why);
 }
 
@@ -275,6 +281,7 @@ void lease_begin(struct client *c, const struct msg *m)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))
 		set_account(c, &known);
-	else if (start_deadline(c) < 0 || lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
+	else if (start_deadline(c) < 0 ||
+		 lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }

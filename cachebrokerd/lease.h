@@ -26,7 +26,8 @@ struct lease {
 	bool dialling;		/* counts as leased */
 	bool awaits;
 	bool returning;
-	struct client *returning_previous, *returning_next; /* all clients that are returning a connection */
+	struct client *returning_previous,
+		*returning_next; /* all clients that are returning a connection */
 };
 
 /* Starts to work on a LEASE message; ends in client_lease() or client_refuse(), perhaps at once. */
@@ -35,13 +36,14 @@ void lease_begin(struct client *c, const struct msg *m);
 /* The client is gone or was answered: everything under way for it stops. */
 void lease_end(struct client *c);
 
-/* The client's connection is on its way back: from now on logins of the same key wait for it for a moment; and it is not
- * any more (it has come, or its session is gone; calling it for another client is allowed). */
+/* The client's connection is on its way back: from now on logins of the same key wait for it for a
+ * moment; and it is not any more (it has come, or its session is gone; calling it for another
+ * client is allowed). */
 void lease_set_returning(struct client *c);
 void lease_unset_returning(struct client *c);
 
-/* A connection of this key will not come back after all (its session is gone), or has come: those who wait for it look
- * again. */
+/* A connection of this key will not come back after all (its session is gone), or has come: those
+ * who wait for it look again. */
 void lease_wake(const struct key *key);
 
 /* How long a session may have to wait for the answer to a LEASE, in seconds. */

@@ -1,7 +1,8 @@
 /* Questions to lookupd's workers.
  *
- * A question that has been sent stays with its worker until the answer comes, even when nobody waits for it any more,
- * since the worker is busy until then. A worker that dies gives its question back to the line.
+ * A question that has been sent stays with its worker until the answer comes, even when nobody
+ * waits for it any more, since the worker is busy until then. A worker that dies gives its question
+ * back to the line.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -136,12 +137,14 @@ static int keep_text(struct question *q, const struct msg *m)
 		return -EINVAL;
 	memcpy(q->text, text.p, text.n);
 	q->m = *m;
-	*(m->type == MSG_LOOKUP ? &q->m.LOOKUP.user : &q->m.RESOLVE.host) = (struct span){ q->text, text.n };
+	*(m->type == MSG_LOOKUP ? &q->m.LOOKUP.user : &q->m.RESOLVE.host) =
+		(struct span){ q->text, text.n };
 	q->expected = m->type == MSG_LOOKUP ? MSG_ACCOUNT : MSG_ADDRESSES;
 	return 0;
 }
 
-int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context, struct question **ret)
+int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
+	       struct question **ret)
 {
 	if (l->waiting >= QUESTIONS_MOST)
 		return -EAGAIN;

@@ -1,6 +1,7 @@
 /* Questions to lookupd: which mail host serves an account, which addresses a host has.
  *
- * Its workers are peers that each answer one question at a time; questions wait in line for a free one.
+ * Its workers are peers that each answer one question at a time; questions wait in line for a free
+ * one.
  */
 #ifndef CACHEBROKERD_LOOKUP_H
 #define CACHEBROKERD_LOOKUP_H
@@ -20,9 +21,10 @@ void lookup_free(struct lookup *l);
 extern const struct peer_kind lookup_peer_kind;
 void lookup_peer_new(struct peer *p);
 
-/* Asks (a LOOKUP or RESOLVE; its texts are copied). done is called once, never before this returns. 0; -EAGAIN when
- * too many questions wait; -errno. */
-int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context, struct question **ret);
+/* Asks (a LOOKUP or RESOLVE; its texts are copied). done is called once, never before this returns.
+ * 0; -EAGAIN when too many questions wait; -errno. */
+int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
+	       struct question **ret);
 
 /* Nobody waits for the answer any more: done is not called. NULL is allowed; *q becomes NULL. */
 void question_drop(struct question **q);

@@ -81,7 +81,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *context
 	return 0;
 }
 
-int loop_watch(struct loop *l, int fd, uint32_t events, watch_fn *fn, void *context, struct watch **ret)
+int loop_watch(struct loop *l, int fd, uint32_t events, watch_fn *fn, void *context,
+	       struct watch **ret)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 
@@ -126,15 +127,16 @@ static int on_time(sd_event_source *source, uint64_t now, void *context)
 	return 0;
 }
 
-int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context, struct timer **slot)
+int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context,
+	       struct timer **slot)
 {
 	struct timer *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return -ENOMEM;
 	*t = (struct timer){ .fn = fn, .context = context, .slot = slot };
-	int r = sd_event_add_time_relative(l->event, &t->source, CLOCK_MONOTONIC, (uint64_t)milliseconds * 1000,
-					   1000, on_time, t);
+	int r = sd_event_add_time_relative(l->event, &t->source, CLOCK_MONOTONIC,
+					   (uint64_t)milliseconds * 1000, 1000, on_time, t);
 
 	if (r < 0) {
 		free(t);

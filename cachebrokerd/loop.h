@@ -1,7 +1,7 @@
 /* The event loop of the broker: sd-event behind a few functions, so that one file knows libsystemd.
  *
- * Call-backs never free what the loop may still touch: an object that ends is buried with loop_bury() and freed
- * when the dispatch is over.
+ * Call-backs never free what the loop may still touch: an object that ends is buried with
+ * loop_bury() and freed when the dispatch is over.
  */
 #ifndef CACHEBROKERD_LOOP_H
 #define CACHEBROKERD_LOOP_H
@@ -20,19 +20,22 @@ typedef void signal_fn(void *context, int number);
 int loop_new(struct loop **ret);
 void loop_free(struct loop *l);
 
-/* Calls fn whenever fd is ready for events (EPOLLIN ...). fd stays the caller's; watch_end() must come before it is
- * closed or passed on. */
-int loop_watch(struct loop *l, int fd, uint32_t events, watch_fn *fn, void *context, struct watch **ret);
+/* Calls fn whenever fd is ready for events (EPOLLIN ...). fd stays the caller's; watch_end() must
+ * come before it is closed or passed on. */
+int loop_watch(struct loop *l, int fd, uint32_t events, watch_fn *fn, void *context,
+	       struct watch **ret);
 
-/* Ends the watching; no call-back comes any more, not even one of the same dispatch. NULL is allowed; *w becomes
- * NULL. */
+/* Ends the watching; no call-back comes any more, not even one of the same dispatch. NULL is
+ * allowed; *w becomes NULL. */
 void watch_end(struct watch **w);
 
 /* Changes the events. */
 int watch_events(struct watch *w, uint32_t events);
 
-/* Calls fn once, in so many milliseconds; then the timer is gone and *slot, where it stands, is NULL. */
-int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context, struct timer **slot);
+/* Calls fn once, in so many milliseconds; then the timer is gone and *slot, where it stands, is
+ * NULL. */
+int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context,
+	       struct timer **slot);
 void timer_end(struct timer **t);
 
 /* Calls fn for this signal. */

@@ -113,8 +113,8 @@ static int open_sockets(struct broker *b, const struct activation_fd *fds, int c
 		int r = fd < 0 ? fd : peer_listen(b, fd, sockets[i].kind, sockets[i].on_new);
 
 		if (r < 0) {
-			log_printf(LOG_ERR, "%s/%s: cannot listen: %s", b->run_directory, sockets[i].name,
-				   strerror(-r));
+			log_printf(LOG_ERR, "%s/%s: cannot listen: %s", b->run_directory,
+				   sockets[i].name, strerror(-r));
 			return r;
 		}
 	}
@@ -138,13 +138,17 @@ static int settle_ids(struct broker *b)
 	b->gid = group ? group->gr_gid : 0;
 	if (geteuid() != 0) {
 		if (b->uid == 0 || b->gid == 0)
-			log_printf(LOG_WARNING, "proc_username %s, proc_groupname %s: there is no such user or group; "
+			log_printf(LOG_WARNING,
+				   "proc_username %s, proc_groupname %s: there is no such user or "
+				   "group; "
 				   "a proxyd that root starts will refuse to serve",
 				   b->config.proc_username, b->config.proc_groupname);
 		return 0;
 	}
 	if (b->uid == 0 || b->gid == 0) {
-		log_printf(LOG_ERR, "proc_username %s, proc_groupname %s: there is no such user or group, or it is root",
+		log_printf(LOG_ERR,
+			   "proc_username %s, proc_groupname %s: there is no such user or group, "
+			   "or it is root",
 			   b->config.proc_username, b->config.proc_groupname);
 		return -EINVAL;
 	}
@@ -186,7 +190,8 @@ static int make_parts(struct broker *b)
 {
 	int r;
 
-	(void)((r = loop_new(&b->loop)) || (r = keys_new(&b->keys)) || (r = lookup_new(b, &b->lookup)) ||
+	(void)((r = loop_new(&b->loop)) || (r = keys_new(&b->keys)) ||
+	       (r = lookup_new(b, &b->lookup)) ||
 	       (r = loop_signal(b->loop, SIGHUP, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGINT, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGTERM, on_signal, b)) ||
@@ -219,16 +224,19 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 		return -EINVAL;
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	if (o->run_directory) {
-		int n = snprintf(b->run_directory, sizeof(b->run_directory), "%s", o->run_directory);
+		int n = snprintf(b->run_directory, sizeof(b->run_directory), "%s",
+				 o->run_directory);
 
 		return n < (int)sizeof(b->run_directory) ? 0 : -ENAMETOOLONG;
 	}
-	return config_run_directory(&b->config, o->config, b->run_directory, sizeof(b->run_directory));
+	return config_run_directory(&b->config, o->config, b->run_directory,
+				    sizeof(b->run_directory));
 }
 
 static int serve(struct broker *b)
 {
-	struct host *host = host_find(b, span_str(b->config.server_hostname), b->config.server_port);
+	struct host *host =
+		host_find(b, span_str(b->config.server_hostname), b->config.server_port);
 	int r = activation_notify("READY=1", NULL, 0);
 
 	if (r < 0)

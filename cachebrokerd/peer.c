@@ -1,7 +1,7 @@
 /* Local connections: accept, receive, judge, dispatch.
  *
- * The receive buffer is one for all, since messages are handled one after the other, and is overwritten behind each
- * message that carried a secret.
+ * The receive buffer is one for all, since messages are handled one after the other, and is
+ * overwritten behind each message that carried a secret.
  */
 #include "cachebrokerd/peer.h"
 
@@ -140,8 +140,9 @@ static void on_knock(void *context, uint32_t events)
 
 	(void)events;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd = peer_house_is_full(g->broker) ?
-				 -1 : accept4(g->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = peer_house_is_full(g->broker)
+				 ? -1
+				 : accept4(g->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		struct peer *p;
 
 		if (fd < 0) {

@@ -215,7 +215,7 @@ void state_gauge(struct state *s, enum gauge which, uint64_t value)
 		return;
 	s->now.gauges[which] = value;
 	if (value > peak->value)
-		*peak = (struct statefile_peak){value, clock_wall()};
+		*peak = (struct statefile_peak){ value, clock_wall() };
 	s->changed = true;
 }
 
@@ -265,7 +265,7 @@ static void set_row(struct state *s, struct entry *e, struct state_row *row)
 
 static struct span cut(struct span text)
 {
-	return (struct span){text.p, text.n < TEXT_MAX ? text.n : TEXT_MAX};
+	return (struct span){ text.p, text.n < TEXT_MAX ? text.n : TEXT_MAX };
 }
 
 static struct state_row *make_row(const struct entry *e, uint32_t service,
@@ -302,7 +302,7 @@ static struct state_row *make_row(const struct entry *e, uint32_t service,
 void state_session(struct state *s, uint64_t id, enum statefile_session_state what,
 		   uint32_t service, struct span user, struct span client, struct span host)
 {
-	const struct span texts[3] = {cut(user), cut(client), cut(host)};
+	const struct span texts[3] = { cut(user), cut(client), cut(host) };
 
 	if (!s->db)
 		return;
@@ -335,7 +335,7 @@ void state_session_gone(struct state *s, uint64_t id)
 
 	if (!removal) /* the row stays until the next start: nothing else can be done */
 		return;
-	*removal = (struct state_row){.id = id};
+	*removal = (struct state_row){ .id = id };
 	set_row(s, e, removal);
 }
 

@@ -1,8 +1,8 @@
 /* The state file's writer: statistics for pimpstat in LMDB (DESIGN of lib/statefile.h).
  *
- * The broker's one thread calls the functions below; they change memory only. A writer thread of this
- * module's own takes snapshots and commits, at most every 100 ms, so that a lock, a slow disk or a
- * full map never delays a lease. What goes wrong with the file is logged once and stops the
+ * The broker's one thread calls the functions below; they change memory only. A writer thread of
+ * this module's own takes snapshots and commits, at most every 100 ms, so that a lock, a slow disk
+ * or a full map never delays a lease. What goes wrong with the file is logged once and stops the
  * statistics, never the mail.
  */
 #ifndef CACHEBROKERD_STATE_H
@@ -17,11 +17,11 @@
 
 struct state;
 
-/* Opens or creates the file and starts the writer. A file of another boot or schema, and an old 72-byte
- * file of up-imapproxy, are replaced (that one is kept as PATH.old). `fresh` zeroes the counters, as a
- * start of the whole does; a broker restarted by its supervisor goes on counting. Always returns an object
- * unless there is no memory (NULL): when the file cannot be used, one warning is logged and the object
- * counts in memory only. */
+/* Opens or creates the file and starts the writer. A file of another boot or schema, and an old
+ * 72-byte file of up-imapproxy, are replaced (that one is kept as PATH.old). `fresh` zeroes the
+ * counters, as a start of the whole does; a broker restarted by its supervisor goes on counting.
+ * Always returns an object unless there is no memory (NULL): when the file cannot be used, one
+ * warning is logged and the object counts in memory only. */
 struct state *state_open(const char *path, bool fresh);
 
 /* Commits what is new, stops the writer, closes. NULL is allowed. */
@@ -34,16 +34,16 @@ void state_count_not_cached(struct state *s, enum not_cached reason);
 /* Sets a gauge and, when it is the highest so far, its peak with the time. */
 void state_gauge(struct state *s, enum gauge which, uint64_t value);
 
-/* Sets the row of a session or of a cached connection (ids are the caller's, never reused). Texts are
- * copied. Texts longer than 512 bytes are cut. */
-void state_session(struct state *s, uint64_t id, enum statefile_session_state what, uint32_t service,
-		   struct span user, struct span client, struct span host);
+/* Sets the row of a session or of a cached connection (ids are the caller's, never reused). Texts
+ * are copied. Texts longer than 512 bytes are cut. */
+void state_session(struct state *s, uint64_t id, enum statefile_session_state what,
+		   uint32_t service, struct span user, struct span client, struct span host);
 
 /* Removes that row. */
 void state_session_gone(struct state *s, uint64_t id);
 
-/* Hands what has changed to the writer thread, when it is idle and 100 ms have passed since the last time.
- * Call it from a timer every 100 ms. now_ms is the monotonic clock. */
+/* Hands what has changed to the writer thread, when it is idle and 100 ms have passed since the
+ * last time. Call it from a timer every 100 ms. now_ms is the monotonic clock. */
 void state_tick(struct state *s, int64_t now_ms);
 
 #endif

@@ -47,10 +47,10 @@ static const char *const db_names[DB_COUNT] = {
 
 #define NAME(name, ...)	      #name,
 #define WORD(name, word, ...) word,
-static const char *const counter_names[] = {COUNTER_TABLE(NAME)};
-static const char *const gauge_names[] = {GAUGE_TABLE(NAME)};
-static const char *const end_words[] = {END_TABLE(WORD)};
-static const char *const not_cached_words[] = {NOT_CACHED_TABLE(WORD)};
+static const char *const counter_names[] = { COUNTER_TABLE(NAME) };
+static const char *const gauge_names[] = { GAUGE_TABLE(NAME) };
+static const char *const end_words[] = { END_TABLE(WORD) };
+static const char *const not_cached_words[] = { NOT_CACHED_TABLE(WORD) };
 
 /* Where the members of struct state_numbers are kept. */
 static const struct section {
@@ -61,16 +61,16 @@ static const struct section {
 	size_t size;   /* of one value */
 	bool survives; /* a broker's restart */
 } sections[] = {
-	{DB_COUNTERS, counter_names, COUNTER_COUNT, offsetof(struct state_numbers, counters),
-	 sizeof(uint64_t), true},
-	{DB_GAUGES, gauge_names, GAUGE_COUNT, offsetof(struct state_numbers, gauges),
-	 sizeof(uint64_t), false},
-	{DB_PEAKS, gauge_names, GAUGE_COUNT, offsetof(struct state_numbers, peaks),
-	 sizeof(struct statefile_peak), true},
-	{DB_ENDS, end_words, END_COUNT, offsetof(struct state_numbers, ends), sizeof(uint64_t),
-	 true},
-	{DB_NOT_CACHED, not_cached_words, NOT_CACHED_COUNT,
-	 offsetof(struct state_numbers, not_cached), sizeof(uint64_t), true},
+	{ DB_COUNTERS, counter_names, COUNTER_COUNT, offsetof(struct state_numbers, counters),
+	  sizeof(uint64_t), true },
+	{ DB_GAUGES, gauge_names, GAUGE_COUNT, offsetof(struct state_numbers, gauges),
+	  sizeof(uint64_t), false },
+	{ DB_PEAKS, gauge_names, GAUGE_COUNT, offsetof(struct state_numbers, peaks),
+	  sizeof(struct statefile_peak), true },
+	{ DB_ENDS, end_words, END_COUNT, offsetof(struct state_numbers, ends), sizeof(uint64_t),
+	  true },
+	{ DB_NOT_CACHED, not_cached_words, NOT_CACHED_COUNT,
+	  offsetof(struct state_numbers, not_cached), sizeof(uint64_t), true },
 };
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
 
@@ -116,7 +116,7 @@ static void jump_out_of_assert(MDB_env *env, const char *text)
 
 static void install_guard(void)
 {
-	struct sigaction action = {.sa_handler = jump_out};
+	struct sigaction action = { .sa_handler = jump_out };
 
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGBUS, &action, NULL);
@@ -150,7 +150,7 @@ static int from_lmdb(int r)
 
 static MDB_val val(const void *bytes, size_t n)
 {
-	return (MDB_val){n, (void *)(uintptr_t)bytes};
+	return (MDB_val){ n, (void *)(uintptr_t)bytes };
 }
 
 static int put(MDB_txn *txn, MDB_dbi dbi, const char *name, const void *bytes, size_t n)
@@ -208,7 +208,7 @@ static bool meta_is(MDB_txn *txn, MDB_dbi meta, const char *name, const char *te
 	MDB_val key = val(name, strlen(name)), data;
 
 	return mdb_get(txn, meta, &key, &data) == 0 &&
-	       span_eq((struct span){data.mv_data, data.mv_size}, span_str(text));
+	       span_eq((struct span){ data.mv_data, data.mv_size }, span_str(text));
 }
 
 /* Is the content ours, of this schema and of this boot? An empty file is. */
@@ -367,7 +367,7 @@ int state_db_open(const char *path, bool fresh, struct state_numbers *numbers,
 	if (r < 0)
 		return r;
 	struct state_db *db = calloc(1, sizeof(*db));
-	struct call c = {.db = db, .path = path, .loaded = numbers, .fresh = fresh};
+	struct call c = { .db = db, .path = path, .loaded = numbers, .fresh = fresh };
 
 	if (!db)
 		return -ENOMEM;
@@ -430,7 +430,7 @@ static int commit(struct call *c)
 int state_db_commit(struct state_db *db, const struct state_numbers *numbers,
 		    const struct state_row *rows, int64_t now)
 {
-	struct call c = {.db = db, .numbers = numbers, .rows = rows, .now = now};
+	struct call c = { .db = db, .numbers = numbers, .rows = rows, .now = now };
 	int r = run_guarded(commit, &c);
 
 	if (r != MDB_MAP_FULL)
@@ -450,7 +450,7 @@ static int check_readers(struct call *c)
 
 void state_db_check_readers(struct state_db *db)
 {
-	struct call c = {.db = db};
+	struct call c = { .db = db };
 
 	(void)run_guarded(check_readers, &c);
 }

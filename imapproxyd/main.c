@@ -212,7 +212,8 @@ static int share_config(struct service *v)
 		int fd = configtext_reader(v->supervisor.config_text);
 
 		if (fd < 0) {
-			report(LOG_ERR, "the configuration cannot be passed on (is /proc mounted?): %s",
+			report(LOG_ERR,
+			       "the configuration cannot be passed on (is /proc mounted?): %s",
 			       strerror(-fd));
 			return fd;
 		}

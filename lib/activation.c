@@ -1,4 +1,5 @@
-/* Socket activation and notification: the two documented protocols of systemd, without its library. */
+/* Socket activation and notification: the two documented protocols of systemd, without its library.
+ */
 #include "lib/activation.h"
 
 #include <errno.h>
@@ -94,7 +95,8 @@ int activation_notify(const char *text, const int *fds, size_t count)
 	AUTO_FD fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct iovec iov = { (char *)(uintptr_t)text, strlen(text) };
 	struct msghdr header = { .msg_name = &address,
-				 .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name.n),
+				 .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+							    name.n),
 				 .msg_iov = &iov,
 				 .msg_iovlen = 1 };
 

@@ -1,27 +1,27 @@
-/* Being started by a socket (LISTEN_FDS, sd_listen_fds(3)) and telling the supervisor (NOTIFY_SOCKET,
- * sd_notify(3)). Written by hand from the documented protocol, because linking libsystemd costs a
- * per-connection process more than all else it does. */
+/* Being started by a socket (LISTEN_FDS, sd_listen_fds(3)) and telling the supervisor
+ * (NOTIFY_SOCKET, sd_notify(3)). Written by hand from the documented protocol, because linking
+ * libsystemd costs a per-connection process more than all else it does. */
 #ifndef LIB_ACTIVATION_H
 #define LIB_ACTIVATION_H
 
 #include <stddef.h>
 
-#define ACTIVATION_MAX	  64
-#define ACTIVATION_FIRST  3
-#define ACTIVATION_NAME	  32
+#define ACTIVATION_MAX	 64
+#define ACTIVATION_FIRST 3
+#define ACTIVATION_NAME	 32
 
 struct activation_fd {
 	int fd;
 	char name[ACTIVATION_NAME]; /* from LISTEN_FDNAMES, else "" */
 };
 
-/* The descriptors passed to this process, made close-on-exec, with their names; the variables are removed
- * from the environment. Returns how many (at most max; further ones are closed), 0 when none are for
- * this process, -EINVAL for variables that make no sense. */
+/* The descriptors passed to this process, made close-on-exec, with their names; the variables are
+ * removed from the environment. Returns how many (at most max; further ones are closed), 0 when
+ * none are for this process, -EINVAL for variables that make no sense. */
 int activation_take(struct activation_fd *ret, size_t max);
 
-/* Tells the supervisor, e.g. "READY=1" or "FDSTORE=1\nFDNAME=door", with count descriptors. Returns 1 when
- * sent, 0 without a supervisor, -errno. */
+/* Tells the supervisor, e.g. "READY=1" or "FDSTORE=1\nFDNAME=door", with count descriptors. Returns
+ * 1 when sent, 0 without a supervisor, -errno. */
 int activation_notify(const char *state, const int *fds, size_t count);
 
 #endif

@@ -5,7 +5,8 @@
 #include "lib/span.h"
 
 /* Decodes text into out (cap bytes). Returns the length, -EINVAL for anything that is not canonical
- * base64, -ENOBUFS. Empty text is empty. On error out may hold a part: wipe it if it was a secret. */
+ * base64, -ENOBUFS. Empty text is empty. On error out may hold a part: wipe it if it was a secret.
+ */
 int base64_decode(struct span text, char *out, size_t cap);
 
 /* Encodes bytes into out (cap bytes, no NUL). Returns the length or -ENOBUFS. */

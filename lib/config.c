@@ -1,8 +1,8 @@
 /* The parser of imapproxy.conf.
  *
- * Each row of config_table.h becomes a struct config_row (config_rows.c); each type is a function that reads a
- * value (config_values.c). The parser works on text in memory, so that it can be fuzzed; only
- * config_load() touches files.
+ * Each row of config_table.h becomes a struct config_row (config_rows.c); each type is a function
+ * that reads a value (config_values.c). The parser works on text in memory, so that it can be
+ * fuzzed; only config_load() touches files.
  */
 #include "lib/config.h"
 
@@ -19,11 +19,11 @@
 #include "lib/fd.h"
 #include "lib/span.h"
 
-#define FILE_MAX_BYTES   (1 << 20)
-#define RUN_DIR_DEFAULT  "/run/keepwarm"
+#define FILE_MAX_BYTES	 (1 << 20)
+#define RUN_DIR_DEFAULT	 "/run/keepwarm"
 #define RUN_DIR_OWN_NAME "keepwarm-run"
-#define SOCKET_NAME_MAX  10 /* the longest name of a socket in the run directory, and a slash */
-#define SOCKET_PATH_MAX  107
+#define SOCKET_NAME_MAX	 10 /* the longest name of a socket in the run directory, and a slash */
+#define SOCKET_PATH_MAX	 107
 
 void config_say(struct config_problems *p, bool is_error, const char *format, ...)
 {
@@ -79,7 +79,8 @@ static int shown_length(const char *key)
 {
 	size_t n = 0;
 
-	while (n < 60 && (isalnum((unsigned char)key[n]) || (key[n] != '\0' && strchr("_.-", key[n]))))
+	while (n < 60 &&
+	       (isalnum((unsigned char)key[n]) || (key[n] != '\0' && strchr("_.-", key[n]))))
 		n++;
 	return (int)n;
 }
@@ -100,12 +101,14 @@ static void warn_unknown(struct config_problems *p, const char *key)
 	}
 	if (nearest)
 		config_say(p, false, "%.*s: unknown key, ignored; did you mean %s?", shown, key,
-		    config_written_key(nearest));
+			   config_written_key(nearest));
 	else
-		config_say(p, false, "%.*s: unknown key, ignored; see imapproxy.conf(5)", shown, key);
+		config_say(p, false, "%.*s: unknown key, ignored; see imapproxy.conf(5)", shown,
+			   key);
 }
 
-static bool has_default(const struct config_row *row, const struct config *c, const struct config *defaults)
+static bool has_default(const struct config_row *row, const struct config *c,
+			const struct config *defaults)
 {
 	return config_key_same(c, defaults, (size_t)(row - config_rows));
 }
@@ -119,11 +122,15 @@ static void judge_unsupported(struct config_problems *p, const struct config_row
 		return;
 	if (!has_default(row, p->config, &defaults)) {
 		if (row->flags & REFUSED)
-			config_say(p, true, "%s: this version cannot do that yet, and going on without it would be "
-			    "unsafe: remove the line", config_written_key(row));
+			config_say(p, true,
+				   "%s: this version cannot do that yet, and going on without it "
+				   "would be "
+				   "unsafe: remove the line",
+				   config_written_key(row));
 		else
-			config_say(p, false, "%s: this version does not do that yet, the key has no effect",
-			    config_written_key(row));
+			config_say(p, false,
+				   "%s: this version does not do that yet, the key has no effect",
+				   config_written_key(row));
 	}
 	config_wipe(&defaults);
 }
@@ -193,7 +200,9 @@ int config_init(struct config *c)
 int config_parse(struct config *c, const char *name, const char *text, size_t length,
 		 config_report_fn *report, void *context, int *ret_warnings)
 {
-	struct config_problems p = { .config = c, .file = name, .report = report, .context = context };
+	struct config_problems p = {
+		.config = c, .file = name, .report = report, .context = context
+	};
 	struct span rest = { text, length };
 	char line[4097];
 

@@ -1,9 +1,9 @@
 /* imapproxy.conf: the old program's syntax, read by one table (config_table.h).
  *
- * A file is `key value` lines; # starts a comment anywhere, so that no value can hold one; the value
- * is the rest of the line with blanks cut off both ends; keys are case-insensitive; the last of two
- * equal keys wins. Bad values are errors with file and line, unknown keys are warnings, because
- * files in the wild carry some.
+ * A file is `key value` lines; # starts a comment anywhere, so that no value can hold one; the
+ * value is the rest of the line with blanks cut off both ends; keys are case-insensitive; the last
+ * of two equal keys wins. Bad values are errors with file and line, unknown keys are warnings,
+ * because files in the wild carry some.
  */
 #ifndef LIB_CONFIG_H
 #define LIB_CONFIG_H
@@ -40,9 +40,9 @@ typedef void config_report_fn(void *context, bool is_error, const char *line);
 /* Sets every key to its default. Returns 0 or -ENOMEM. End it with config_wipe(). */
 int config_init(struct config *c);
 
-/* Reads the file's text (of `length` bytes; `name` is for messages) over what c holds. Every problem is
- * reported. Returns the number of errors (0: c is good) or -ENOMEM; warnings are counted in
- * *ret_warnings when that is not NULL. */
+/* Reads the file's text (of `length` bytes; `name` is for messages) over what c holds. Every
+ * problem is reported. Returns the number of errors (0: c is good) or -ENOMEM; warnings are counted
+ * in *ret_warnings when that is not NULL. */
 int config_parse(struct config *c, const char *name, const char *text, size_t length,
 		 config_report_fn *report, void *context, int *ret_warnings);
 
@@ -55,13 +55,14 @@ int config_load(struct config *c, const char *path, int fd, config_report_fn *re
 /* Frees the strings, overwriting those marked SECRET. Wiping twice is allowed. */
 void config_wipe(struct config *c);
 
-/* Writes "key value" and a line feed for every key into text (at most cap bytes, NUL-terminated), in
- * the table's order, secrets as ***, an empty value as "#key", so that the text can be parsed again. Returns
- * the length or -ENOBUFS. */
+/* Writes "key value" and a line feed for every key into text (at most cap bytes, NUL-terminated),
+ * in the table's order, secrets as ***, an empty value as "#key", so that the text can be parsed
+ * again. Returns the length or -ENOBUFS. */
 int config_print(const struct config *c, char *text, size_t cap);
 
-/* Copies the run directory into path: run_directory, or its default for this user. config_path is the
- * file's path. Returns 0 or -ENAMETOOLONG when a socket in it would not fit into a socket address. */
+/* Copies the run directory into path: run_directory, or its default for this user. config_path is
+ * the file's path. Returns 0 or -ENAMETOOLONG when a socket in it would not fit into a socket
+ * address. */
 int config_run_directory(const struct config *c, const char *config_path, char *path, size_t cap);
 
 /* The keys of the table in turn, for messages about a reload and for the manual's test. */

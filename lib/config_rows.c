@@ -27,7 +27,8 @@ static const struct config_name log_priorities[] = {
 };
 
 #define ROW(key_, default_, ...) \
-	{ .key = #key_, .default_text = default_, .offset = offsetof(struct config, key_), __VA_ARGS__ },
+	{ .key = #key_, .default_text = default_, .offset = offsetof(struct config, key_), \
+	  __VA_ARGS__ },
 #define ROW_TEXT(key, text, longest, flags_, meaning_) \
 	ROW(key, text, .type = CONFIG_TEXT, .most = longest, .unit = "", .flags = flags_, \
 	    .meaning = meaning_)
@@ -43,7 +44,9 @@ static const struct config_name log_priorities[] = {
 	ROW(key, text, .type = CONFIG_PAIR, .least = least_, .most = most_, .unit = unit_, \
 	    .flags = flags_, .meaning = meaning_)
 
-const struct config_row config_rows[] = { CONFIG_TABLE(ROW_TEXT, ROW_NUM, ROW_BOOL, ROW_NAME, ROW_PAIR) };
+const struct config_row config_rows[] = {
+	CONFIG_TABLE(ROW_TEXT, ROW_NUM, ROW_BOOL, ROW_NAME, ROW_PAIR)
+};
 const size_t config_row_count = sizeof(config_rows) / sizeof(config_rows[0]);
 
 void *config_member(const struct config_row *row, const struct config *c)
@@ -136,5 +139,8 @@ bool config_key_same(const struct config *a, const struct config *b, size_t i)
 
 	if (config_rows[i].type == CONFIG_TEXT)
 		return strcmp(*(char *const *)x, *(char *const *)y) == 0;
-	return memcmp(x, y, config_rows[i].type == CONFIG_PAIR ? sizeof(struct config_pair) : sizeof(uint32_t)) == 0;
+	bool is_pair = config_rows[i].type == CONFIG_PAIR;
+	size_t size = is_pair ? sizeof(struct config_pair) : sizeof(uint32_t);
+
+	return memcmp(x, y, size) == 0;
 }

@@ -1,5 +1,5 @@
-/* Every key of imapproxy.conf: the one table behind the parser, the defaults, `proxyd -p`, the manual
- * and the sample file.
+/* Every key of imapproxy.conf: the one table behind the parser, the defaults, `proxyd -p`, the
+ * manual and the sample file.
  *
  *	TEXT(key, default, longest, flags, meaning)
  *	NUM(key, default, least, most, unit, flags, meaning)
@@ -10,7 +10,8 @@
  * flags: RELOAD    a reload (SIGHUP) takes a new value
  *        SECRET    printed as ***
  *        LATER     known from the old program, without effect in this version: one warning
- *        REFUSED   known from the old program and a matter of safety: a value other than the default
+ *        REFUSED   known from the old program and a matter of safety: a value other than the
+ * default
  *                  is an error until the feature exists
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
@@ -24,8 +25,8 @@
 	NUM(server_port, "143", 1, 65535, "", RELOAD, \
 	    "Its IMAP port, a number or a service name.") \
 	NUM(connect_retries, "10", 0, 1000, "", RELOAD, \
-	    "How often a mail host that did not answer is tried again in the background; a login is " \
-	    "never held up for it.") \
+	    "How often a mail host that did not answer is tried again in the background; a login " \
+	    "is never held up for it.") \
 	NUM(connect_delay, "5", 1, 3600, "s", RELOAD, \
 	    "Pause between two such tries.") \
 	NUM(connect_timeout, "5", 1, 300, "s", RELOAD, \
@@ -34,7 +35,8 @@
 	    "Longest wait for each answer of a mail host while logging in and while giving a " \
 	    "connection back.") \
 	NUM(host_retry, "10", 0, 3600, "s", RELOAD, \
-	    "A mail host that failed is not dialled again for so long: logins are refused at once.") \
+	    "A mail host that failed is not dialled again for so long: logins are refused at " \
+	    "once.") \
 	NAME(ipversion_only, "0", ip_versions, RELOAD, \
 	     "Use only this version of IP toward mail hosts: 4, 6, or 0 for both.") \
 	/* listening */ \
@@ -52,7 +54,8 @@
 	     "TCP keep-alives on the connections to clients and mail hosts.") \
 	/* the cache */ \
 	NUM(cache_size, "3072", 1, 1000000, "", RELOAD, \
-	    "Backend connections at once, in use and cached together; the oldest cached one makes room.") \
+	    "Backend connections at once, in use and cached together; the oldest cached one " \
+	    "makes room.") \
 	NUM(cache_expiration_time, "300", 0, 86400, "s", RELOAD, \
 	    "How long a connection may lie in the cache; 0 turns caching off.") \
 	NUM(cache_validate_after, "30", 0, 86400, "s", RELOAD, \
@@ -62,8 +65,8 @@
 	NUM(cache_max_per_user, "4", 1, 1000, "", RELOAD, \
 	    "Connections of one account that may lie in the cache.") \
 	NUM(drain_bytes, "256k", 0, 16777216, "B", RELOAD, \
-	    "What may be read and thrown away so that a connection can be kept after its client left in " \
-	    "the middle of an answer; 0: such a connection is closed.") \
+	    "What may be read and thrown away so that a connection can be kept after its client left " \
+	    "in the middle of an answer; 0: such a connection is closed.") \
 	NUM(drain_time, "1", 0, 60, "s", RELOAD, \
 	    "How long that may take.") \
 	/* clients */ \
@@ -92,8 +95,8 @@
 	TEXT(proc_groupname, "nogroup", 64, 0, \
 	     "Group that everything runs as; its members may read the statistics.") \
 	TEXT(run_directory, "", 80, 0, \
-	     "Where the programs' sockets are: /run/keepwarm, or as an ordinary user keepwarm-run " \
-	     "beside the configuration.") \
+	     "Where the programs' sockets are: /run/keepwarm, or as an ordinary user " \
+	     "keepwarm-run beside the configuration.") \
 	TEXT(stat_filename, "/var/run/pimpstats", 255, 0, \
 	     "State file (LMDB) that pimpstat reads.") \
 	BOOL(foreground_mode, "no", 0, \

@@ -62,7 +62,8 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 	char **text = config_member(row, p->config);
 
 	if (strlen(value) > row->most) {
-		config_say(p, true, "%s: the value is longer than %u bytes", config_written_key(row), row->most);
+		config_say(p, true, "%s: the value is longer than %u bytes",
+			   config_written_key(row), row->most);
 		return 0;
 	}
 	char *copy = strdup(value);
@@ -82,24 +83,28 @@ static int set_num(struct config_problems *p, const struct config_row *row, cons
 		return 0;
 	if (is_port(row) && read_service(value, number) == 0)
 		return 0;
-	config_say(p, true, "%s: '%.60s' is not allowed: give a number from %u to %u%s%s", config_written_key(row), value,
-	    row->least, row->most,
-	    strcmp(row->unit, "s") == 0 ? " (seconds)" : strcmp(row->unit, "B") == 0 ? " (bytes)" : "",
-	    is_port(row) ? " or a service name" : "");
+	config_say(p, true, "%s: '%.60s' is not allowed: give a number from %u to %u%s%s",
+		   config_written_key(row), value, row->least, row->most,
+		   strcmp(row->unit, "s") == 0	 ? " (seconds)"
+		   : strcmp(row->unit, "B") == 0 ? " (bytes)"
+						 : "",
+		   is_port(row) ? " or a service name" : "");
 	return 0;
 }
 
-/* The old program knew yes, no, true, false (by their beginnings) and took everything else for no. */
+/* The old program knew yes, no, true, false (by their beginnings) and took everything else for no.
+ */
 static int set_bool(struct config_problems *p, const struct config_row *row, const char *value)
 {
 	static const struct {
 		const char *word;
 		bool whole, on, news;
 	} words[] = {
-		{ "yes", false, true, false },	{ "y", true, true, false },  { "true", true, true, false },
-		{ "no", false, false, false },	{ "n", true, false, false }, { "false", true, false, false },
-		{ "on", true, true, true },	{ "1", true, true, true },
-		{ "off", true, false, false },	{ "0", true, false, false },
+		{ "yes", false, true, false }, { "y", true, true, false },
+		{ "true", true, true, false }, { "no", false, false, false },
+		{ "n", true, false, false },   { "false", true, false, false },
+		{ "on", true, true, true },    { "1", true, true, true },
+		{ "off", true, false, false }, { "0", true, false, false },
 	};
 	struct span given = span_str(value);
 
@@ -110,11 +115,13 @@ static int set_bool(struct config_problems *p, const struct config_row *row, con
 			continue;
 		*(uint32_t *)config_member(row, p->config) = words[i].on;
 		if (words[i].news)
-			config_say(p, false, "%s: '%s' is taken for yes (the old imapproxyd took it for no)",
-			    config_written_key(row), value);
+			config_say(p, false,
+				   "%s: '%s' is taken for yes (the old imapproxyd took it for no)",
+				   config_written_key(row), value);
 		return 0;
 	}
-	config_say(p, true, "%s: '%.60s' is not allowed: give yes or no", config_written_key(row), value);
+	config_say(p, true, "%s: '%.60s' is not allowed: give yes or no", config_written_key(row),
+		   value);
 	return 0;
 }
 
@@ -133,7 +140,8 @@ static int set_name(struct config_problems *p, const struct config_row *row, con
 		if (wrote > 0 && (size_t)wrote < sizeof(allowed) - used)
 			used += (size_t)wrote;
 	}
-	config_say(p, true, "%s: '%.60s' is not allowed: give one of%s", config_written_key(row), value, allowed);
+	config_say(p, true, "%s: '%.60s' is not allowed: give one of%s", config_written_key(row),
+		   value, allowed);
 	return 0;
 }
 
@@ -149,15 +157,17 @@ static int set_pair(struct config_problems *p, const struct config_row *row, con
 		*pair = found;
 		return 0;
 	}
-	config_say(p, true, "%s: '%.60s' is not allowed: give two numbers from %u to %u, the smaller first",
-	    config_written_key(row), value, row->least, row->most);
+	config_say(p, true,
+		   "%s: '%.60s' is not allowed: give two numbers from %u to %u, the smaller first",
+		   config_written_key(row), value, row->least, row->most);
 	return 0;
 }
 
 int config_set_value(struct config_problems *p, const struct config_row *row, const char *value)
 {
-	static int (*const setters[])(struct config_problems *, const struct config_row *, const char *) = {
-		[CONFIG_TEXT] = set_text, [CONFIG_NUM] = set_num,	[CONFIG_BOOL] = set_bool,
+	static int (*const setters[])(struct config_problems *, const struct config_row *,
+				      const char *) = {
+		[CONFIG_TEXT] = set_text, [CONFIG_NUM] = set_num,   [CONFIG_BOOL] = set_bool,
 		[CONFIG_NAME] = set_name, [CONFIG_PAIR] = set_pair,
 	};
 

@@ -1,7 +1,7 @@
-/* Why a session ended and why its backend connection was not cached: one row each, which feeds the log
- * line, the counters in the state file and the manual.
+/* Why a session ended and why its backend connection was not cached: one row each, which feeds
+ * the log line, the counters in the state file and the manual.
  *
- *	END(NAME, word, is_error, bye, meaning)	bye: the text of the BYE that the client gets, or NULL
+ *	END(NAME, word, is_error, bye, meaning)	bye: the text of the client's BYE, or NULL
  *	NOT_CACHED(NAME, word, meaning)
  *
  * New rows go to the end: the numbers are in the messages.

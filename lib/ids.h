@@ -4,8 +4,9 @@
 
 #include <sys/types.h>
 
-/* Becomes uid and gid with no other groups, and proves that there is no way back; also sets no_new_privs. Only
- * for root; uid and gid are not 0. 0, or -errno: then the process must not go on. */
+/* Becomes uid and gid with no other groups, and proves that there is no way back; also sets
+ * no_new_privs. Only for root; uid and gid are not 0. 0, or -errno: then the process must not go
+ * on. */
 int ids_drop(uid_t uid, gid_t gid);
 
 #endif

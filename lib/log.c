@@ -1,7 +1,7 @@
 /* Log lines: one datagram or one write each, so that lines of many processes never mix.
  *
- * Under inetd standard error is the client's connection: a program started that way asks for syslog and
- * nothing here ever falls back to standard error by itself.
+ * Under inetd standard error is the client's connection: a program started that way asks for syslog
+ * and nothing here ever falls back to standard error by itself.
  */
 #include "lib/log.h"
 
@@ -59,7 +59,8 @@ void log_limits(int facility, int least_important)
 
 void log_reopen(void)
 {
-	static const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = LOGGER_PATH };
+	static const struct sockaddr_un address = { .sun_family = AF_UNIX,
+						    .sun_path = LOGGER_PATH };
 
 	fd_drop(&state.socket);
 	if (state.target != LOG_TO_SYSLOG)
@@ -76,18 +77,23 @@ static int add_time(struct buf *out, int64_t now)
 	/* Days since 0000-03-01; a year that begins in March has its leap day last. */
 	int64_t days = now / 86400 + 719468, seconds = now % 86400;
 	int64_t era = days / 146097, day_of_era = days % 146097;
-	int64_t year = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+	int64_t year =
+		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
 	int64_t day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
 	int64_t month = (5 * day_of_year + 2) / 153;
-	int64_t parts[6] = { era * 400 + year + (month >= 10), month < 10 ? month + 3 : month - 9,
-			     day_of_year - (153 * month + 2) / 5 + 1, seconds / 3600,
-			     seconds / 60 % 60, seconds % 60 };
+	int64_t parts[6] = { era * 400 + year + (month >= 10),
+			     month < 10 ? month + 3 : month - 9,
+			     day_of_year - (153 * month + 2) / 5 + 1,
+			     seconds / 3600,
+			     seconds / 60 % 60,
+			     seconds % 60 };
 	static const char after[] = "--T::Z";
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < 6; i++)
 		(void)((r = parts[i] < 10 ? buf_add_char(out, '0') : 0) ||
-		       (r = buf_add_u64(out, (uint64_t)parts[i])) || (r = buf_add_char(out, after[i])));
+		       (r = buf_add_u64(out, (uint64_t)parts[i])) ||
+		       (r = buf_add_char(out, after[i])));
 	return r;
 }
 
@@ -107,7 +113,9 @@ static int deliver(struct span line)
 	ssize_t n;
 
 	if (state.target == LOG_TO_SYSLOG)
-		n = state.socket < 0 ? -1 : send(state.socket, line.p, line.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = state.socket < 0
+			    ? -1
+			    : send(state.socket, line.p, line.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	else
 		n = write(STDERR_FILENO, line.p, line.n);
 	return n == (ssize_t)line.n ? 0 : -EIO;

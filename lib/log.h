@@ -1,8 +1,8 @@
 /* Log lines without syslog(3), which would open a socket from inside a jail.
  *
- * A line goes as `<PRI>ident[pid]: text` on a datagram socket to the system's logger, or to standard
- * error: bare for a terminal or a journal, with a time in front for a file. Text from outside must have
- * been quoted (kv.h): a line feed in it is replaced here all the same.
+ * A line goes as `<PRI>ident[pid]: text` on a datagram socket to the system's logger, or to
+ * standard error: bare for a terminal or a journal, with a time in front for a file. Text from
+ * outside must have been quoted (kv.h): a line feed in it is replaced here all the same.
  */
 #ifndef LIB_LOG_H
 #define LIB_LOG_H
@@ -24,8 +24,8 @@ enum log_target {
 /* Reads "syslog", "stderr" or "file". Returns 0 or -EINVAL. */
 int log_target_parse(const char *word, enum log_target *ret);
 
-/* Where lines go from now on. ident is kept, not copied. For syslog the socket is opened at once; no
- * logger there is not an error: lines are lost until log_reopen() finds one. */
+/* Where lines go from now on. ident is kept, not copied. For syslog the socket is opened at once;
+ * no logger there is not an error: lines are lost until log_reopen() finds one. */
 void log_open(const char *ident, enum log_target target);
 
 /* Facility (LOG_MAIL) and the least important priority still written (LOG_DEBUG: all). */

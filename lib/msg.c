@@ -87,7 +87,9 @@ int msg_encode(const struct msg *m, char *data, size_t cap)
 	if (!row)
 		return -EINVAL;
 
-	struct header header = { .version = MSG_VERSION, .type = (uint8_t)m->type, .serial = m->serial };
+	struct header header = { .version = MSG_VERSION,
+				 .type = (uint8_t)m->type,
+				 .serial = m->serial };
 	int r = buf_add(&out, (struct span){ (const char *)&header, sizeof(header) });
 
 	for (size_t i = 0; r == 0 && i < row->count; i++)

@@ -1,8 +1,9 @@
 /* The codec of the local messages: SOCK_SEQPACKET datagrams between our own programs.
  *
- * One message is one datagram: 8 bytes of header (version, type, 2 zero bytes, serial), then the fields of
- * its row in msg_table.h, each number 4 or 8 bytes and each text a 2-byte length and its bytes, in
- * the machine's own byte order, since both ends are on one machine. Pure: no sockets here.
+ * One message is one datagram: 8 bytes of header (version, type, 2 zero bytes, serial), then the
+ * fields of its row in msg_table.h, each number 4 or 8 bytes and each text a 2-byte length and
+ * its bytes, in the machine's own byte order, since both ends are on one machine. Pure: no
+ * sockets here.
  */
 #ifndef LIB_MSG_H
 #define LIB_MSG_H
@@ -74,8 +75,8 @@ struct msg {
 	};
 };
 
-/* Encodes m into data (at least MSG_MAX bytes). Returns the length, -ENOBUFS for a text longer than its
- * row allows, -EINVAL for an unknown type. */
+/* Encodes m into data (at least MSG_MAX bytes). Returns the length, -ENOBUFS for a text longer
+ * than its row allows, -EINVAL for an unknown type. */
 int msg_encode(const struct msg *m, char *data, size_t cap);
 
 /* Decodes a datagram from a peer of this role that came with so many descriptors. m's texts borrow

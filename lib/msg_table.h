@@ -4,7 +4,8 @@
  *
  * senders: who may send it, as the roles of msg.h; a peer's role is the socket it came in by.
  * descriptors: how many a message of this type carries, exactly: 0 or 1.
- * Each FIELDS list is U32(N, name), U64(N, name) or TEXT(N, name, longest), in wire order; N is the row's NAME.
+ * Each FIELDS list is U32(N, name), U64(N, name) or TEXT(N, name, longest), in wire order; N is
+ * the row's NAME.
  */
 #ifndef LIB_MSG_TABLE_H
 #define LIB_MSG_TABLE_H
@@ -73,8 +74,8 @@
 #define MSG_GIVE_FIELDS(N, U32, U64, TEXT) \
 	TEXT(N, capabilities, 4096)
 
-/* A session's last word. `reason` is of enum session_end, `not_cached` of enum not_cached. `line` is
- * the log line when the process could not write it itself. */
+/* A session's last word. `reason` is of enum session_end, `not_cached` of enum not_cached. `line`
+ * is the log line when the process could not write it itself. */
 #define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	U32(N, not_cached) \
@@ -82,7 +83,8 @@
 	U64(N, from_backend) \
 	TEXT(N, line, 1500)
 
-/* Broker to session: end now, for this reason (of enum session_end), and tell the client this text with BYE. */
+/* Broker to session: end now, for this reason (of enum session_end), and tell the client this
+ * text with BYE. */
 #define MSG_END_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	TEXT(N, text, 200)

@@ -1,8 +1,8 @@
 /* Local messages on a SOCK_SEQPACKET socket.
  *
- * Room for two descriptors is offered although one is allowed: the kernel rounds control data up, so
- * two descriptors fit where one was asked for, and a descriptor that is not looked for leaks. What is
- * too much is closed and the message refused; truncated control data likewise.
+ * Room for two descriptors is offered although one is allowed: the kernel rounds control data up,
+ * so two descriptors fit where one was asked for, and a descriptor that is not looked for leaks.
+ * What is too much is closed and the message refused; truncated control data likewise.
  */
 #include "lib/msgsock.h"
 
@@ -61,7 +61,8 @@ static void disarm(int fd)
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
 }
 
-/* Collects the descriptors of a received message; more than one is closed here. Returns how many came. */
+/* Collects the descriptors of a received message; more than one is closed here. Returns how many
+ * came. */
 static unsigned collect(struct msghdr *header, enum msg_role sender, int *ret_fd)
 {
 	unsigned count = 0;
@@ -143,5 +144,7 @@ int msgsock_connect(const char *path)
 
 int msgsock_pair(int ret[2])
 {
-	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ret) < 0 ? -errno : 0;
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ret) < 0
+		       ? -errno
+		       : 0;
 }

@@ -4,17 +4,19 @@
 
 #include "lib/msg.h"
 
-/* Sends m, with the descriptor fd when its type carries one (fd stays the caller's). Never blocks: -EAGAIN
- * when the peer does not read. Returns 0 or -errno. The encoded copy is wiped. */
+/* Sends m, with the descriptor fd when its type carries one (fd stays the caller's). Never blocks:
+ * -EAGAIN when the peer does not read. Returns 0 or -errno. The encoded copy is wiped. */
 int msgsock_send(int sock, const struct msg *m, int fd);
 
-/* Receives one message from a peer of this role into m, whose texts borrow data (MSG_MAX bytes). *ret_fd
- * is the descriptor (close-on-exec, the caller's) or -1. Never blocks. Returns 0; -EAGAIN; -ECONNRESET at
- * the end; -EBADMSG and the other errors of msg_decode() for what the peer must not send, with every
- * descriptor of it closed. The caller wipes data when the message may hold a secret. */
+/* Receives one message from a peer of this role into m, whose texts borrow data (MSG_MAX bytes).
+ * *ret_fd is the descriptor (close-on-exec, the caller's) or -1. Never blocks. Returns 0; -EAGAIN;
+ * -ECONNRESET at the end; -EBADMSG and the other errors of msg_decode() for what the peer must not
+ * send, with every descriptor of it closed. The caller wipes data when the message may hold a
+ * secret. */
 int msgsock_receive(int sock, enum msg_role sender, char *data, struct msg *m, int *ret_fd);
 
-/* Connects to the socket path, waiting while its backlog is full. Returns a descriptor or -errno. */
+/* Connects to the socket path, waiting while its backlog is full. Returns a descriptor or -errno.
+ */
 int msgsock_connect(const char *path);
 
 /* A connected pair, both non-blocking. Returns 0 or -errno. */

@@ -40,8 +40,8 @@ bool span_ihas(struct span hay, struct span needle);
 /* The same bytes, in a time that depends on the lengths only. For digests and secrets. */
 bool span_eq_secret(struct span a, struct span b);
 
-/* Cuts the next word off the front of rest: leading separators are skipped, the word ends before the
- * next separator or at the end. Returns an empty span when nothing is left. */
+/* Cuts the next word off the front of rest: leading separators are skipped, the word ends before
+ * the next separator or at the end. Returns an empty span when nothing is left. */
 struct span span_word(struct span *rest, char separator);
 
 /* The bytes from offset on; empty when offset is behind the end. */

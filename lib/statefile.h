@@ -1,11 +1,10 @@
-/* What stands in the state file (LMDB, one file, MDB_NOSUBDIR): the names and the bytes that the writer
- * (cachebrokerd) and the readers (pimpstat) agree on. docs/PROTOCOL.md describes it for others.
+/* What stands in the state file (LMDB, one file, MDB_NOSUBDIR): the names and the bytes that the
+ * writer (cachebrokerd) and the readers (pimpstat) agree on. docs/PROTOCOL.md describes it for
+ * others.
  *
  * Sub-databases and their rows, all numbers in the machine's own byte order:
- *   meta      name -> text: "schema", "boot_id", "version", "started", "heartbeat" (seconds since 1970)
- *   counters  name -> u64
- *   gauges    name -> u64
- *   peaks     name -> struct statefile_peak
+ *   meta      name -> text: "schema", "boot_id", "version", "started", "heartbeat" (seconds since
+ * 1970) counters  name -> u64 gauges    name -> u64 peaks     name -> struct statefile_peak
  *   sessions  u64 id -> struct statefile_session and behind it user, client and host
  *   ends      word of END_TABLE -> u64
  *   not_cached word of NOT_CACHED_TABLE -> u64
@@ -19,7 +18,8 @@
 #define STATEFILE_MAP_BYTES (64ul << 20)
 #define STATEFILE_DBS	    8
 
-/* The writer renews meta/heartbeat at least this often, in seconds; thrice as old means: no broker. */
+/* The writer renews meta/heartbeat at least this often, in seconds; thrice as old means: no broker.
+ */
 #define STATEFILE_HEARTBEAT 2
 
 struct statefile_peak {

@@ -8,8 +8,8 @@
 #include "proxyd/follow.h"
 #include "proxyd/io.h"
 
-/* The length of the whole response at the front of the buffer with its last line feed, or 0 when it is not
- * complete yet. */
+/* The length of the whole response at the front of the buffer with its last line feed, or 0 when it
+ * is not complete yet. */
 static size_t response_length(struct span in)
 {
 	size_t at = 0;
@@ -89,7 +89,8 @@ int backend_prove(struct session *s)
 	int r;
 
 	(void)((r = buf_add(&out, tag_span(&tag))) || (r = buf_add_str(&out, " NOOP\r\n")) ||
-	       (r = io_write(b->fd, buf_span(&out), deadline)) || (r = backend_next(b, deadline, &line)));
+	       (r = io_write(b->fd, buf_span(&out), deadline)) ||
+	       (r = backend_next(b, deadline, &line)));
 	if (r < 0)
 		return r;
 	/* Nothing is selected, so nothing but the completion may come. */

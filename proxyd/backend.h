@@ -6,8 +6,8 @@
 #include "proxyd/tag.h"
 
 /* Reads the next response, with its literals, into *ret (without its last CRLF), which lives until
- * backend_taken(). 0; -ECONNRESET at the end of the stream; -EMSGSIZE for one too long for the buffer; -ETIMEDOUT;
- * -ECANCELED; -errno. */
+ * backend_taken(). 0; -ECONNRESET at the end of the stream; -EMSGSIZE for one too long for the
+ * buffer; -ETIMEDOUT; -ECANCELED; -errno. */
 int backend_next(struct backend *b, int64_t deadline, struct span *ret);
 
 /* The response that backend_next() returned has been dealt with. */
@@ -23,8 +23,9 @@ enum backend_verdict {
 	BACKEND_FAILED,	 /* no verdict: silent, broken, not available, not acceptable */
 };
 
-/* Reads the greeting of a fresh connection and logs in with s->credentials; b->capabilities are then those after
- * login. *ret_code is the RFC 5530 code of a refusal (static, "" for none), *ret_why a text for the log. */
+/* Reads the greeting of a fresh connection and logs in with s->credentials; b->capabilities are
+ * then those after login. *ret_code is the RFC 5530 code of a refusal (static, "" for none),
+ * *ret_why a text for the log. */
 enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why);
 
 /* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */

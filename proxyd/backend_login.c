@@ -1,8 +1,8 @@
-/* Logging in at a mail host with what the client gave (RFC 9051 sections 6.2.2, 6.2.3, 7.1; SASL-IR: RFC 4959;
- * LITERAL+: RFC 7888; ID: RFC 2971).
+/* Logging in at a mail host with what the client gave (RFC 9051 sections 6.2.2, 6.2.3, 7.1;
+ * SASL-IR: RFC 4959; LITERAL+: RFC 7888; ID: RFC 2971).
  *
- * One round trip where the mail host offers AUTH=PLAIN with SASL-IR; the password never goes to one that says
- * LOGINDISABLED and offers nothing else; its human texts never come back to the client.
+ * One round trip where the mail host offers AUTH=PLAIN with SASL-IR; the password never goes to one
+ * that says LOGINDISABLED and offers nothing else; its human texts never come back to the client.
  */
 #include "proxyd/backend.h"
 
@@ -24,7 +24,7 @@ struct attempt {
 	struct backend *b;
 	struct tag tag;
 	struct span status; /* of the tagged completion */
-	int64_t deadline; /* of the whole login */
+	int64_t deadline;   /* of the whole login */
 	const char **ret_code;
 	const char **ret_why;
 };
@@ -34,11 +34,16 @@ static const struct {
 	const char *code;
 	enum backend_verdict verdict;
 } codes[] = {
-	{ "AUTHENTICATIONFAILED", BACKEND_REFUSED }, { "AUTHORIZATIONFAILED", BACKEND_REFUSED },
-	{ "EXPIRED", BACKEND_REFUSED },		     { "PRIVACYREQUIRED", BACKEND_REFUSED },
-	{ "CONTACTADMIN", BACKEND_REFUSED },	     { "NOPERM", BACKEND_REFUSED },
-	{ "LIMIT", BACKEND_FAILED },		     { "UNAVAILABLE", BACKEND_FAILED },
-	{ "INUSE", BACKEND_FAILED },		     { "SERVERBUG", BACKEND_FAILED },
+	{ "AUTHENTICATIONFAILED", BACKEND_REFUSED },
+	{ "AUTHORIZATIONFAILED", BACKEND_REFUSED },
+	{ "EXPIRED", BACKEND_REFUSED },
+	{ "PRIVACYREQUIRED", BACKEND_REFUSED },
+	{ "CONTACTADMIN", BACKEND_REFUSED },
+	{ "NOPERM", BACKEND_REFUSED },
+	{ "LIMIT", BACKEND_FAILED },
+	{ "UNAVAILABLE", BACKEND_FAILED },
+	{ "INUSE", BACKEND_FAILED },
+	{ "SERVERBUG", BACKEND_FAILED },
 };
 
 static int64_t next_deadline(const struct attempt *a)
@@ -84,7 +89,8 @@ static struct span capabilities(const struct backend *b)
 	return (struct span){ b->capabilities, b->capabilities_length };
 }
 
-/* Reads until the tagged completion (1) or a continuation request (0), keeping capability lists; or -errno. */
+/* Reads until the tagged completion (1) or a continuation request (0), keeping capability lists; or
+ * -errno. */
 static int read_answer(struct attempt *a)
 {
 	for (;;) {
@@ -158,9 +164,9 @@ static const char *read_greeting(struct attempt *a)
 	backend_taken(a->b);
 	if (ok)
 		return NULL;
-	return preauth ? "the mail host greets with PREAUTH, a login that is not this user's" :
-	       bye     ? "the mail host greets with BYE" :
-			 "the mail host's greeting is not IMAP";
+	return preauth ? "the mail host greets with PREAUTH, a login that is not this user's"
+	       : bye   ? "the mail host greets with BYE"
+		       : "the mail host's greeting is not IMAP";
 }
 
 /* What the client said with ID goes in front, in the same packet; its answer is read past. */
@@ -172,7 +178,8 @@ static int add_id(struct attempt *a, struct buf *out)
 	if (a->s->id_length == 0 || !capability_has(capabilities(a->b), SPAN("ID")))
 		return 0;
 	(void)((r = buf_add(out, tag_span(&tag))) || (r = buf_add_str(out, " ID ")) ||
-	       (r = buf_add(out, (struct span){ a->s->id, a->s->id_length })) || (r = buf_add_str(out, "\r\n")));
+	       (r = buf_add(out, (struct span){ a->s->id, a->s->id_length })) ||
+	       (r = buf_add_str(out, "\r\n")));
 	return r;
 }
 
@@ -223,8 +230,8 @@ static int login_by_plain(struct attempt *a, struct buf *out)
 	return r == 0 ? -EPROTO : r;
 }
 
-/* Appends a string as a quoted string, or as a literal, for which it may have to wait for the mail host. 1 when
- * the mail host has refused meanwhile. */
+/* Appends a string as a quoted string, or as a literal, for which it may have to wait for the mail
+ * host. 1 when the mail host has refused meanwhile. */
 static int add_string(struct attempt *a, struct buf *out, struct span value)
 {
 	size_t before = out->len;
@@ -255,7 +262,8 @@ static int login_by_login(struct attempt *a, struct buf *out)
 	       (r = add_string(a, out, (struct span){ a->b->user, a->b->user_length })) ||
 	       (r = buf_add_char(out, ' ')) ||
 	       (r = add_string(a, out, (struct span){ c->secret, c->secret_length })) ||
-	       (r = buf_add_str(out, "\r\n")) || (r = send_and_wipe(a, out)) || (r = read_answer(a)));
+	       (r = buf_add_str(out, "\r\n")) || (r = send_and_wipe(a, out)) ||
+	       (r = read_answer(a)));
 	return r == 0 ? -EPROTO : r;
 }
 
@@ -293,7 +301,8 @@ static enum backend_verdict authenticate(struct attempt *a)
 	if (!plain && capability_has(list, SPAN("LOGINDISABLED")))
 		return fail(a, "the mail host offers no login without TLS; no password was sent");
 	if (!plain && a->s->credentials.authzid_length > 0)
-		return fail(a, "the mail host offers no AUTH=PLAIN, which an authorization identity needs");
+		return fail(a, "the mail host offers no AUTH=PLAIN, which an authorization "
+			       "identity needs");
 
 	int r = add_id(a, &out);
 
@@ -316,7 +325,8 @@ enum backend_verdict backend_login(struct session *s, const char **ret_code, con
 {
 	struct attempt a = { .s = s,
 			     .b = &s->backend,
-			     .deadline = clock_ms() + (int64_t)s->settings.backend_timeout * 1000 * LOGIN_STEPS,
+			     .deadline = clock_ms() +
+					 (int64_t)s->settings.backend_timeout * 1000 * LOGIN_STEPS,
 			     .ret_code = ret_code,
 			     .ret_why = ret_why };
 

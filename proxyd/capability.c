@@ -3,14 +3,19 @@
 
 #include <errno.h>
 
-/* Words that begin like this are not offered after login: they are settled before it, change the stream
- * under the proxy, change who is logged in, or lead past the proxy. */
+/* Words that begin like this are not offered after login: they are settled before it, change the
+ * stream under the proxy, change who is logged in, or lead past the proxy. */
 static const struct span not_offered[] = {
-	{ "AUTH=", 5 },		     { "SASL-IR", 7 },
-	{ "STARTTLS", 8 },	     { "LOGINDISABLED", 13 },
-	{ "COMPRESS=", 9 },	     { "UNAUTHENTICATE", 14 },
-	{ "X-UNAUTHENTICATE", 16 },  { "LOGIN-REFERRALS", 15 },
-	{ "MAILBOX-REFERRALS", 17 }, { "XIMAPPROXY", 10 },
+	{ "AUTH=", 5 },
+	{ "SASL-IR", 7 },
+	{ "STARTTLS", 8 },
+	{ "LOGINDISABLED", 13 },
+	{ "COMPRESS=", 9 },
+	{ "UNAUTHENTICATE", 14 },
+	{ "X-UNAUTHENTICATE", 16 },
+	{ "LOGIN-REFERRALS", 15 },
+	{ "MAILBOX-REFERRALS", 17 },
+	{ "XIMAPPROXY", 10 },
 };
 
 bool capability_has(struct span list, struct span name)
@@ -63,7 +68,8 @@ static struct span code_of(struct span line)
 
 bool capability_in_line(struct span line, struct span *ret)
 {
-	struct span words = span_istarts(line, SPAN("* CAPABILITY ")) ? span_from(line, 2) : code_of(line);
+	struct span words =
+		span_istarts(line, SPAN("* CAPABILITY ")) ? span_from(line, 2) : code_of(line);
 
 	if (!span_istarts(words, SPAN("CAPABILITY ")))
 		return false;

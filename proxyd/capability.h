@@ -5,19 +5,19 @@
 
 #include "lib/buf.h"
 
-/* The proxy's own list, before the account and so the mail host is known. XIMAPPROXY is last: it tells Horde
- * what it talks to. IDLE is left out, as up-imapproxy does; it works in a session. */
+/* The proxy's own list, before the account and so the mail host is known. XIMAPPROXY is last: it
+ * tells Horde what it talks to. IDLE is left out, as up-imapproxy does; it works in a session. */
 #define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
 
 /* Is name in the list (words separated by blanks, in any case)? */
 bool capability_has(struct span list, struct span name);
 
-/* Appends the mail host's list after login without what the proxy cannot keep up or must not offer, without
- * the words of hide, and with XIMAPPROXY at the end. 0 or -ENOBUFS. */
+/* Appends the mail host's list after login without what the proxy cannot keep up or must not offer,
+ * without the words of hide, and with XIMAPPROXY at the end. 0 or -ENOBUFS. */
 int capability_filter(struct span list, struct span hide, struct buf *out);
 
-/* The list in a response: the words of "* CAPABILITY ..." or of a [CAPABILITY ...] code in the line. Returns false
- * when the line (without CRLF) has none. */
+/* The list in a response: the words of "* CAPABILITY ..." or of a [CAPABILITY ...] code in the
+ * line. Returns false when the line (without CRLF) has none. */
 bool capability_in_line(struct span line, struct span *ret);
 
 #endif

@@ -1,7 +1,7 @@
 /* Reading one whole command before login.
  *
- * The command stays at the front of s->in until command_skip(): it may hold a password, so it exists once
- * and is overwritten when it has been dealt with.
+ * The command stays at the front of s->in until command_skip(): it may hold a password, so it
+ * exists once and is overwritten when it has been dealt with.
  */
 #include "proxyd/command_reader.h"
 
@@ -14,7 +14,8 @@
 #define SKIP_MAX       (1 << 20)
 
 /* Finds the end of the line that begins at offset at, reading on as needed, and notes both. */
-static enum command_read find_line(struct session *s, size_t at, int64_t deadline, enum session_end *ret_end)
+static enum command_read find_line(struct session *s, size_t at, int64_t deadline,
+				   enum session_end *ret_end)
 {
 	size_t seen = 0;
 
@@ -44,8 +45,9 @@ static struct span without_end(struct span line)
 	return line;
 }
 
-/* How long may the literal be that the command so far announces at its end? 0: none may be there. The old
- * imapproxyd's bounds, for the same answers: 255 for a user name, less than 8192 for a password. */
+/* How long may the literal be that the command so far announces at its end? 0: none may be there.
+ * The old imapproxyd's bounds, for the same answers: 255 for a user name, less than 8192 for a
+ * password. */
 static uint64_t literal_limit(struct span whole)
 {
 	struct imap_command c;
@@ -56,8 +58,9 @@ static uint64_t literal_limit(struct span whole)
 		return ID_LITERAL_MAX;
 	if (!span_ieq(c.verb, SPAN("LOGIN")))
 		return 0;
-	return c.args.n > 0 && c.args.p[0] == '{' && !memchr(c.args.p, '\n', c.args.n) ? SESSION_USER_MAX :
-										       SESSION_SECRET_MAX;
+	return c.args.n > 0 && c.args.p[0] == '{' && !memchr(c.args.p, '\n', c.args.n)
+		       ? SESSION_USER_MAX
+		       : SESSION_SECRET_MAX;
 }
 
 enum command_read command_read(struct session *s, int64_t deadline, struct span *ret,
@@ -79,7 +82,8 @@ enum command_read command_read(struct session *s, int64_t deadline, struct span 
 		uint64_t limit = literal_limit(*ret);
 
 		if (length > limit)
-			return limit == 0 || limit == ID_LITERAL_MAX ? COMMAND_BAD_LITERAL : COMMAND_LARGE_LITERAL;
+			return limit == 0 || limit == ID_LITERAL_MAX ? COMMAND_BAD_LITERAL
+								     : COMMAND_LARGE_LITERAL;
 		if (end + length + 2 > s->in.cap)
 			return COMMAND_TOO_LONG;
 		if (sync && (*ret_end = session_tell(s, SPAN("+ go ahead\r\n"))) != END_NONE)
@@ -121,7 +125,8 @@ static enum session_end skip_bytes(struct session *s, uint64_t n, int64_t deadli
 }
 
 /* Throws the rest of a line away and says what literal it announces. */
-static enum session_end skip_line(struct session *s, int64_t deadline, uint64_t *ret_length, bool *ret_literal)
+static enum session_end skip_line(struct session *s, int64_t deadline, uint64_t *ret_length,
+				  bool *ret_literal)
 {
 	struct follow_line line;
 	char tail[sizeof(line.tail)];
@@ -132,17 +137,19 @@ static enum session_end skip_line(struct session *s, int64_t deadline, uint64_t 
 		buf_consume_secret(&s->in, follow_line_add(&line, buf_span(&s->in), &ended));
 		if (line.length > SKIP_MAX)
 			return END_TOO_MANY_ERRORS;
-		enum session_end end = ended ? END_NONE : session_read_client(s, deadline, END_LOGIN_TIMEOUT);
+		enum session_end end =
+			ended ? END_NONE : session_read_client(s, deadline, END_LOGIN_TIMEOUT);
 
 		if (end != END_NONE)
 			return end;
 	}
-	*ret_literal = follow_literal_at_end(follow_line_tail(&line, tail), ret_length, &sync) && !sync;
+	*ret_literal =
+		follow_literal_at_end(follow_line_tail(&line, tail), ret_length, &sync) && !sync;
 	return END_NONE;
 }
 
-/* The line at fault is read away here; a client that announced a non-synchronising literal in it sends that
- * whatever we say, and what follows it. */
+/* The line at fault is read away here; a client that announced a non-synchronising literal in it
+ * sends that whatever we say, and what follows it. */
 enum session_end command_skip(struct session *s, enum command_read what, int64_t deadline)
 {
 	uint64_t skipped = 0, length = 0;

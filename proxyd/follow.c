@@ -1,8 +1,8 @@
 /* Following an IMAP session: the client's half and the quiet rule.
  *
- * Tags are kept as 64-bit hashes, so that tags of any length cost the same. A client that makes two of
- * its own tags collide confuses nobody: every completion removes exactly one entry, and it is their
- * number that decides.
+ * Tags are kept as 64-bit hashes, so that tags of any length cost the same. A client that makes two
+ * of its own tags collide confuses nobody: every completion removes exactly one entry, and it is
+ * their number that decides.
  */
 #include "proxyd/follow.h"
 
@@ -53,8 +53,8 @@ static bool is_tag(struct span tag)
 	return tag.n > 0;
 }
 
-/* The line's text without its end. A bare LF, or a CR or NUL inside, is read differently by different
- * servers: such a connection is not given back. */
+/* The line's text without its end. A bare LF, or a CR or NUL inside, is read differently by
+ * different servers: such a connection is not given back. */
 static struct span strip_end(struct follow *f, struct span line)
 {
 	line.n--;
@@ -81,9 +81,9 @@ static bool quote_is_open(struct span line)
 	return open;
 }
 
-/* Does the announcement at the end of this line stand alone, behind a blank or a parenthesis? Glued to an
- * atom, or in a quoted string that does not end, it is a literal for one server and a syntax error for
- * another. */
+/* Does the announcement at the end of this line stand alone, behind a blank or a parenthesis? Glued
+ * to an atom, or in a quoted string that does not end, it is a literal for one server and a syntax
+ * error for another. */
 static bool announced_clearly(struct span line)
 {
 	struct span tail = line;
@@ -92,7 +92,8 @@ static bool announced_clearly(struct span line)
 		tail.n--;
 	size_t before = tail.n - (tail.n > 1 && tail.p[tail.n - 2] == '~' ? 2 : 1);
 
-	return before > 0 && (tail.p[before - 1] == ' ' || tail.p[before - 1] == '(') && !quote_is_open(line);
+	return before > 0 && (tail.p[before - 1] == ' ' || tail.p[before - 1] == '(') &&
+	       !quote_is_open(line);
 }
 
 /* What comes behind this line of a command: another line of it, a literal, or the next command. */
@@ -215,8 +216,9 @@ static bool take_line(struct follow *f, struct span whole)
 	return begin_command(f, line, whole.n);
 }
 
-/* The buffer is full and its line has no end: from here on the line is passed on as it comes. Its command
- * counts as outstanding, so that LOGOUT behind it waits, but the connection is not given back. */
+/* The buffer is full and its line has no end: from here on the line is passed on as it comes. Its
+ * command counts as outstanding, so that LOGOUT behind it waits, but the connection is not given
+ * back. */
 static void begin_long_line(struct follow *f, struct span part)
 {
 	spoil(f, NOT_CACHED_ODD);
@@ -246,8 +248,9 @@ static size_t take_long_line(struct follow *f, struct span bytes)
 	return n;
 }
 
-/* Servers that have their answer before the literal (Dovecot, for arguments too many or not understood) do not
- * skip an unasked one: its lines are commands to them, hidden from us. With a message that is seen by BAD. */
+/* Servers that have their answer before the literal (Dovecot, for arguments too many or not
+ * understood) do not skip an unasked one: its lines are commands to them, hidden from us. With a
+ * message that is seen by BAD. */
 static void judge_literal(struct follow *f, struct span piece)
 {
 	if (!f->unasked || !memchr(piece.p, '\n', piece.n))
@@ -324,7 +327,8 @@ enum not_cached follow_quiet(const struct follow *f)
 		return f->spoiled;
 	if (f->client != FOLLOW_LINE && f->client != FOLLOW_LOGOUT)
 		return NOT_CACHED_PARTIAL;
-	if (f->outstanding_count > 0 || f->line.length > 0 || f->server_literal_left > 0 || f->server_rest)
+	if (f->outstanding_count > 0 || f->line.length > 0 || f->server_literal_left > 0 ||
+	    f->server_rest)
 		return NOT_CACHED_BUSY;
 	return NOT_CACHED_NOTHING;
 }

@@ -4,10 +4,10 @@
  * The relay shows every byte to these functions before it passes it on. Pure: no sockets, no clock.
  * Feeding the same bytes in other pieces gives the same result, which the fuzz target proves.
  *
- * Client bytes are approved line by line: an incomplete line stays with the proxy, so that a client that
- * drops in the middle of one has sent nothing of it to the mail host. What follows the announcement of a
- * synchronising literal, or IDLE, is held until the server has answered, since only its answer says
- * whether a literal, DONE or a command comes next.
+ * Client bytes are approved line by line: an incomplete line stays with the proxy, so that a client
+ * that drops in the middle of one has sent nothing of it to the mail host. What follows the
+ * announcement of a synchronising literal, or IDLE, is held until the server has answered, since
+ * only its answer says whether a literal, DONE or a command comes next.
  */
 #ifndef PROXYD_FOLLOW_H
 #define PROXYD_FOLLOW_H
@@ -44,13 +44,13 @@ struct follow {
 	/* the client's half */
 	enum follow_client client;
 	uint64_t literal_left;
-	uint64_t current;     /* the tag of the command whose text is not complete */
-	bool waits_for_idle;  /* FOLLOW_WAIT: IDLE, not a literal */
-	bool unasked;	      /* the literal comes without the server's continuation */
-	bool takes_message;   /* the command is one that stores a message */
-	bool pushed_lines;    /* an unasked literal with a line feed was sent */
-	bool owes_done;	      /* IDLE runs and DONE has not been sent */
-	bool selected;	      /* a mailbox is or may be selected */
+	uint64_t current;    /* the tag of the command whose text is not complete */
+	bool waits_for_idle; /* FOLLOW_WAIT: IDLE, not a literal */
+	bool unasked;	     /* the literal comes without the server's continuation */
+	bool takes_message;  /* the command is one that stores a message */
+	bool pushed_lines;   /* an unasked literal with a line feed was sent */
+	bool owes_done;	     /* IDLE runs and DONE has not been sent */
+	bool selected;	     /* a mailbox is or may be selected */
 	struct follow_line long_line;
 	char logout_tag[FOLLOW_TAG];
 	size_t logout_tag_length;
@@ -73,9 +73,9 @@ struct follow {
 /* A session that begins: nothing selected, nothing outstanding. */
 void follow_init(struct follow *f, struct span site_verbs);
 
-/* Looks at client bytes that wait to be passed on and returns how many of them may be. `full` says that no
- * more bytes can be added before some are passed on. Call it again when bytes were added, and after
- * follow_server(). */
+/* Looks at client bytes that wait to be passed on and returns how many of them may be. `full` says
+ * that no more bytes can be added before some are passed on. Call it again when bytes were added,
+ * and after follow_server(). */
 size_t follow_client(struct follow *f, struct span bytes, bool full);
 
 /* Looks at bytes of the server, which may be passed on. */
@@ -84,14 +84,16 @@ void follow_server(struct follow *f, struct span bytes);
 /* The proxy itself sends DONE, because the client will not: only when f->owes_done. */
 void follow_sent_done(struct follow *f);
 
-/* Can the connection be given back after a reset? NOT_CACHED_NOTHING, or the reason why it cannot (yet). */
+/* Can the connection be given back after a reset? NOT_CACHED_NOTHING, or the reason why it cannot
+ * (yet). */
 enum not_cached follow_quiet(const struct follow *f);
 
-/* Is the line that begins so an untagged status response (RFC 9051 section 7.1), whose text can hold no literal? */
+/* Is the line that begins so an untagged status response (RFC 9051 section 7.1), whose text can
+ * hold no literal? */
 bool follow_is_status(struct span head);
 
-/* The length in a literal's announcement at the end of a line (without its CRLF), like {12}, {12+} or ~{12}.
- * Returns false when there is none. *ret_sync: the sender waits for a continuation. */
+/* The length in a literal's announcement at the end of a line (without its CRLF), like {12}, {12+}
+ * or ~{12}. Returns false when there is none. *ret_sync: the sender waits for a continuation. */
 bool follow_literal_at_end(struct span line, uint64_t *ret_length, bool *ret_sync);
 
 #endif

@@ -1,7 +1,7 @@
 /* A line that comes in pieces. Pure.
  *
- * tail is a ring: byte i of the line stands at i % sizeof(tail), so that adding a piece never moves what
- * is there.
+ * tail is a ring: byte i of the line stands at i % sizeof(tail), so that adding a piece never moves
+ * what is there.
  */
 #include "proxyd/follow_line.h"
 

@@ -1,9 +1,9 @@
 /* Following an IMAP session: the server's half.
  *
- * Responses are never stored: a line's head says what it is, its tail whether a literal follows. Only
- * untagged data can hold literals; "{5}" at the end of a status response's human text is text (RFC 9051
- * section 7.1), so nothing is skipped there, but as a server may see it otherwise such a connection is
- * not given back.
+ * Responses are never stored: a line's head says what it is, its tail whether a literal follows.
+ * Only untagged data can hold literals; "{5}" at the end of a status response's human text is text
+ * (RFC 9051 section 7.1), so nothing is skipped there, but as a server may see it otherwise such a
+ * connection is not given back.
  */
 #include "proxyd/follow.h"
 
@@ -17,7 +17,8 @@ static void spoil(struct follow *f, enum not_cached reason)
 
 static struct span head_of(const struct follow_line *l)
 {
-	return (struct span){ l->head, l->length < sizeof(l->head) ? (size_t)l->length : sizeof(l->head) };
+	return (struct span){ l->head,
+			      l->length < sizeof(l->head) ? (size_t)l->length : sizeof(l->head) };
 }
 
 bool follow_is_status(struct span head)
@@ -28,7 +29,8 @@ bool follow_is_status(struct span head)
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (span_istarts(head, words[i]) &&
-		    (head.n == words[i].n || head.p[words[i].n] == ' ' || head.p[words[i].n] == '\r'))
+		    (head.n == words[i].n || head.p[words[i].n] == ' ' ||
+		     head.p[words[i].n] == '\r'))
 			return true;
 	return false;
 }
@@ -43,7 +45,8 @@ static void end_untagged(struct follow *f, struct span head, struct span tail)
 		f->server_rest = literal;
 		return;
 	}
-	if (literal || span_istarts(head, SPAN("* BAD"))) /* BAD: to something that we saw otherwise */
+	if (literal ||
+	    span_istarts(head, SPAN("* BAD"))) /* BAD: to something that we saw otherwise */
 		spoil(f, NOT_CACHED_ODD);
 	if (span_istarts(head, SPAN("* BYE")))
 		f->bye = true;
@@ -64,8 +67,8 @@ static void end_continuation(struct follow *f)
 
 static bool text_unfinished(const struct follow *f)
 {
-	return f->client == FOLLOW_REST || f->client == FOLLOW_LITERAL || f->client == FOLLOW_LONG ||
-	       f->client == FOLLOW_DONE;
+	return f->client == FOLLOW_REST || f->client == FOLLOW_LITERAL ||
+	       f->client == FOLLOW_LONG || f->client == FOLLOW_DONE;
 }
 
 /* Is the result BAD? May say yes behind a tag that fills the head. */
@@ -92,7 +95,8 @@ static void end_tagged(struct follow *f, struct span head, uint64_t tag)
 	f->outstanding_count--;
 	memmove(&f->outstanding[i], &f->outstanding[i + 1],
 		(f->outstanding_count - i) * sizeof(f->outstanding[0]));
-	/* the last that was sent, not an earlier one under the same tag, which servers answer first */
+	/* the last that was sent, not an earlier one under the same tag, which servers answer first
+	 */
 	if (tag != f->current || i != f->outstanding_count)
 		return;
 	if (f->client == FOLLOW_WAIT)
@@ -106,7 +110,8 @@ static void end_line(struct follow *f)
 {
 	char bytes[sizeof(f->line.tail)];
 	struct span tail = follow_line_tail(&f->line, bytes), head = head_of(&f->line);
-	bool has_cr = f->line.length > 0 && f->line.tail[(f->line.length - 1) % sizeof(bytes)] == '\r';
+	bool has_cr =
+		f->line.length > 0 && f->line.tail[(f->line.length - 1) % sizeof(bytes)] == '\r';
 
 	if (!has_cr)
 		spoil(f, NOT_CACHED_ODD);
@@ -125,7 +130,8 @@ void follow_server(struct follow *f, struct span bytes)
 		size_t n;
 
 		if (f->server_literal_left > 0) {
-			n = bytes.n < f->server_literal_left ? bytes.n : (size_t)f->server_literal_left;
+			n = bytes.n < f->server_literal_left ? bytes.n
+							     : (size_t)f->server_literal_left;
 			f->server_literal_left -= n;
 		} else {
 			bool ended;

@@ -1,9 +1,9 @@
 /* Giving a backend connection back.
  *
- * The barrier: UNSELECT, if a mailbox is or may be selected, and NOOP go out in one write under random tags. When
- * NOOP's completion has been read and nothing is behind it, everything the session ever asked for has been
- * answered. UNSELECT may be answered BAD (nothing was selected); never CLOSE, which expunges (RFC 9051 section
- * 6.4.1).
+ * The barrier: UNSELECT, if a mailbox is or may be selected, and NOOP go out in one write under
+ * random tags. When NOOP's completion has been read and nothing is behind it, everything the
+ * session ever asked for has been answered. UNSELECT may be answered BAD (nothing was selected);
+ * never CLOSE, which expunges (RFC 9051 section 6.4.1).
  */
 #include "proxyd/giveback.h"
 
@@ -48,8 +48,8 @@ bool giveback_announce(struct session *s, const struct follow *f)
 	return true;
 }
 
-/* Reads up to and with the completion of tag. Untagged data may come in front while a mailbox is open; otherwise
- * only status responses have a reason to. */
+/* Reads up to and with the completion of tag. Untagged data may come in front while a mailbox is
+ * open; otherwise only status responses have a reason to. */
 static int read_until(struct session *s, const struct tag *tag, bool selected, int64_t deadline,
 		      struct span *ret_status)
 {
@@ -78,7 +78,8 @@ static int reset(struct session *s, bool selected)
 	int r = 0;
 
 	if (selected)
-		(void)((r = buf_add(&out, tag_span(&unselect))) || (r = buf_add_str(&out, " UNSELECT\r\n")));
+		(void)((r = buf_add(&out, tag_span(&unselect))) ||
+		       (r = buf_add_str(&out, " UNSELECT\r\n")));
 	(void)(r || (r = buf_add(&out, tag_span(&noop))) || (r = buf_add_str(&out, " NOOP\r\n")) ||
 	       (r = io_write(s->backend.fd, buf_span(&out), deadline)));
 	if (r == 0 && selected) {

@@ -5,12 +5,13 @@
 #include "proxyd/follow.h"
 #include "proxyd/session.h"
 
-/* Tells the broker that this session's connection is on its way back, if it may be: a login of the same account
- * then waits for it for a moment. Call it before the client is told goodbye. Returns whether it may. */
+/* Tells the broker that this session's connection is on its way back, if it may be: a login of the
+ * same account then waits for it for a moment. Call it before the client is told goodbye. Returns
+ * whether it may. */
 bool giveback_announce(struct session *s, const struct follow *f);
 
-/* After giveback_announce() said so: brings the connection into the state of a fresh login, proves it, and gives it
- * to the broker; closes it when anything is odd. Sets s->not_cached. */
+/* After giveback_announce() said so: brings the connection into the state of a fresh login, proves
+ * it, and gives it to the broker; closes it when anything is odd. Sets s->not_cached. */
 void giveback_run(struct session *s, const struct follow *f);
 
 #endif

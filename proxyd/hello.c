@@ -5,8 +5,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* Numeric address into text (at least INET6_ADDRSTRLEN) and the port; an IPv4 client of a dual-stack socket is shown
- * as IPv4. Returns the port. */
+/* Numeric address into text (at least INET6_ADDRSTRLEN) and the port; an IPv4 client of a
+ * dual-stack socket is shown as IPv4. Returns the port. */
 static uint32_t describe(const struct sockaddr_storage *address, char *text)
 {
 	const struct sockaddr_in *v4 = (const void *)address;

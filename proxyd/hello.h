@@ -4,7 +4,8 @@
 
 #include "lib/msg.h"
 
-/* Fills *ret for the connected socket; its texts are static. Works for any kind of stream socket. */
+/* Fills *ret for the connected socket; its texts are static. Works for any kind of stream socket.
+ */
 void hello_describe(int client, struct msg_HELLO *ret);
 
 #endif

@@ -1,7 +1,7 @@
 /* Waiting with deadlines.
  *
- * ppoll() opens SIGTERM only while it waits: a signal between the check of the flag and the wait cannot be
- * missed.
+ * ppoll() opens SIGTERM only while it waits: a signal between the check of the flag and the wait
+ * cannot be missed.
  */
 #include "proxyd/io.h"
 

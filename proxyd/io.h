@@ -1,7 +1,7 @@
 /* Waiting with deadlines: every wait of a session goes through here.
  *
- * Deadlines are monotonic milliseconds (clock.h). SIGTERM is blocked but while waiting, and makes every wait
- * return -ECANCELED from then on, so that a session can say goodbye in an orderly way.
+ * Deadlines are monotonic milliseconds (clock.h). SIGTERM is blocked but while waiting, and makes
+ * every wait return -ECANCELED from then on, so that a session can say goodbye in an orderly way.
  */
 #ifndef PROXYD_IO_H
 #define PROXYD_IO_H
@@ -14,15 +14,15 @@
 /* Installs the handling of SIGTERM and ignores SIGPIPE. Call it once, before the first wait. */
 void io_init(void);
 
-/* Waits for any of count descriptors until the deadline. Returns how many are ready, 0 at the deadline,
- * -ECANCELED after SIGTERM, -errno. */
+/* Waits for any of count descriptors until the deadline. Returns how many are ready, 0 at the
+ * deadline, -ECANCELED after SIGTERM, -errno. */
 int io_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
 
 /* Waits until fd is ready for events. 0, -ETIMEDOUT, -ECANCELED, -errno. */
 int io_wait(int fd, short events, int64_t deadline);
 
-/* Appends what can be read from fd to b, waiting if there is nothing yet. Returns the count, 0 at the end of
- * the stream, -ENOBUFS when b is full, -ETIMEDOUT, -ECANCELED, -errno. */
+/* Appends what can be read from fd to b, waiting if there is nothing yet. Returns the count, 0 at
+ * the end of the stream, -ENOBUFS when b is full, -ETIMEDOUT, -ECANCELED, -errno. */
 int io_fill(int fd, struct buf *b, int64_t deadline);
 
 /* The same without waiting: -EAGAIN when there is nothing. */

@@ -49,7 +49,8 @@ static void take_push(struct link *l, const struct msg *m)
 	l->end_text[n] = '\0';
 }
 
-/* One message: a push is handled here, a late reply dropped. Returns 1 when it is the reply, 0, -errno. */
+/* One message: a push is handled here, a late reply dropped. Returns 1 when it is the reply, 0,
+ * -errno. */
 static int receive_one(struct link *l, struct msg *m, int *ret_fd)
 {
 	AUTO_FD fd = -1;
@@ -75,7 +76,8 @@ int link_ask(struct link *l, struct msg *request)
 	return msgsock_send(l->sock, request, -1);
 }
 
-int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd, int64_t deadline)
+int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
+		 int64_t deadline)
 {
 	if (l->sock < 0)
 		return -ECONNRESET;

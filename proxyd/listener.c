@@ -1,8 +1,8 @@
 /* The listener: never sees a client's byte, allocates nothing, forks.
  *
- * It makes a door, a pair of sockets whose sending end every child holds, and gives the receiving end to the broker,
- * which also keeps it over its own death. A new broker makes no difference to the children: what they put through the
- * door waits for it.
+ * It makes a door, a pair of sockets whose sending end every child holds, and gives the receiving
+ * end to the broker, which also keeps it over its own death. A new broker makes no difference to
+ * the children: what they put through the door waits for it.
  */
 #include "proxyd/listener.h"
 
@@ -25,10 +25,10 @@
 #include "proxyd/pool.h"
 #include "proxyd/session.h"
 
-#define TICK_MS	      1000
-#define RETRY_MS      200
+#define TICK_MS	       1000
+#define RETRY_MS       200
 #define BROKER_WAIT_MS 15000
-#define DOOR_WAIT_MS  10000
+#define DOOR_WAIT_MS   10000
 
 struct listener {
 	const char *broker_path;
@@ -45,7 +45,8 @@ struct listener {
 /* Connects to the broker and gives it the door. It answers with POOL. */
 static int meet_broker(struct listener *l)
 {
-	const struct msg hello = { .type = MSG_LISTENER, .LISTENER = { .sockets = (uint32_t)l->count } };
+	const struct msg hello = { .type = MSG_LISTENER,
+				   .LISTENER = { .sockets = (uint32_t)l->count } };
 	AUTO_FD fd = msgsock_connect(l->broker_path);
 
 	if (fd < 0)

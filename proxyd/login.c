@@ -1,7 +1,8 @@
 /* One login: the broker's lease, the backend's verdict, the client's answer.
  *
- * The credentials are wiped before this returns, whatever happens. A wrong password and a mail host that is out of
- * order are never confused: the client's program would ask the user for another password.
+ * The credentials are wiped before this returns, whatever happens. A wrong password and a mail host
+ * that is out of order are never confused: the client's program would ask the user for another
+ * password.
  */
 #include "proxyd/session.h"
 
@@ -47,10 +48,12 @@ static void log_failure(struct session *s, const char *code, struct span why)
 	char bytes[LOG_LINE_MAX];
 	struct buf line = BUF_OVER(bytes);
 
-	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->settings.session) < 0 ||
+	if (buf_add_str(&line, "login failed") < 0 ||
+	    kv_add_u64(&line, "session", s->settings.session) < 0 ||
 	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
 	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
-	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 || kv_add(&line, "why", why) < 0)
+	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||
+	    kv_add(&line, "why", why) < 0)
 		return;
 	(void)log_write(LOG_NOTICE, buf_span(&line));
 }
@@ -64,12 +67,14 @@ static enum session_end refuse(struct session *s, struct span tag, const char *c
 	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " NO ") < 0 ||
 	    (*code && (buf_add_char(&out, '[') < 0 || buf_add_str(&out, code) < 0 ||
 		       buf_add_str(&out, "] ") < 0)) ||
-	    buf_add_str(&out, s->credentials.sasl ? "AUTHENTICATE failed\r\n" : "LOGIN failed\r\n") < 0)
+	    buf_add_str(&out,
+			s->credentials.sasl ? "AUTHENTICATE failed\r\n" : "LOGIN failed\r\n") < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));
 }
 
-/* Both lines in one write: two small ones cost the client 40 ms (Nagle meets delayed acknowledgement). */
+/* Both lines in one write: two small ones cost the client 40 ms (Nagle meets delayed
+ * acknowledgement). */
 static enum session_end accept_client(struct session *s, struct span tag, bool sasl)
 {
 	static char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
@@ -103,7 +108,8 @@ static enum session_end request_lease(struct session *s, struct msg *reply, int 
 			return END_NONE;
 		if (r == -ECANCELED)
 			return END_SHUTDOWN;
-		link_close(&s->link); /* after a time-out, too: the broker is still busy with that one */
+		link_close(&s->link); /* after a time-out, too: the broker is still busy with that
+					 one */
 		if (r == -ETIMEDOUT)
 			return END_NO_BROKER;
 		enum session_end end = session_meet_again(s);
@@ -134,7 +140,8 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	copy_span(leased->host, b->host, sizeof(b->host) - 1, &host_length);
 	b->host[host_length] = '\0';
 	copy_span(leased->backend_user, b->user, sizeof(b->user), &b->user_length);
-	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities), &b->capabilities_length);
+	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities),
+		  &b->capabilities_length);
 	b->capabilities_stale = false;
 }
 
@@ -156,8 +163,8 @@ static bool is_usable(struct session *s, uint32_t idle_seconds)
 	return idle_seconds < s->settings.cache_validate_after || backend_prove(s) == 0;
 }
 
-static enum login_result refused(struct session *s, struct span tag, const char *code, struct span why,
-				 enum session_end *ret_end)
+static enum login_result refused(struct session *s, struct span tag, const char *code,
+				 struct span why, enum session_end *ret_end)
 {
 	log_failure(s, code, why);
 	*ret_end = refuse(s, tag, code);
@@ -188,7 +195,8 @@ static enum login_result log_in_fresh(struct session *s, struct span tag, enum s
 	if (verdict == BACKEND_ACCEPTED)
 		return accepted(s, tag, ret_end);
 	backend_close(&s->backend, false);
-	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code, span_str(why), ret_end);
+	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
+		       span_str(why), ret_end);
 }
 
 static enum login_result attempt(struct session *s, struct span tag, enum session_end *ret_end)
@@ -199,11 +207,13 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 
 		*ret_end = request_lease(s, &reply, &fd);
 		if (*ret_end == END_NO_BROKER)
-			return refused(s, tag, "UNAVAILABLE", SPAN("the broker did not answer"), ret_end);
+			return refused(s, tag, "UNAVAILABLE", SPAN("the broker did not answer"),
+				       ret_end);
 		if (*ret_end != END_NONE)
 			return LOGIN_OVER;
 		if (reply.type == MSG_REFUSED)
-			return refused(s, tag, code_of(reply.REFUSED.reason), reply.REFUSED.text, ret_end);
+			return refused(s, tag, code_of(reply.REFUSED.reason), reply.REFUSED.text,
+				       ret_end);
 		if (reply.type != MSG_LEASED) {
 			*ret_end = END_INTERNAL;
 			return LOGIN_OVER;

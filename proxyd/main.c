@@ -37,9 +37,12 @@ struct options {
 
 static int usage(FILE *to, int status)
 {
-	(void)fprintf(to, "Usage: proxyd -r RUNDIR [-l syslog|stderr|file]   serve the socket(s) passed to it\n"
-			  "       proxyd -n [-f FILE]                        check a configuration\n"
-			  "       proxyd -p [-f FILE]                        print the effective settings\n");
+	(void)fprintf(
+		to,
+		"Usage: proxyd -r RUNDIR [-l syslog|stderr|file]   serve the socket(s) passed to "
+		"it\n"
+		"       proxyd -n [-f FILE]                        check a configuration\n"
+		"       proxyd -p [-f FILE]                        print the effective settings\n");
 	return status;
 }
 
@@ -99,7 +102,8 @@ static int in_run_directory(const struct options *o, const char *name, char *pat
 	return -ENAMETOOLONG;
 }
 
-/* One connection: meets the broker before anything else; a client that comes while it is away is told so. */
+/* One connection: meets the broker before anything else; a client that comes while it is away is
+ * told so. */
 static int serve_one(const struct options *o, int client)
 {
 	char path[256];
@@ -118,7 +122,8 @@ static int serve_one(const struct options *o, int client)
 	return session_run(client, &link, &hello);
 }
 
-static int serve_listening(const struct options *o, const struct activation_fd *sockets, size_t count)
+static int serve_listening(const struct options *o, const struct activation_fd *sockets,
+			   size_t count)
 {
 	char path[256];
 
@@ -144,8 +149,10 @@ static int serve(const struct options *o)
 		if (listening < 0 || (listening == 0 && count > 1)) {
 			log_printf(LOG_ERR,
 				   "descriptor %d is %s; give listening sockets, or one connection "
-				   "(see proxyd(8))", fds[i].fd,
-				   listening < 0 ? "no stream socket" : "a connection among others");
+				   "(see proxyd(8))",
+				   fds[i].fd,
+				   listening < 0 ? "no stream socket"
+						 : "a connection among others");
 			return 1;
 		}
 		if (listening == 0)

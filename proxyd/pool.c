@@ -1,12 +1,14 @@
 /* A pool of spare processes.
  *
- * Each child has a slot in a table that parent and children share: spare or busy. A child that gets a client
- * marks its slot busy and, when few spares are left, wakes the parent through an eventfd; so the parent runs once
- * for several connections. Children are reaped when the parent runs anyway, at the latest each second.
+ * Each child has a slot in a table that parent and children share: spare or busy. A child that gets
+ * a client marks its slot busy and, when few spares are left, wakes the parent through an eventfd;
+ * so the parent runs once for several connections. Children are reaped when the parent runs anyway,
+ * at the latest each second.
  *
- * No child is ever killed: accept() returns every POOL_LOOK seconds (SO_RCVTIMEO), and a spare leaves by itself when
- * its parent is gone, the pool is too large or it was retired. Retiring also sends SIGURG, which a spare takes as
- * a reason to look at once and which a child that has a client ignores.
+ * No child is ever killed: accept() returns every POOL_LOOK seconds (SO_RCVTIMEO), and a spare
+ * leaves by itself when its parent is gone, the pool is too large or it was retired. Retiring also
+ * sends SIGURG, which a spare takes as a reason to look at once and which a child that has a client
+ * ignores.
  */
 #include "proxyd/pool.h"
 
@@ -22,9 +24,11 @@
 
 #include "lib/log.h"
 
-#define POOL_LOOK  1	     /* seconds */
-#define POOL_SLOTS (1 << 21) /* the largest max_clients and spares; pages that are not touched cost nothing */
-#define PAUSE_MS   100	     /* before a spare tries again that could not accept */
+#define POOL_LOOK 1 /* seconds */
+#define POOL_SLOTS \
+	(1 << 21) /* the largest max_clients and spares; pages that are not touched cost nothing \
+		   */
+#define PAUSE_MS 100 /* before a spare tries again that could not accept */
 
 enum slot_state { SLOT_SPARE = 1, SLOT_BUSY };
 
@@ -51,13 +55,12 @@ int pool_init(struct pool *p, int socket, int door, int wake, uint32_t least, ui
 {
 	struct timeval look = { .tv_sec = POOL_LOOK };
 
-	*p = (struct pool){ .socket = socket,
-			    .door = door,
-			    .wake = wake };
+	*p = (struct pool){ .socket = socket, .door = door, .wake = wake };
 	pool_set_bounds(p, least, most, processes_most);
-	p->shared = mmap(NULL, sizeof(*p->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	p->pids = mmap(NULL, POOL_SLOTS * sizeof(pid_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		       0);
+	p->shared = mmap(NULL, sizeof(*p->shared), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	p->pids = mmap(NULL, POOL_SLOTS * sizeof(pid_t), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->shared == MAP_FAILED || p->pids == MAP_FAILED ||
 	    madvise(p->pids, POOL_SLOTS * sizeof(pid_t), MADV_DONTFORK) < 0)
 		return -errno;
@@ -106,13 +109,15 @@ static int await_client(struct pool *p, uint32_t slot, pid_t parent)
 		if (client >= 0) {
 			hear_nudges(false);
 			atomic_store(&p->shared->slots[slot], SLOT_BUSY);
-			if (atomic_fetch_sub(&p->shared->spares, 1) - 1 <= atomic_load(&p->shared->low))
+			if (atomic_fetch_sub(&p->shared->spares, 1) - 1 <=
+			    atomic_load(&p->shared->low))
 				wake_parent(p);
 			return client;
 		}
 		/* a socket that systemd or inetd made may be non-blocking */
 		if (errno == EAGAIN)
-			(void)poll(&(struct pollfd){ .fd = p->socket, .events = POLLIN }, 1, POOL_LOOK * 1000);
+			(void)poll(&(struct pollfd){ .fd = p->socket, .events = POLLIN }, 1,
+				   POOL_LOOK * 1000);
 		else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
 			return -1;
 		else if (errno != EINTR && errno != ECONNABORTED)
@@ -161,7 +166,8 @@ static uint32_t count_spares(struct pool *p)
 static void note_failed_fork(struct pool *p, int error)
 {
 	if (!p->fork_failed)
-		log_printf(LOG_ERR, "cannot start a process for the next client: %s", strerror(error));
+		log_printf(LOG_ERR, "cannot start a process for the next client: %s",
+			   strerror(error));
 	p->fork_failed = true;
 }
 

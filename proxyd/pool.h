@@ -32,15 +32,16 @@ int pool_init(struct pool *p, int socket, int door, int wake, uint32_t least, ui
 /* New bounds; they hold from the next pool_fill(). Spares of before leave by themselves. */
 void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most, uint32_t processes_most);
 
-/* In a child that has a client: from now on it can neither see nor change what parent and children share. */
+/* In a child that has a client: from now on it can neither see nor change what parent and children
+ * share. */
 void pool_leave(struct pool *p);
 
 /* Notes that the process pid is gone. Returns true when it was one of this pool's. */
 bool pool_reaped(struct pool *p, pid_t pid);
 
-/* Forks until there are as many spares as wanted. Returns 0 in the parent; in a new child the descriptor
- * of its client, once it has one, or -1 when it is not needed any more: it must then exit. *ret_child says which
- * of the two returned. */
+/* Forks until there are as many spares as wanted. Returns 0 in the parent; in a new child the
+ * descriptor of its client, once it has one, or -1 when it is not needed any more: it must then
+ * exit. *ret_child says which of the two returned. */
 int pool_fill(struct pool *p, bool *ret_child);
 
 /* Once a second: adapts the number of spares to the load. */

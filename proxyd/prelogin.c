@@ -106,7 +106,8 @@ static enum session_end try_login(struct dialogue *d, struct span tag_in_command
 		d->logged_in = true;
 		return END_NONE;
 	case LOGIN_REFUSED:
-		return ++d->failed_logins >= d->s->settings.login_attempts ? END_TOO_MANY_LOGINS : END_NONE;
+		return ++d->failed_logins >= d->s->settings.login_attempts ? END_TOO_MANY_LOGINS
+									   : END_NONE;
 	case LOGIN_OVER:
 		break;
 	}
@@ -168,7 +169,8 @@ static int read_plain(struct span message, struct credentials *to)
 
 	if (user.n == 0 || memchr(secret.p, '\0', secret.n))
 		return -EINVAL;
-	if (authzid.n > sizeof(to->authzid) || user.n > sizeof(to->user) || secret.n > sizeof(to->secret))
+	if (authzid.n > sizeof(to->authzid) || user.n > sizeof(to->user) ||
+	    secret.n > sizeof(to->secret))
 		return -ENOBUFS;
 	memcpy(to->authzid, authzid.p, authzid.n);
 	memcpy(to->user, user.p, user.n);
@@ -216,11 +218,13 @@ static const struct mechanism {
 } mechanisms[] = {
 	{ { "PLAIN", 5 }, { { { "+ \r\n", 4 }, read_plain } }, 1 },
 	{ { "LOGIN", 5 },
-	  { { { "+ VXNlcm5hbWU6\r\n", 16 }, take_user }, { { "+ UGFzc3dvcmQ6\r\n", 16 }, take_password } },
+	  { { { "+ VXNlcm5hbWU6\r\n", 16 }, take_user },
+	    { { "+ UGFzc3dvcmQ6\r\n", 16 }, take_password } },
 	  2 },
 };
 
-/* Decodes base64 and takes the message. "*" is the client's way to cancel (RFC 9051 section 6.2.2). */
+/* Decodes base64 and takes the message. "*" is the client's way to cancel (RFC 9051 section 6.2.2).
+ */
 static int take_message(struct span base64, take_fn *take, struct credentials *to)
 {
 	static char decoded[SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2];
@@ -243,8 +247,8 @@ static enum session_end refuse_message(struct dialogue *d, struct span tag, int 
 	return complain(d, tag, "BAD Invalid authentication data");
 }
 
-/* Asks for one message and takes it. *ret is the result of take_message(); a line that is too long is skipped
- * and -EINVAL. */
+/* Asks for one message and takes it. *ret is the result of take_message(); a line that is too long
+ * is skipped and -EINVAL. */
 static enum session_end ask_message(struct dialogue *d, struct span prompt, take_fn *take, int *ret)
 {
 	enum session_end end = session_tell(d->s, prompt);
@@ -270,11 +274,12 @@ static enum session_end authenticate(struct dialogue *d, struct span tag, const 
 	to->authzid_length = 0;
 	to->sasl = true;
 	if (has_initial)
-		r = take_message(span_eq(initial, SPAN("=")) ? SPAN_NONE : initial, m->messages[next++].take,
-				 to);
+		r = take_message(span_eq(initial, SPAN("=")) ? SPAN_NONE : initial,
+				 m->messages[next++].take, to);
 	drop_command(d);
 	while (r == 0 && next < m->count) {
-		enum session_end end = ask_message(d, m->messages[next].prompt, m->messages[next].take, &r);
+		enum session_end end =
+			ask_message(d, m->messages[next].prompt, m->messages[next].take, &r);
 
 		if (end != END_NONE)
 			return end;
@@ -332,12 +337,14 @@ static enum session_end run_command(struct dialogue *d, const struct imap_comman
 	return complain(d, c->tag, "BAD Please login first");
 }
 
-/* NUL and bare CR outside literals are no part of any command; inside them they are refused where they are
- * read. */
+/* NUL and bare CR outside literals are no part of any command; inside them they are refused where
+ * they are read. */
 static bool has_odd_bytes(struct span whole)
 {
 	const char *lf = memchr(whole.p, '\n', whole.n);
-	struct span first = { whole.p, lf ? (size_t)(lf - whole.p) - (lf > whole.p && lf[-1] == '\r') : whole.n };
+	struct span first = { whole.p,
+			      lf ? (size_t)(lf - whole.p) - (lf > whole.p && lf[-1] == '\r')
+				 : whole.n };
 
 	return memchr(first.p, '\0', first.n) || memchr(first.p, '\r', first.n);
 }
@@ -369,7 +376,8 @@ enum session_end prelogin_greet(struct session *s)
 
 enum session_end prelogin_run(struct session *s)
 {
-	struct dialogue d = { .s = s, .deadline = s->started + (int64_t)s->settings.login_timeout * 1000 };
+	struct dialogue d = { .s = s,
+			      .deadline = s->started + (int64_t)s->settings.login_timeout * 1000 };
 	enum session_end end = END_NONE;
 
 	while (end == END_NONE && !d.logged_in) {

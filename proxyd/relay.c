@@ -1,8 +1,10 @@
-/* The session after login: bytes both ways, followed closely enough to know when the connection is quiet.
+/* The session after login: bytes both ways, followed closely enough to know when the connection is
+ * quiet.
  *
- * Client bytes wait in s->in until the follower approves them; `approved` of them, at the front, are on their way to
- * the backend. Backend bytes are looked at as they come and go to the client. When the client leaves, what is still
- * on its way for it is read away within drain_bytes and drain_time, so that the connection can be given back.
+ * Client bytes wait in s->in until the follower approves them; `approved` of them, at the front,
+ * are on their way to the backend. Backend bytes are looked at as they come and go to the client.
+ * When the client leaves, what is still on its way for it is read away within drain_bytes and
+ * drain_time, so that the connection can be given back.
  */
 #include "proxyd/session.h"
 
@@ -19,10 +21,10 @@
 struct relay {
 	struct session *s;
 	struct follow follow;
-	size_t approved;      /* at the front of s->in: for the backend */
-	size_t looked_at;     /* at the front of backend.in: shown to the follower, for the client */
-	bool client_ended;    /* it sends no more */
-	bool client_gone;     /* it takes no more: what comes for it is thrown away */
+	size_t approved;   /* at the front of s->in: for the backend */
+	size_t looked_at;  /* at the front of backend.in: shown to the follower, for the client */
+	bool client_ended; /* it sends no more */
+	bool client_gone;  /* it takes no more: what comes for it is thrown away */
 	bool backend_ended;
 	int64_t last_traffic; /* monotonic ms */
 	int64_t ended_at;     /* when the client left; 0: it has not */
@@ -60,7 +62,8 @@ static enum session_end write_to_backend(struct relay *r)
 {
 	if (r->approved == 0)
 		return END_NONE;
-	ssize_t n = io_write_now(r->s->backend.fd, (struct span){ buf_span(&r->s->in).p, r->approved });
+	ssize_t n =
+		io_write_now(r->s->backend.fd, (struct span){ buf_span(&r->s->in).p, r->approved });
 
 	if (n < 0)
 		return END_BACKEND_LOST;
@@ -75,8 +78,9 @@ static void write_to_client(struct relay *r)
 
 	if (r->looked_at == 0)
 		return;
-	ssize_t n = r->client_gone ? (ssize_t)r->looked_at :
-				     io_write_now(r->s->client, (struct span){ buf_span(down).p, r->looked_at });
+	ssize_t n = r->client_gone ? (ssize_t)r->looked_at
+				   : io_write_now(r->s->client,
+						  (struct span){ buf_span(down).p, r->looked_at });
 
 	if (n < 0) {
 		r->client_gone = r->client_ended = true;
@@ -124,7 +128,8 @@ static enum session_end end_idle(struct relay *r)
 {
 	if (!r->follow.owes_done || r->approved > 0)
 		return END_NONE;
-	if (io_write(r->s->backend.fd, SPAN("DONE\r\n"), clock_ms() + ms(r->s->settings.backend_timeout)) < 0)
+	if (io_write(r->s->backend.fd, SPAN("DONE\r\n"),
+		     clock_ms() + ms(r->s->settings.backend_timeout)) < 0)
 		return END_BACKEND_LOST;
 	follow_sent_done(&r->follow);
 	return END_NONE;
@@ -133,7 +138,8 @@ static enum session_end end_idle(struct relay *r)
 /* The client left: is there still something to wait for that makes the connection quiet? */
 static bool may_become_quiet(const struct relay *r)
 {
-	return follow_quiet(&r->follow) == NOT_CACHED_BUSY && r->drained < r->s->settings.drain_bytes;
+	return follow_quiet(&r->follow) == NOT_CACHED_BUSY &&
+	       r->drained < r->s->settings.drain_bytes;
 }
 
 /* LOGOUT waits for the answers to what was sent before it, and for the client to take them. */
@@ -216,12 +222,13 @@ static enum session_end wait_for_traffic(struct relay *r)
 	struct buf *up = &s->in, *down = &s->backend.in;
 	short client_events = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
 				      (r->looked_at > 0 ? POLLOUT : 0));
-	short backend_events = (short)(r->backend_ended ? 0 :
-							 (down->len < down->cap ? POLLIN : 0) |
-								 (r->approved > 0 ? POLLOUT : 0));
+	short backend_events = (short)(r->backend_ended ? 0
+							: (down->len < down->cap ? POLLIN : 0) |
+								  (r->approved > 0 ? POLLOUT : 0));
 	struct pollfd fds[] = {
 		/* a hang-up is reported again and again: not asked for when nothing can be read */
-		{ .fd = r->client_gone && !(client_events & POLLIN) ? -1 : s->client, .events = client_events },
+		{ .fd = r->client_gone && !(client_events & POLLIN) ? -1 : s->client,
+		  .events = client_events },
 		{ .fd = backend_events == 0 ? -1 : s->backend.fd, .events = backend_events },
 		{ .fd = s->link.sock, .events = POLLIN },
 	};
@@ -270,7 +277,8 @@ static void say_goodbye(struct relay *r)
 	(void)shutdown(r->s->client, SHUT_WR);
 }
 
-/* A BYE of the proxy's own, where the client is not in the middle of a response and has had none. */
+/* A BYE of the proxy's own, where the client is not in the middle of a response and has had none.
+ */
 static void say_bye(struct relay *r, enum session_end end)
 {
 	struct session *s = r->s;
@@ -281,7 +289,8 @@ static void say_bye(struct relay *r, enum session_end end)
 		session_say_bye(s, end);
 }
 
-/* Would a LOGOUT of ours be taken for a command, and not for a part of what the client has begun? */
+/* Would a LOGOUT of ours be taken for a command, and not for a part of what the client has begun?
+ */
 static bool may_say_logout(const struct relay *r)
 {
 	return r->approved == 0 && !r->follow.owes_done && !r->follow.raw &&
@@ -295,8 +304,9 @@ enum session_end relay_run(struct session *s)
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
 	follow_init(&r.follow, s->settings.safe_commands);
 	enum session_end end = pump(&r);
-	bool returning = (end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
-			 r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);
+	bool returning =
+		(end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
+		r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);
 
 	if (end == END_LOGOUT)
 		say_goodbye(&r);
@@ -306,8 +316,9 @@ enum session_end relay_run(struct session *s)
 		giveback_run(s, &r.follow);
 	} else {
 		if (s->not_cached == NOT_CACHED_NOTHING)
-			s->not_cached = r.backend_ended || end == END_BACKEND_LOST ? NOT_CACHED_BACKEND_GONE :
-										    NOT_CACHED_BUSY;
+			s->not_cached = r.backend_ended || end == END_BACKEND_LOST
+						? NOT_CACHED_BACKEND_GONE
+						: NOT_CACHED_BUSY;
 		backend_close(&s->backend, may_say_logout(&r));
 	}
 	return end;

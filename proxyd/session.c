@@ -1,6 +1,7 @@
 /* One client connection from its greeting to its end.
  *
- * The buffers are static: this process serves one client, and pages that are never touched cost nothing.
+ * The buffers are static: this process serves one client, and pages that are never touched cost
+ * nothing.
  */
 #include "proxyd/session.h"
 
@@ -55,7 +56,8 @@ void session_say_bye(struct session *s, enum session_end end)
 		(void)io_write_now(s->client, buf_span(&out));
 }
 
-enum session_end session_read_client(struct session *s, int64_t deadline, enum session_end on_timeout)
+enum session_end session_read_client(struct session *s, int64_t deadline,
+				     enum session_end on_timeout)
 {
 	for (;;) {
 		int n = io_fill_now(s->client, &s->in);
@@ -135,7 +137,8 @@ enum session_end session_meet_again(struct session *s)
 		int r = link_open_by_door(&s->link, door, deadline);
 
 		if (r == -EPIPE || r == -ECANCELED)
-			return END_SHUTDOWN; /* nobody will ever take what is put through the door */
+			return END_SHUTDOWN; /* nobody will ever take what is put through the door
+					      */
 		if (r < 0)
 			break;
 		enum session_end end = session_hello(s);
@@ -181,7 +184,8 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	bool served = s->user_length > 0;
 	int r;
 
-	(void)((r = buf_add_str(line, "session ended")) || (r = kv_add_u64(line, "session", s->settings.session)) ||
+	(void)((r = buf_add_str(line, "session ended")) ||
+	       (r = kv_add_u64(line, "session", s->settings.session)) ||
 	       (r = kv_add(line, "reason", span_str(end_word(end)))) ||
 	       (r = kv_add(line, "client", s->hello.client)) ||
 	       (r = kv_add_u64(line, "port", s->hello.client_port)) ||
@@ -190,9 +194,10 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
 		       (r = kv_add(line, "host", span_str(s->backend.host))) ||
 		       (r = kv_add(line, "reused", s->backend.cached ? SPAN("yes") : SPAN("no"))) ||
-		       (r = kv_add(line, "cached", s->not_cached == NOT_CACHED_NOTHING ?
-							   SPAN("yes") :
-							   span_str(not_cached_word(s->not_cached)))) ||
+		       (r = kv_add(line, "cached",
+				   s->not_cached == NOT_CACHED_NOTHING
+					   ? SPAN("yes")
+					   : span_str(not_cached_word(s->not_cached)))) ||
 		       (r = kv_add_u64(line, "from_client", s->from_client)) ||
 		       (r = kv_add_u64(line, "from_backend", s->from_backend)));
 	return r;
@@ -205,7 +210,8 @@ static void report(struct session *s, enum session_end end)
 	struct buf line = BUF_OVER(bytes);
 	struct msg tally = { .type = MSG_TALLY,
 			     .TALLY = { .reason = end,
-					.not_cached = s->user_length > 0 ? s->not_cached : NOT_CACHED_COUNT,
+					.not_cached = s->user_length > 0 ? s->not_cached
+									 : NOT_CACHED_COUNT,
 					.from_client = s->from_client,
 					.from_backend = s->from_backend } };
 
@@ -215,7 +221,8 @@ static void report(struct session *s, enum session_end end)
 	(void)link_push(&s->link, &tally, -1);
 }
 
-/* Data that the client sent and nobody read would turn the close into a reset, and the BYE would be lost. */
+/* Data that the client sent and nobody read would turn the close into a reset, and the BYE would be
+ * lost. */
 static void linger(struct session *s)
 {
 	int64_t deadline = clock_ms() + LINGER_TIMEOUT;

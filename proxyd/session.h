@@ -1,7 +1,7 @@
 /* One client connection: the data that its steps share, and the steps.
  *
- * session.c leads: hello, greeting, login (prelogin.c, login.c), relay (relay.c), goodbye (giveback.c). Each
- * step returns the reason of the session's end, or END_NONE to go on.
+ * session.c leads: hello, greeting, login (prelogin.c, login.c), relay (relay.c), goodbye
+ * (giveback.c). Each step returns the reason of the session's end, or END_NONE to go on.
  */
 #ifndef PROXYD_SESSION_H
 #define PROXYD_SESSION_H
@@ -41,8 +41,8 @@ struct backend {
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
 	size_t capabilities_length;
 	bool capabilities_stale; /* they are those before login */
-	struct buf in; /* read and not yet dealt with */
-	size_t taken;  /* of it: the response that is being dealt with */
+	struct buf in;		 /* read and not yet dealt with */
+	size_t taken;		 /* of it: the response that is being dealt with */
 };
 
 struct session {
@@ -53,9 +53,9 @@ struct session {
 	char hide_capabilities[1001];
 	char safe_commands[1001];
 
-	struct buf in; /* from the client, not yet dealt with */
+	struct buf in;			  /* from the client, not yet dealt with */
 	size_t command_line, command_end; /* in it: the last line of the command before login */
-	char id[SESSION_ID_MAX]; /* the arguments of ID before login */
+	char id[SESSION_ID_MAX];	  /* the arguments of ID before login */
 	size_t id_length;
 	bool asked_capability; /* CAPABILITY was used before login */
 	struct credentials credentials;
@@ -69,19 +69,19 @@ struct session {
 	enum not_cached not_cached;
 };
 
-/* Serves the connected client socket until its end: takes over fd. hello says where the client came in; its
- * texts must live as long. Returns the process's exit status. */
+/* Serves the connected client socket until its end: takes over fd. hello says where the client came
+ * in; its texts must live as long. Returns the process's exit status. */
 int session_run(int client, struct link *link, const struct msg_HELLO *hello);
 
 /* Says HELLO and takes the settings. END_NONE or the reason to end. */
 enum session_end session_hello(struct session *s);
 
-/* Meets a new broker after the old one's death, where there is a door. END_NONE, or END_NO_BROKER, or
- * END_SHUTDOWN when the whole service is gone. */
+/* Meets a new broker after the old one's death, where there is a door. END_NONE, or END_NO_BROKER,
+ * or END_SHUTDOWN when the whole service is gone. */
 enum session_end session_meet_again(struct session *s);
 
-/* The same in the middle of a session: never waits. The broker's answer comes as a push; when there is no room in the
- * door, s->rejoin_at says when to call this again. END_NONE or END_SHUTDOWN. */
+/* The same in the middle of a session: never waits. The broker's answer comes as a push; when there
+ * is no room in the door, s->rejoin_at says when to call this again. END_NONE or END_SHUTDOWN. */
 enum session_end session_rejoin(struct session *s);
 
 /* Overwrites what the client proved itself with. */
@@ -91,7 +91,8 @@ void session_wipe_credentials(struct session *s);
 enum session_end session_told_to_end(const struct session *s);
 
 /* Waits for the client, watching the link: fills s->in. END_NONE, or the reason to end. */
-enum session_end session_read_client(struct session *s, int64_t deadline, enum session_end on_timeout);
+enum session_end session_read_client(struct session *s, int64_t deadline,
+				     enum session_end on_timeout);
 
 /* Tells the client with BYE why the session ends, if this end has a text. Never waits. */
 void session_say_bye(struct session *s, enum session_end end);
@@ -99,7 +100,8 @@ void session_say_bye(struct session *s, enum session_end end);
 /* Writes to the client. END_NONE, END_CLIENT_LOST or END_CLIENT_STUCK. */
 enum session_end session_tell(struct session *s, struct span text);
 
-/* The dialogue until a login succeeded: END_NONE, then s->backend is ready and the client has its OK. */
+/* The dialogue until a login succeeded: END_NONE, then s->backend is ready and the client has its
+ * OK. */
 enum session_end prelogin_run(struct session *s);
 
 /* Greets the client. */
@@ -108,11 +110,12 @@ enum session_end prelogin_greet(struct session *s);
 /* How one login went. */
 enum login_result { LOGIN_OK, LOGIN_REFUSED, LOGIN_OVER };
 
-/* Tries the credentials: a cached connection, or a new one. The client gets its tagged answer. LOGIN_OVER:
- * *ret_end says why the session ends. The credentials are wiped in any case. */
+/* Tries the credentials: a cached connection, or a new one. The client gets its tagged answer.
+ * LOGIN_OVER: *ret_end says why the session ends. The credentials are wiped in any case. */
 enum login_result login_try(struct session *s, struct span tag, enum session_end *ret_end);
 
-/* Relays until the end; says goodbye and gives the backend connection back where that is allowed. */
+/* Relays until the end; says goodbye and gives the backend connection back where that is allowed.
+ */
 enum session_end relay_run(struct session *s);
 
 #endif

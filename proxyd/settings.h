@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* Reads the file; every problem goes to standard error. With `check` warnings are errors, too. With `print` the
- * effective settings go to standard output. Returns the exit status. */
+/* Reads the file; every problem goes to standard error. With `check` warnings are errors, too. With
+ * `print` the effective settings go to standard output. Returns the exit status. */
 int settings_tool(const char *path, bool check, bool print);
 
 #endif

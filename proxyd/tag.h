@@ -1,5 +1,5 @@
-/* Tags of the proxy's own commands toward a backend: random, so that nothing that a mail contains can forge the
- * end of a barrier. */
+/* Tags of the proxy's own commands toward a backend: random, so that nothing that a mail contains
+ * can forge the end of a barrier. */
 #ifndef PROXYD_TAG_H
 #define PROXYD_TAG_H
 

@@ -54,7 +54,8 @@ bool verb_line_enables(struct span line)
 
 	for (; line.n > 0; line.p++, line.n--)
 		for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-			if ((line.p[0] | 0x20) == words[i].first && span_istarts(line, words[i].word))
+			if ((line.p[0] | 0x20) == words[i].first &&
+			    span_istarts(line, words[i].word))
 				return true;
 	return false;
 }

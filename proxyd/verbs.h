@@ -26,8 +26,8 @@ enum verb_class {
 	VERB(SELECT, SELECT) VERB(EXAMINE, SELECT) VERB(CLOSE, SAFE) VERB(UNSELECT, SAFE) \
 	VERB(LOGOUT, LOGOUT) VERB(IDLE, IDLE) VERB(UID, UID) \
 	VERB(FETCH, SAFE) VERB(STORE, SAFE) VERB(COPY, SAFE) VERB(MOVE, SAFE) VERB(EXPUNGE, SAFE) \
-	VERB(SEARCH, SAFE) VERB(SORT, SAFE) VERB(THREAD, SAFE) VERB(CHECK, SAFE) VERB(ESEARCH, SAFE) \
-	VERB(LIST, SAFE) VERB(LSUB, SAFE) VERB(XLIST, SAFE) VERB(STATUS, SAFE) VERB(APPEND, SAFE) \
+	VERB(SEARCH, SAFE) VERB(SORT, SAFE) VERB(THREAD, SAFE) VERB(CHECK, SAFE) \
+	VERB(ESEARCH, SAFE) 	VERB(LIST, SAFE) VERB(LSUB, SAFE) VERB(XLIST, SAFE) VERB(STATUS, SAFE) VERB(APPEND, SAFE) \
 	VERB(CREATE, SAFE) VERB(DELETE, SAFE) VERB(RENAME, SAFE) \
 	VERB(SUBSCRIBE, SAFE) VERB(UNSUBSCRIBE, SAFE) VERB(REPLACE, SAFE) \
 	VERB(GETQUOTA, SAFE) VERB(GETQUOTAROOT, SAFE) VERB(SETQUOTA, SAFE) \
@@ -36,16 +36,16 @@ enum verb_class {
 	VERB(GETANNOTATION, SAFE) VERB(SETANNOTATION, SAFE) VERB(CANCELUPDATE, SAFE) \
 	VERB(GENURLAUTH, SAFE) VERB(URLFETCH, SAFE) \
 	VERB(ENABLE, FINGERPRINT) VERB(LANGUAGE, FINGERPRINT) \
-	VERB(COMPRESS, RAW) VERB(NOTIFY, NEVER) VERB(COMPARATOR, NEVER) VERB(UNAUTHENTICATE, NEVER) \
-	VERB(LOGIN, NEVER) VERB(AUTHENTICATE, NEVER) VERB(STARTTLS, RAW)
+	VERB(COMPRESS, RAW) VERB(NOTIFY, NEVER) VERB(COMPARATOR, NEVER) \
+	VERB(UNAUTHENTICATE, NEVER) 	VERB(LOGIN, NEVER) VERB(AUTHENTICATE, NEVER) VERB(STARTTLS, RAW)
 
-/* The class of a verb in any case; second is the word behind it, which decides for UID. site_verbs lists
- * the site's own safe verbs, separated by spaces (safe_commands). */
+/* The class of a verb in any case; second is the word behind it, which decides for UID.
+ * site_verbs lists the site's own safe verbs, separated by spaces (safe_commands). */
 enum verb_class verb_class_of(struct span verb, struct span second, struct span site_verbs);
 
-/* Does this line of a command turn CONDSTORE or QRESYNC on, in one of its implicit forms too: MODSEQ,
- * HIGHESTMODSEQ, CHANGEDSINCE, UNCHANGEDSINCE (RFC 7162 section 3.1)? May say yes for a mailbox that is
- * called so. */
+/* Does this line of a command turn CONDSTORE or QRESYNC on, in one of its implicit forms too:
+ * MODSEQ, HIGHESTMODSEQ, CHANGEDSINCE, UNCHANGEDSINCE (RFC 7162 section 3.1)? May say yes for a
+ * mailbox that is called so. */
 bool verb_line_enables(struct span line);
 
 #endif

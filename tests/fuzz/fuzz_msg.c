@@ -1,8 +1,8 @@
 /* The codec of the local messages under foreign bytes.
  *
- * An input is one byte of descriptors (0..3) and then a datagram, which is decoded as each role would
- * send it. What decodes must encode to the very same bytes: there is one form of every message, and
- * nothing that came in is lost or made up.
+ * An input is one byte of descriptors (0..3) and then a datagram, which is decoded as each role
+ * would send it. What decodes must encode to the very same bytes: there is one form of every
+ * message, and nothing that came in is lost or made up.
  */
 #include <assert.h>
 #include <stdint.h>

@@ -1,8 +1,9 @@
-/* Runs a fuzz target over a corpus, as a test: every file of the folders that are named, and each file
- * cut short at every length up to CUTS bytes, since a cut input is the one that comes from a network.
+/* Runs a fuzz target over a corpus, as a test: every file of the folders that are named, and each
+ * file cut short at every length up to CUTS bytes, since a cut input is the one that comes from a
+ * network.
  *
- * Each input stands in memory of exactly its size, so that a sanitizer sees one byte too far. A crash
- * is the only failure; the input's name is printed before it when KEEPWARM_VERBOSE is set.
+ * Each input stands in memory of exactly its size, so that a sanitizer sees one byte too far. A
+ * crash is the only failure; the input's name is printed before it when KEEPWARM_VERBOSE is set.
  */
 #include <dirent.h>
 #include <stdint.h>
