@@ -65,8 +65,8 @@
 	NUM(cache_max_per_user, "4", 1, 1000, "", RELOAD, \
 	    "Connections of one account that may lie in the cache.") \
 	NUM(drain_bytes, "256k", 0, 16777216, "B", RELOAD, \
-	    "What may be read and thrown away so that a connection can be kept after its client left " \
-	    "in the middle of an answer; 0: such a connection is closed.") \
+	    "What may be read and thrown away so that a connection can be kept after its client " \
+	    "left in the middle of an answer; 0: such a connection is closed.") \
 	NUM(drain_time, "1", 0, 60, "s", RELOAD, \
 	    "How long that may take.") \
 	/* clients */ \
