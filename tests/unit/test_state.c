@@ -583,11 +583,16 @@ int main(void)
 		TEST(a_directory_in_its_place_is_one_warning),
 		TEST(a_missing_directory_is_one_warning),
 		TEST(a_fifo_in_its_place_is_one_warning_and_no_wait),
-		TEST(a_file_cut_short_while_nobody_looked_is_made_anew),
-		TEST(a_file_emptied_under_the_broker_costs_only_the_statistics),
 		TEST(a_write_error_is_logged_once_and_tried_again_later),
 		TEST(a_full_map_costs_new_sessions_and_not_the_figures),
+		/* These end in SIGBUS inside LMDB, whose environment is then given up as it is: not for a
+		 * run that counts what is left open. */
+		TEST(a_file_cut_short_while_nobody_looked_is_made_anew),
+		TEST(a_file_emptied_under_the_broker_costs_only_the_statistics),
 	};
+	size_t count = sizeof(tests) / sizeof(tests[0]);
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (getenv("KEEPWARM_LEAK_CHECK"))
+		count -= 2;
+	return _cmocka_run_group_tests("tests", tests, count, NULL, NULL);
 }
