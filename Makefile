@@ -65,6 +65,16 @@ $(B)/static/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC_PROXY) $(CPPFLAGS) $(C_PROXY) $(CFLAGS) -c $< -o $@
 
+# The session's system call filter is made at build time, so that proxyd links nothing for it.
+FILTER   := $(B)/gen/jail_filter.h
+CPPFLAGS += -I$(B)/gen $(if $(SAN),-DKEEPWARM_NO_FILTER)
+$(B)/gen/make_filter: proxyd/jail/make_filter.c proxyd/jail.h
+	@mkdir -p $(@D)
+	$(CC) -I. -D_GNU_SOURCE= -std=c17 $(WARN) $(CFLAGS) $< $(shell $(PKG) --libs libseccomp) -o $@
+$(FILTER): $(B)/gen/make_filter
+	$< >$@.new && mv $@.new $@
+$(B)/static/proxyd/jail.o $(B)/obj/proxyd/jail.o: $(FILTER)
+
 $(B)/proxyd: $(call proxyobjs,$(SRC_proxyd) $(LIB_C))
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
 
@@ -101,6 +111,15 @@ units: $(UNITS)
 check-unit: units
 	@set -e; for t in $(UNITS); do echo "== $$t"; $$t; done
 
+# --- a proxyd whose session, once logged in, tries what the jail forbids; never installed -------------
+INTRUDER  := $(B)/test/proxyd-intruder
+$(INTRUDER): $(call proxyobjs,tests/jail/intruder.c $(filter-out proxyd/relay.c,$(SRC_proxyd)) $(LIB_C))
+	@mkdir -p $(@D)
+	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
+
+.PHONY: intruder
+intruder: $(INTRUDER)
+
 # --- fuzz targets: libFuzzer with clang (make fuzz), or a plain program that runs a corpus ------------
 FUZZ_C    := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_RUN  := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_C))
@@ -113,9 +132,9 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/run_corpus.o $(ARCHIVES
 
 fuzz-corpus: $(FUZZ_RUN)
 
-build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(LIB_C)
+build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(LIB_C) $(FILTER)
 	@mkdir -p $(@D)
-	clang -std=c17 -O1 -g -I. -D_GNU_SOURCE= -DKEEPWARM_VERSION='"fuzz"' -fsanitize=fuzzer,address,undefined $< \
+	clang -std=c17 -O1 -g -I. -I$(B)/gen -D_GNU_SOURCE= -DKEEPWARM_VERSION='"fuzz"' -fsanitize=fuzzer,address,undefined $< \
 		$(call not_main,$(SRC_proxyd)) $(LIB_C) -o $@
 
 fuzz: $(FUZZERS)

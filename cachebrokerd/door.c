@@ -7,6 +7,7 @@
 #include "cachebrokerd/door.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,7 +173,11 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 	socklen_t n = sizeof(cookie);
 	char name[ACTIVATION_NAME];
 
-	(void)m;
+	if (m->type == MSG_REAPED) {
+		if (m->REAPED.signal == SIGSYS)
+			state_count(p->broker->state, COUNTER_sessions_killed, 1);
+		return 0;
+	}
 	if (p->owner)
 		return -EPROTO; /* one door each */
 	p->owner = p;

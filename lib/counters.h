@@ -21,6 +21,7 @@
 	COUNTER(stale, "cached connections found dead when they were handed out") \
 	COUNTER(dials_failed, "connections to mail hosts that failed") \
 	COUNTER(sessions_lost, "sessions whose process died without a word") \
+	COUNTER(sessions_killed, "sessions killed for a forbidden system call") \
 	COUNTER(bad_messages, "peers cut off for a bad local message") \
 	COUNTER(bytes_from_clients, "bytes from clients after login") \
 	COUNTER(bytes_from_backends, "bytes from mail hosts after login")

@@ -71,6 +71,16 @@ void log_reopen(void)
 		state.socket = take_fd(&fd);
 }
 
+int log_socket(void)
+{
+	return state.socket;
+}
+
+void log_set_socket(int fd)
+{
+	state.socket = fd;
+}
+
 /* Appends yyyy-mm-ddThh:mm:ssZ. gmtime(3) would do, at the price of more pages in every process. */
 static int add_time(struct buf *out, int64_t now)
 {

@@ -34,6 +34,11 @@ void log_limits(int facility, int least_important);
 /* Connects to the logger again if there was none or it went away. */
 void log_reopen(void);
 
+/* The socket to the logger, or -1; and the same one under another number, for a process that
+ * rearranges its descriptors. */
+int log_socket(void);
+void log_set_socket(int fd);
+
 /* Writes one line. Returns 0, or -EIO when it could not be delivered. */
 int log_write(int priority, struct span text);
 

@@ -99,6 +99,10 @@
 	U32(N, spare_most) \
 	U32(N, processes_most)
 
+/* A session's process was killed by a signal: the listener has reaped it. */
+#define MSG_REAPED_FIELDS(N, U32, U64, TEXT) \
+	U32(N, signal)
+
 /* A new session's socket, through the door. */
 #define MSG_KNOCK_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
@@ -143,6 +147,7 @@
 	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
+	MSG(REAPED,    23, ROLE_LISTENER, 0, MSG_REAPED_FIELDS) \
 	MSG(KNOCK,     22, ROLE_DOOR, 1, MSG_KNOCK_FIELDS) \
 	MSG(WORKER,    30, ROLE_LOOKUP, 0, MSG_WORKER_FIELDS) \
 	MSG(LOOKUP,    31, ROLE_BROKER, 0, MSG_LOOKUP_FIELDS) \

@@ -119,6 +119,17 @@ static void serve_broker(struct listener *l)
 	}
 }
 
+/* SIGSYS is the jail's: the process did what it must not. The broker counts. */
+static void report_killed(struct listener *l, pid_t pid, int signal)
+{
+	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
+
+	log_printf(LOG_ERR, "session process %d was killed by signal %d (%s)", (int)pid, signal,
+		   signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
+	if (l->broker >= 0)
+		(void)msgsock_send(l->broker, &m, -1);
+}
+
 static void reap(struct listener *l)
 {
 	pid_t pid;
@@ -129,8 +140,7 @@ static void reap(struct listener *l)
 			if (pool_reaped(&l->pools[i], pid))
 				break;
 		if (WIFSIGNALED(status))
-			log_printf(LOG_ERR, "session process %d was killed by signal %d", (int)pid,
-				   WTERMSIG(status));
+			report_killed(l, pid, WTERMSIG(status));
 	}
 }
 

@@ -17,6 +17,7 @@
 #include "lib/msgsock.h"
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
+#include "proxyd/jail.h"
 
 #define CLIENT_BUFFER  (28 * 1024) /* a whole LOGIN with its literals */
 #define BACKEND_BUFFER (32 * 1024)
@@ -98,17 +99,6 @@ static void take_settings(struct session *s, const struct msg_WELCOME *w)
 	log_limits((int)w->log_facility, (int)w->log_priority);
 }
 
-/* Started by xinetd or systemd as root: not one client byte is read before this. */
-static enum session_end give_up_root(const struct session *s)
-{
-	int r = ids_drop(s->settings.uid, s->settings.gid);
-
-	if (r == 0)
-		return END_NONE;
-	log_printf(LOG_ERR, "cannot become uid %u: %s", s->settings.uid, strerror(-r));
-	return END_INTERNAL;
-}
-
 enum session_end session_hello(struct session *s)
 {
 	struct msg hello = { .type = MSG_HELLO, .HELLO = s->hello }, reply;
@@ -124,7 +114,7 @@ enum session_end session_hello(struct session *s)
 	if (reply.type != MSG_WELCOME)
 		return END_INTERNAL;
 	take_settings(s, &reply.WELCOME);
-	return geteuid() == 0 ? give_up_root(s) : END_NONE;
+	return END_NONE;
 }
 
 enum session_end session_meet_again(struct session *s)
@@ -239,6 +229,31 @@ static void linger(struct session *s)
 	}
 }
 
+/* Started by xinetd or systemd as root: not one client byte is read before this. */
+static enum session_end give_up_root(const struct session *s)
+{
+	int r = ids_drop(s->settings.uid, s->settings.gid);
+
+	if (r == 0)
+		return END_NONE;
+	log_printf(LOG_ERR, "cannot become uid %u: %s", s->settings.uid, strerror(-r));
+	return END_INTERNAL;
+}
+
+/* From here on a client that takes this process over has nothing in its hands but its own
+ * connections. */
+static enum session_end enter_jail(struct session *s)
+{
+	int log = log_socket();
+	int r = jail_enter(&s->client, &s->link.door, &s->link.sock, &log);
+
+	log_set_socket(log);
+	if (r == 0)
+		return END_NONE;
+	log_printf(LOG_ERR, "cannot be locked up: %s", strerror(-r));
+	return END_INTERNAL;
+}
+
 static enum session_end serve(struct session *s, bool *ret_relayed)
 {
 	enum session_end end = session_hello(s);
@@ -246,10 +261,14 @@ static enum session_end serve(struct session *s, bool *ret_relayed)
 	if (end == END_NO_BROKER && s->link.door >= 0)
 		end = session_meet_again(s);
 
+	if (end == END_NONE && geteuid() == 0)
+		end = give_up_root(s);
+	io_no_delay(s->client);
+	if (end == END_NONE)
+		end = enter_jail(s);
 	if (end != END_NONE)
 		return end;
 	s->started = clock_ms();
-	io_no_delay(s->client);
 	end = prelogin_greet(s);
 	if (end == END_NONE)
 		end = prelogin_run(s);

@@ -6,6 +6,7 @@ which nothing was ever said (the broker's look whether the host is there) is in 
 import base64
 import re
 import socket
+import struct
 import threading
 
 from keepwarm.process import wait_until
@@ -87,6 +88,11 @@ class Conn(threading.Thread):
         except OSError:
             pass
 
+    def reset(self):
+        """The same with RST, which throws away what is on its way."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.drop()
+
     def verbs(self):
         return [command.verb for command in self.commands]
 
@@ -107,13 +113,15 @@ class Conn(threading.Thread):
         self.sock.sendall(data)
 
     def answer(self, what):
-        """Sends bytes, or does what CLOSE and SILENCE say."""
+        """Sends bytes, or does what CLOSE and SILENCE say, or calls a function with this connection."""
+        if callable(what):
+            return what(self)
         if what == CLOSE:
             raise Gone
         if what == SILENCE:
             while True:
                 self.fill()
-        self.send(what)
+        return self.send(what)
 
     def fill(self):
         data = self.sock.recv(65536)
@@ -154,8 +162,7 @@ class Conn(threading.Thread):
             gate.opened.wait(PATIENCE)
         if command.verb in self.backend.answers:
             answer = self.backend.answers[command.verb]
-            answer = answer if isinstance(answer, str) else answer.replace(b"TAG", command.tag)
-            return self.answer(answer)
+            return self.answer(answer.replace(b"TAG", command.tag) if isinstance(answer, bytes) else answer)
         anywhere = getattr(self, "any_" + command.verb.lower(), None)
         state = "user_" if self.user is not None else "guest_"
         handler = anywhere or getattr(self, state + command.verb.lower(), None)
@@ -316,7 +323,7 @@ class Backend:
         self.refusal = b"TAG NO [AUTHENTICATIONFAILED] Private words of the backend\r\n"
         self.passwords = {}
         self.gates = {}
-        self.answers = {}  # verb -> bytes (TAG is replaced), CLOSE or SILENCE
+        self.answers = {}  # verb -> bytes (TAG is replaced), CLOSE, SILENCE or a function of the connection
         self.accepted = []
         self.connections = []
         self.logins = []

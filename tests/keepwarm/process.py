@@ -7,6 +7,7 @@ import random
 import re
 import socket
 import subprocess
+import threading
 import time
 
 DEADLINE = 15.0
@@ -83,6 +84,20 @@ def find(word):
 
 def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def cpu_seconds(pid):
+    """User and system time that the process has used, in seconds; 0 when it is gone."""
+    fields = read_proc(pid, "stat").rpartition(b") ")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else 0
+
+
+def cpu_share(pids, seconds):
+    """How much of one core the processes use together while so much time passes, 0 to 1 and above."""
+    before, begin = {pid: cpu_seconds(pid) for pid in pids}, time.monotonic()
+    threading.Event().wait(seconds)
+    used = sum(max(0, cpu_seconds(pid) - spent) for pid, spent in before.items())
+    return used / (time.monotonic() - begin)
 
 
 def socket_inodes(pid):

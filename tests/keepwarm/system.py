@@ -2,6 +2,7 @@
 
 stop() is part of the test: the exit status, what is left behind and reports of sanitizers all count.
 """
+import atexit
 import json
 import os
 import shutil
@@ -14,9 +15,9 @@ from keepwarm.imap import Client
 from keepwarm.process import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("KEEPWARM_BUILD", "build"))
-BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
-SANITIZED = BUILD.name == "san"
+SOURCE = ROOT / os.environ.get("KEEPWARM_BUILD", "build")  # an absolute path stays as it is
+SANITIZED = SOURCE.name == "san"
+STAGED = ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd", "pimpstat")
 
 
 def temp_folder():
@@ -26,8 +27,22 @@ def temp_folder():
     return folder
 
 
+def stage(**instead):
+    """Copies of the programs where proc_username can execute them: a checkout may be in a folder that only its owner
+    may enter. They go when the tests end. `instead` names another file for a program: proxyd=..."""
+    folder = temp_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for program in STAGED:
+        shutil.copy2(instead.get(program, SOURCE / program), folder / program)
+    return folder
+
+
+BUILD = stage()
+
+
 class System:
-    def __init__(self, backend_port, **config):
+    def __init__(self, backend_port, binaries=BUILD, **config):
+        self.binaries = binaries
         self.folder = temp_folder()
         self.port = process.free_port()
         self.conf = self.folder / "imapproxy.conf"
@@ -63,7 +78,7 @@ class System:
     def start(self):
         with open(self.log, "ab") as log:
             self.supervisor = process.start(
-                [BUILD / "in.imapproxyd", "-f", self.conf],
+                [self.binaries / "in.imapproxyd", "-f", self.conf],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=self.environment())
         self.wait_ready()
         return self

@@ -585,8 +585,8 @@ int main(void)
 		TEST(a_fifo_in_its_place_is_one_warning_and_no_wait),
 		TEST(a_write_error_is_logged_once_and_tried_again_later),
 		TEST(a_full_map_costs_new_sessions_and_not_the_figures),
-		/* These end in SIGBUS inside LMDB, whose environment is then given up as it is: not for a
-		 * run that counts what is left open. */
+		/* These end in SIGBUS inside LMDB, whose environment is then given up as it is:
+		 * not for a run that counts what is left open. */
 		TEST(a_file_cut_short_while_nobody_looked_is_made_anew),
 		TEST(a_file_emptied_under_the_broker_costs_only_the_statistics),
 	};

@@ -1,0 +1,356 @@
+/* A mail host that costs next to nothing: every answer is a constant, so what is measured is the proxy.
+ *
+ * One thread, one epoll, any name and password. It understands as much of IMAP as the proxies need
+ * that stand in front of it: pipelined commands, literals of both kinds, AUTHENTICATE PLAIN with and
+ * without an initial response, IDLE. With -d every answer to LOGIN and AUTHENTICATE comes so many
+ * milliseconds late, as from a host that hashes passwords. It trusts its peers: this is no server
+ * for anything but a bench. Says "ready" on its standard output when it listens.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/fd.h"
+
+#define EVENTS	  256
+#define LINE_MOST 8192
+#define OUT_MOST  16384
+#define BACKLOG	  4096
+#define MESSAGES  20
+
+#define CAPABILITIES "IMAP4rev1 SASL-IR LITERAL+ ID IDLE ENABLE NAMESPACE UNSELECT"
+
+enum mode { COMMAND, LITERAL, RESPONSE, IDLING };
+
+struct conn {
+	int fd;
+	enum mode mode;
+	uint64_t literal; /* bytes still to be skipped */
+	char tag[32];	  /* of the command that AUTHENTICATE or IDLE began */
+	struct span verb; /* while LITERAL: of the command it belongs to; a constant */
+	struct buf in;
+	char bytes[LINE_MOST];
+	/* an answer that waits for its time; nothing is read meanwhile */
+	int64_t due;
+	struct conn *later;
+};
+
+static int epoll;
+static int64_t delay_ms;
+static struct conn *delayed, **delayed_end = &delayed;
+static char envelopes[OUT_MOST];
+static struct buf out;
+static char out_bytes[OUT_MOST];
+
+/* --- answers --------------------------------------------------------------------------------------- */
+
+/* Some 5 kB, about what a real server says of twenty ordinary messages. */
+static void make_envelopes(void)
+{
+	size_t n = 0;
+
+	for (int i = 1; i <= MESSAGES; i++)
+		n += (size_t)snprintf(
+			envelopes + n, sizeof(envelopes) - n,
+			"* %d FETCH (FLAGS (\\Seen) ENVELOPE (\"Mon, 6 Jan 2025 10:00:%02d +0000\" "
+			"\"Message %d about the meeting\" ((\"Some Sender\" NIL \"sender%d\" "
+			"\"example.test\")) ((NIL NIL \"sender%d\" \"example.test\")) NIL "
+			"((NIL NIL \"user\" \"example.test\")) NIL NIL NIL "
+			"\"<%d.1736157600@example.test>\"))\r\n",
+			i, i, i, i, i, i);
+}
+
+static const struct answer {
+	struct span verb;
+	const char *untagged;
+	const char *tagged; /* after the tag */
+} answers[] = {
+	{ SPAN("LOGIN"), "", "OK [CAPABILITY " CAPABILITIES "] Logged in\r\n" },
+	{ SPAN("NOOP"), "", "OK NOOP completed\r\n" },
+	{ SPAN("SELECT"),
+	  "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n"
+	  "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*)] Flags.\r\n"
+	  "* 20 EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY 1736157600] UIDs valid\r\n"
+	  "* OK [UIDNEXT 21] Predicted next UID\r\n",
+	  "OK [READ-WRITE] Select completed\r\n" },
+	{ SPAN("FETCH"), envelopes, "OK Fetch completed\r\n" },
+	{ SPAN("UNSELECT"), "", "OK Unselect completed\r\n" },
+	{ SPAN("CAPABILITY"), "* CAPABILITY " CAPABILITIES " AUTH=PLAIN\r\n", "OK Done\r\n" },
+	{ SPAN("ID"), "* ID (\"name\" \"null\")\r\n", "OK ID completed\r\n" },
+	{ SPAN("NAMESPACE"), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n", "OK Done\r\n" },
+	{ SPAN("LOGOUT"), "* BYE Logging out\r\n", "OK Logout completed\r\n" },
+};
+
+static int add_answer(struct span tag, struct span verb)
+{
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		const struct answer *a = &answers[i];
+
+		if (span_ieq(a->verb, verb))
+			return buf_add_str(&out, a->untagged) ?: buf_add(&out, tag) ?:
+			       buf_add_char(&out, ' ') ?: buf_add_str(&out, a->tagged);
+	}
+	return buf_add(&out, tag) ?: buf_add_str(&out, " BAD Unknown command\r\n");
+}
+
+/* --- connections ------------------------------------------------------------------------------------ */
+static void end_conn(struct conn *c)
+{
+	close(c->fd);
+	free(c);
+}
+
+/* A peer that does not read its answers has no place in a bench: it is cut off. */
+static int flush(struct conn *c)
+{
+	ssize_t n = out.len ? send(c->fd, buf_span(&out).p, out.len, MSG_NOSIGNAL) : 0;
+	bool all = n == (ssize_t)out.len;
+
+	buf_consume(&out, out.len);
+	return all ? 0 : -EPIPE;
+}
+
+/* The tag is kept for what comes after other lines. */
+static int keep_tag(struct conn *c, struct span tag)
+{
+	if (tag.n >= sizeof(c->tag))
+		return -EBADMSG;
+	memcpy(c->tag, tag.p, tag.n);
+	c->tag[tag.n] = '\0';
+	return 0;
+}
+
+static bool ends_with_literal(struct span line, uint64_t *size, bool *waits)
+{
+	if (line.n < 3 || line.p[line.n - 1] != '}')
+		return false;
+	const char *open = memrchr(line.p, '{', line.n);
+
+	if (!open)
+		return false;
+	struct span digits = { open + 1, (size_t)(line.p + line.n - open) - 2 };
+
+	*waits = digits.n == 0 || digits.p[digits.n - 1] != '+';
+	digits.n -= !*waits;
+	return span_u64(digits, 1000000, size) == 0;
+}
+
+/* The whole command is there. Returns 1 when its answer is to be late, 2 at its end. */
+static int finish(struct conn *c, struct span verb)
+{
+	bool is_login = span_ieq(verb, SPAN("LOGIN"));
+
+	if (is_login && delay_ms > 0)
+		return 1;
+	int r = add_answer(span_str(c->tag), verb);
+
+	if (r < 0)
+		return r;
+	return span_ieq(verb, SPAN("LOGOUT")) ? 2 : 0;
+}
+
+static int begin_command(struct conn *c, struct span line)
+{
+	struct span rest = line;
+	int r = keep_tag(c, span_word(&rest, ' '));
+	struct span verb = span_word(&rest, ' ');
+
+	if (r < 0)
+		return r;
+	if (span_ieq(verb, SPAN("IDLE"))) {
+		c->mode = IDLING;
+		return buf_add_str(&out, "+ idling\r\n");
+	}
+	if (!span_ieq(verb, SPAN("AUTHENTICATE")))
+		return finish(c, verb);
+	(void)span_word(&rest, ' '); /* the mechanism: PLAIN */
+	if (rest.n > 0)
+		return finish(c, SPAN("LOGIN"));
+	c->mode = RESPONSE;
+	return buf_add_str(&out, "+ \r\n");
+}
+
+static int take_line(struct conn *c, struct span line)
+{
+	enum mode mode = c->mode;
+	bool waits;
+
+	c->mode = COMMAND;
+	if (mode == RESPONSE)
+		return finish(c, SPAN("LOGIN"));
+	if (mode == IDLING)
+		return finish(c, SPAN("NOOP"));
+	if (ends_with_literal(line, &c->literal, &waits)) {
+		/* only LOGIN comes with literals here */
+		struct span rest = line;
+		int r = mode == COMMAND ? keep_tag(c, span_word(&rest, ' ')) : 0;
+
+		c->mode = LITERAL;
+		return r ?: waits ? buf_add_str(&out, "+ go on\r\n") : 0;
+	}
+	return mode == LITERAL ? finish(c, SPAN("LOGIN")) : begin_command(c, line);
+}
+
+/* Everything that is in the buffer. As take_line(). */
+static int serve_buffer(struct conn *c)
+{
+	for (;;) {
+		struct span all = buf_span(&c->in);
+		size_t skipped = c->literal < all.n ? c->literal : all.n;
+		const char *end;
+
+		c->literal -= skipped;
+		buf_consume(&c->in, skipped);
+		all = buf_span(&c->in);
+		if (c->literal > 0 || !(end = memchr(all.p, '\n', all.n)))
+			return 0;
+		size_t n = (size_t)(end - all.p);
+		int r = take_line(c, (struct span){ all.p, n > 0 && end[-1] == '\r' ? n - 1 : n });
+
+		buf_consume(&c->in, n + 1);
+		if (r != 0)
+			return r;
+	}
+}
+
+static int watch(struct conn *c, int how, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data = { .ptr = c } };
+
+	return epoll_ctl(epoll, how, c->fd, &event) < 0 ? -errno : 0;
+}
+
+static void go_on(struct conn *c)
+{
+	int r = serve_buffer(c);
+
+	if (flush(c) < 0 || r < 0 || r == 2) {
+		end_conn(c);
+	} else if (r == 1) {
+		(void)watch(c, EPOLL_CTL_DEL, 0);
+		c->due = clock_ms() + delay_ms;
+		c->later = NULL;
+		*delayed_end = c;
+		delayed_end = &c->later;
+	}
+}
+
+static void on_input(struct conn *c)
+{
+	size_t room;
+	char *tail = buf_tail(&c->in, &room);
+	ssize_t n = recv(c->fd, tail, room, 0);
+
+	if (n > 0) {
+		buf_filled(&c->in, (size_t)n);
+		go_on(c);
+	} else if (n == 0 || errno != EAGAIN) {
+		end_conn(c);
+	}
+}
+
+/* Answers what is due. Returns the milliseconds to the next one, -1 for none. */
+static int answer_delayed(void)
+{
+	int64_t now = delayed ? clock_ms() : 0;
+
+	while (delayed && delayed->due <= now) {
+		struct conn *c = delayed;
+
+		delayed = c->later;
+		if (!delayed)
+			delayed_end = &delayed;
+		if (add_answer(span_str(c->tag), SPAN("LOGIN")) < 0 ||
+		    watch(c, EPOLL_CTL_ADD, EPOLLIN) < 0)
+			end_conn(c);
+		else
+			go_on(c);
+	}
+	return delayed ? (int)(delayed->due - now) : -1;
+}
+
+static void on_connect(int listener)
+{
+	static const char greeting[] = "* OK [CAPABILITY " CAPABILITIES " AUTH=PLAIN] ready\r\n";
+	int fd, one = 1;
+
+	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		struct conn *c = calloc(1, sizeof(*c));
+
+		if (!c) {
+			close(fd);
+			continue;
+		}
+		c->fd = fd;
+		c->in = BUF_OVER(c->bytes);
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (watch(c, EPOLL_CTL_ADD, EPOLLIN) < 0 ||
+		    send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) < 0)
+			end_conn(c);
+	}
+}
+
+/* --- start -------------------------------------------------------------------------------------------- */
+static int listen_on(uint16_t port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_port = htons(port),
+				       .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct epoll_event event = { .events = EPOLLIN };
+	int one = 1;
+	AUTO_FD fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, BACKLOG) < 0 ||
+	    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+		return -errno;
+	return take_fd(&fd);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t port = 0, delay = 0;
+	int option;
+	bool bad = false;
+
+	while ((option = getopt(argc, argv, "p:d:")) != -1)
+		bad |= option == '?' || span_u64(span_str(optarg), option == 'p' ? 65535 : 60000,
+						 option == 'p' ? &port : &delay) < 0;
+	if (bad || port == 0) {
+		fputs("usage: null_backend -p PORT [-d MILLISECONDS]\n", stderr);
+		return 2;
+	}
+	delay_ms = (int64_t)delay;
+	make_envelopes();
+	out = BUF_OVER(out_bytes);
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	int listener = epoll < 0 ? -errno : listen_on((uint16_t)port);
+
+	if (listener < 0) {
+		fprintf(stderr, "null_backend: %s\n", strerror(-listener));
+		return 1;
+	}
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		struct epoll_event events[EVENTS];
+		int n = epoll_wait(epoll, events, EVENTS, answer_delayed());
+
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.ptr)
+				on_input(events[i].data.ptr);
+			else
+				on_connect(listener);
+		}
+	}
+}

@@ -1,0 +1,81 @@
+"""A session that has been taken over can do nothing but talk on the connections it was handed.
+
+build/test/proxyd-intruder is proxyd with another session after login: it tries what its client names, and answers
+"survived NAME ERRNO" when the call came back (tests/jail/intruder.c).
+"""
+import re
+from pathlib import Path
+
+import pytest
+
+from keepwarm.process import wait_until
+from keepwarm.system import ROOT, SANITIZED, SOURCE, stage
+
+INTRUDER = SOURCE / "test" / "proxyd-intruder"
+NAMES = re.findall(r"ROW\((\w+)\)", (ROOT / "tests/jail/intruder.c").read_text(encoding="utf-8"))
+ATTEMPTS = sorted(set(NAMES) - {"nothing", "name"})
+
+pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer build has no filter: its run-time needs other calls")
+
+
+@pytest.fixture(scope="module")
+def programs():
+    assert INTRUDER.exists(), f"{INTRUDER} is missing: make intruder"
+    return stage(proxyd=INTRUDER)
+
+
+@pytest.fixture
+def jailed(make, backend, programs):
+    return make.system(backend, binaries=programs, spare_processes="4 64")
+
+
+def attempt(system, name):
+    """What the client sees after asking for an attempt: the answer, or nothing when the session died."""
+    with system.session() as client:
+        client.send(name + "\r\n")
+        return client.line() if client.fill() else b""
+
+
+def test_an_attempt_that_comes_back_would_be_seen(jailed):
+    with jailed.session() as client:
+        client.send(b"nothing\r\n")
+        client.expect(rb"survived nothing 0\r\n")
+
+
+def test_there_are_enough_attempts():
+    assert len(ATTEMPTS) >= 30
+
+
+def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
+    with jailed.session() as bystander:
+        survived = {}
+        for name in ATTEMPTS:
+            answer = attempt(jailed, name)
+            if answer:
+                survived[name] = answer
+        assert not survived
+        bystander.send(b"nothing\r\n")
+        bystander.expect(rb"survived nothing 0\r\n")
+    jailed.wait_counter("sessions_killed", len(ATTEMPTS))
+    wait_until(lambda: jailed.log_text().count("it tried a forbidden system call") == len(ATTEMPTS),
+               "one line each in the log")
+
+
+def status_of(pid):
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def test_a_session_is_locked_up_before_the_client_speaks(make, backend):
+    system = make.system(backend)
+    with system.client():
+        wait_until(lambda: any(status_of(pid)["Seccomp"] == "2" for pid in system.pids("proxyd")),
+                   "a session with a filter")
+        pid = next(pid for pid in system.pids("proxyd") if status_of(pid)["Seccomp"] == "2")
+        status = status_of(pid)
+        limits = Path(f"/proc/{pid}/limits").read_text(encoding="utf-8")
+        assert status["NoNewPrivs"] == "1"
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+        assert "0" not in status["Uid"].split()
+        assert re.search(r"Max processes +0 +0", limits)
+        assert re.search(r"Max core file size +0 +0", limits)
