@@ -67,7 +67,7 @@ $(B)/static/%.o: %.c
 
 # The session's system call filter is made at build time, so that proxyd links nothing for it.
 FILTER   := $(B)/gen/jail_filter.h
-CPPFLAGS += -I$(B)/gen $(if $(SAN),-DKEEPWARM_NO_FILTER)
+CPPFLAGS += -I$(B)/gen $(if $(SAN),-DKEEPWARM_SANITIZED)
 $(B)/gen/make_filter: proxyd/jail/make_filter.c proxyd/jail.h
 	@mkdir -p $(@D)
 	$(CC) -I. -D_GNU_SOURCE= -std=c17 $(WARN) $(CFLAGS) $< $(shell $(PKG) --libs libseccomp) -o $@
@@ -140,6 +140,17 @@ build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(LIB_C) $(FILTER)
 fuzz: $(FUZZERS)
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f); mkdir -p build/corpus/$$n; \
 		$$f -max_total_time=$(FUZZ_SECONDS) build/corpus/$$n tests/fuzz/corpus/$$n; done
+
+# --- bench: what it costs beside its peers (root; takes minutes) -------------------------------------
+BENCHES   := $(addprefix $(B)/bench/,$(filter-out hist,$(patsubst bench/%.c,%,$(wildcard bench/*.c))))
+
+$(B)/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/hist.o $(B)/obj/lib.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDHOST) $^ -o $@
+
+.PHONY: bench
+bench: all $(BENCHES)
+	bench/run
 
 # --- the rules of the house -------------------------------------------------------------------------
 lint: all

@@ -61,6 +61,7 @@ static struct {
 	uint64_t seconds;
 	uint64_t cycles_most; /* 0: as many as there is time for */
 	uint64_t seed;
+	bool in_turn; /* users one after the other, not drawn: to fill a cache */
 	const char *user;
 	const char *password;
 } options = { .clients = 8,
@@ -166,7 +167,7 @@ static int begin_cycle(struct client *c)
 	c->begun = c->stepped = hist_now();
 	c->step = GREETING;
 	c->messages = 0;
-	c->user = draw_user();
+	c->user = options.in_turn ? (unsigned)((state.begun - 1) % options.users) + 1 : draw_user();
 	c->in = BUF_OVER(c->bytes);
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
@@ -334,8 +335,9 @@ static void report(double seconds)
 /* --- options ------------------------------------------------------------------------------------- */
 static const char usage[] =
 	"usage: load [-h ADDRESS] -p PORT [-k CLIENTS] [-n USERS] [-t SECONDS] [-c CYCLES]\n"
-	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED]\n"
-	"NAME and PASSWORD are patterns: % is the user's number. MESSAGES: what FETCH must bring.\n";
+	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-o]\n"
+	"NAME and PASSWORD are patterns: % is the user's number. MESSAGES: what FETCH must bring.\n"
+	"-o: the users one after the other.\n";
 
 static uint64_t number(const char *text, uint64_t most)
 {
@@ -375,6 +377,9 @@ static void take_option(int option)
 	case 's':
 		options.seed = number(optarg, UINT32_MAX) + 1;
 		return;
+	case 'o':
+		options.in_turn = true;
+		return;
 	case 'u':
 		options.user = optarg;
 		return;
@@ -392,7 +397,7 @@ int main(int argc, char **argv)
 
 	options.server.sin_family = AF_INET;
 	options.server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:u:w:")) != -1)
+	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:u:w:o")) != -1)
 		take_option(option);
 	if (!options.server.sin_port || !options.clients || !options.users || !options.seconds) {
 		fputs(usage, stderr);

@@ -37,7 +37,6 @@ struct conn {
 	enum mode mode;
 	uint64_t literal; /* bytes still to be skipped */
 	char tag[32];	  /* of the command that AUTHENTICATE or IDLE began */
-	struct span verb; /* while LITERAL: of the command it belongs to; a constant */
 	struct buf in;
 	char bytes[LINE_MOST];
 	/* an answer that waits for its time; nothing is read meanwhile */
