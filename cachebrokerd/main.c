@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
@@ -186,11 +187,29 @@ static void on_signal(void *context, int number)
 		loop_end(b->loop, 0);
 }
 
+static void on_alarm(int number)
+{
+	(void)number; /* a system call was interrupted: that is all */
+}
+
+/* A socket that lingers, received or still in the queue of a peer that is cut off, would hold us in
+ * close() for as long as its sender likes; a signal ends that wait. */
+static int bound_waits(void)
+{
+	const struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	const struct itimerval every = { { .tv_usec = TICK_MS * 1000 },
+					 { .tv_usec = TICK_MS * 1000 } };
+
+	if (sigaction(SIGALRM, &action, NULL) < 0 || setitimer(ITIMER_REAL, &every, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
 static int make_parts(struct broker *b)
 {
 	int r;
 
-	(void)((r = loop_new(&b->loop)) || (r = keys_new(&b->keys)) ||
+	(void)((r = bound_waits()) || (r = loop_new(&b->loop)) || (r = keys_new(&b->keys)) ||
 	       (r = lookup_new(b, &b->lookup)) ||
 	       (r = loop_signal(b->loop, SIGHUP, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGINT, on_signal, b)) ||

@@ -1,8 +1,8 @@
 /* Local messages on a SOCK_SEQPACKET socket.
  *
- * Room for two descriptors is offered although one is allowed: the kernel rounds control data up,
- * so two descriptors fit where one was asked for, and a descriptor that is not looked for leaks.
- * What is too much is closed and the message refused; truncated control data likewise.
+ * Room for as many descriptors as can be sent is offered although one is allowed: what does not fit
+ * is closed by the kernel inside recvmsg(), where a socket that lingers would hold us up. What is
+ * too much is closed here and the message refused; truncated control data likewise.
  */
 #include "lib/msgsock.h"
 
@@ -14,7 +14,7 @@
 
 #include "lib/fd.h"
 
-#define FDS_LOOKED_FOR 2
+#define FDS_LOOKED_FOR 253 /* SCM_MAX_FD */
 
 int msgsock_send(int sock, const struct msg *m, int fd)
 {
