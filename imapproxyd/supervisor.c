@@ -299,7 +299,9 @@ static void read_signals(struct run *run)
 		default:
 			if (run->phase < STOP_LISTENER)
 				report(LOG_NOTICE, "ending: %s", strsignal((int)info.ssi_signo));
-			begin_stop(run, run->phase == STARTING ? -EINTR : 0);
+			/* told to end before it was ready: an end, no failure; a starter that still
+			 * waits hears of it by its pipe */
+			begin_stop(run, 0);
 		}
 	}
 }
