@@ -2,9 +2,11 @@
 
 A process that was orphaned may stay a zombie for a while under a lazy PID 1: zombies count as gone.
 """
+import contextlib
 import os
 import random
 import re
+import signal as signal_numbers
 import socket
 import subprocess
 import threading
@@ -84,6 +86,19 @@ def find(word):
 
 def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@contextlib.contextmanager
+def frozen(*pids):
+    """The processes are stopped (SIGSTOP) inside the with block."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal_numbers.SIGSTOP)
+        wait_until(lambda: all(read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"T" for pid in pids), "not stopped")
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal_numbers.SIGCONT)
 
 
 def cpu_seconds(pid):

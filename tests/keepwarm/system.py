@@ -41,8 +41,10 @@ BUILD = stage()
 
 
 class System:
-    def __init__(self, backend_port, binaries=BUILD, **config):
+    def __init__(self, backend_port, binaries=BUILD, prefix=(), **config):
+        """prefix: a program and its arguments that start in.imapproxyd, as prlimit(1) does."""
         self.binaries = binaries
+        self.prefix = prefix
         self.folder = temp_folder()
         self.port = process.free_port()
         self.conf = self.folder / "imapproxy.conf"
@@ -78,7 +80,7 @@ class System:
     def start(self):
         with open(self.log, "ab") as log:
             self.supervisor = process.start(
-                [self.binaries / "in.imapproxyd", "-f", self.conf],
+                [*self.prefix, self.binaries / "in.imapproxyd", "-f", self.conf],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=self.environment())
         self.wait_ready()
         return self
@@ -89,6 +91,8 @@ class System:
                        lambda: "no session socket; log:\n" + self.log_text())
         else:
             wait_until(self.running_or_fail(self.greets), lambda: "no greeting; log:\n" + self.log_text())
+        if self.config["log_target"] == "stderr":
+            self.wait_log("is ready")  # SIGTERM before that is the end of a start, with status 1
 
     def running_or_fail(self, predicate):
         def check():

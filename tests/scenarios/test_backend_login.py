@@ -1,7 +1,7 @@
 """How the proxy logs in to the mail host, and what a client hears when that fails."""
 import pytest
 
-from keepwarm.backend import AFTER, CLOSE, SILENCE
+from keepwarm.backend import AFTER, BEFORE, CLOSE, SILENCE
 from keepwarm.imap import b64, plain
 
 BARE_GREETING = b"* OK backend ready\r\n"
@@ -196,3 +196,30 @@ def test_untagged_answers_during_the_backend_login_stay_there(make, backend):
     with system.client() as client:
         reply = client.login("anna", "pw-anna")
         assert reply.ok and b"Private" not in reply.text
+
+
+def test_braces_at_the_end_of_a_greeting_are_no_literal(make):
+    backend = make.backend(greeting=b"* OK [CAPABILITY " + BEFORE.encode() + b"] ready {5}\r\n")
+    system = make.system(backend)
+    with system.session() as client:
+        client.ok("NOOP")
+        client.logout()
+    with system.session(reused=True):
+        pass
+
+
+def test_braces_at_the_end_of_a_status_response_are_no_literal(make, backend):
+    """Neither during the login nor behind it."""
+    def chatty(conn):
+        conn.send(b"* OK [ALERT] mind the gap {5}\r\n* NO really {1000}\r\n")
+        conn.guest_authenticate(conn.commands[-1])
+
+    backend.answers["AUTHENTICATE"] = chatty
+    backend.answers["CHECK"] = b"* OK still {5}\r\nTAG OK as before {5}\r\n"
+    system = make.system(backend, backend_timeout=2)
+    with system.session() as client:
+        client.send("a1 CHECK\r\na2 NOOP\r\n")
+        client.expect_exact("* OK still {5}\r\na1 OK as before {5}\r\na2 OK Noop, says the backend\r\n")
+        client.logout()
+    with system.session() as client:
+        client.ok("NOOP")

@@ -114,6 +114,60 @@ def test_a_drop_behind_the_literal_but_before_the_end_of_the_command(system, bac
     clean_session(system, backend, reused=False)
 
 
+def begin_append(client):
+    client.send("a1 APPEND INBOX {100}\r\n")
+    client.expect(rb"\+ [^\r\n]*\r\n")
+    return b"x" * 76
+
+
+def begin_append_unasked(client):
+    client.send("a1 APPEND INBOX {100+}\r\n")
+    return b"x" * 76
+
+
+def begin_idle(client):
+    client.send("a1 IDLE\r\n")
+    client.expect_exact("+ idling\r\n")
+    return b""
+
+
+def begin_long_line(client):
+    return b"a1 CREATE " + b"x" * 100000
+
+
+BEGINNINGS = [begin_append, begin_append_unasked, begin_long_line]
+
+
+def nothing_of_ours(system, backend, client, sent, leave):
+    """When the session ends in this moment, the mail host gets nothing that could be a part of what was begun."""
+    client.send(sent)
+    conn = backend.connections[0]
+    backend.wait_for(lambda: len(conn.received) > len(sent) and conn.received.endswith(sent), "not passed on")
+    leave()
+    closed(backend)
+    rest = bytes(conn.received).rpartition(sent)[2] if sent else conn.received.rpartition(b"IDLE\r\n")[2]
+    assert rest == b"" or (sent == b"" and rest.startswith(b"DONE\r\n")), rest
+    assert backend.mailboxes.get("anna", {}).get(b"INBOX", [b"marker"])[1:] == []
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["after ENABLE", "plain"])
+@pytest.mark.parametrize("way", ["close", "reset"])
+@pytest.mark.parametrize("begin", BEGINNINGS, ids=lambda begin: begin.__name__)
+def test_nothing_of_ours_gets_into_what_a_client_has_begun(system, backend, begin, way, enabled):
+    """76 bytes and our own LOGOUT would be the 100 of the literal."""
+    client = system.session()
+    client.ok("ENABLE QRESYNC" if enabled else "NOOP")
+    nothing_of_ours(system, backend, client, begin(client), getattr(client, way))
+    clean_session(system, backend, reused=False)
+
+
+@pytest.mark.parametrize("begin", [*BEGINNINGS, begin_idle], ids=lambda begin: begin.__name__)
+def test_nothing_of_ours_gets_into_it_when_the_service_is_stopped(system, backend, begin):
+    client = system.session()
+    nothing_of_ours(system, backend, client, begin(client), system.stop_and_keep)
+    assert client.read_to_end().startswith(b"* BYE ")
+
+
 @pytest.mark.parametrize("half", ["a1 CREATE half-a-line", "a1 CREATE half-a-line\r", "a", "a1 "])
 def test_nothing_of_half_a_line_is_executed(system, backend, half):
     client = system.session()
@@ -176,6 +230,30 @@ def test_a_drop_before_login_leaves_no_process(system, backend, sent):
     client.close()
     backend.wait_for(lambda: pid not in system.pids("proxyd"), "the process stays")
     assert backend.connections == []
+
+
+@pytest.mark.parametrize("select", [False, True], ids=["nothing selected", "selected"])
+@pytest.mark.parametrize("news", [b"* 5 EXISTS", b"* 1 FETCH (FLAGS ())", b"* 1 EXPUNGE", b"* FLAGS (\\Seen)"])
+def test_news_of_a_mailbox_behind_the_reset_mean_no_reuse(system, backend, news, select):
+    """Nothing is selected any more: who says this believes otherwise."""
+    client = system.session()
+    client.ok("SELECT INBOX" if select else "NOOP")
+    backend.answers["NOOP"] = news + b"\r\nTAG OK done\r\n"
+    client.logout()
+    closed(backend)
+    system.wait_log("cached=reset-failed")
+    backend.answers.clear()
+    clean_session(system, backend, reused=False)
+
+
+def test_a_status_response_behind_the_reset_means_nothing(system, backend):
+    client = system.session()
+    client.ok("NOOP")
+    backend.answers["NOOP"] = b"* OK still here\r\nTAG OK done\r\n"
+    client.logout()
+    system.wait_cached(1)
+    backend.answers.clear()
+    clean_session(system, backend, reused=True)
 
 
 @pytest.mark.parametrize("answer", [b"TAG OK Noop\r\n* 5 EXISTS\r\n", b"* 5 EXISTS\r\nother OK Noop\r\n",

@@ -151,6 +151,24 @@ def test_sessions_go_on_and_logins_succeed_after_the_listeners_death(system):
     bystander.client.logout()
 
 
+def test_doors_do_not_pile_up_when_the_listener_dies_again_and_again(make, backend):
+    system = make.system(backend, cache_expiration_time=0, spare_processes="3 3")
+    bystander = Bystander(system)
+    wait_until(lambda: system.programs().get("proxyd") == 5, lambda: f"not settled: {system.programs()}")
+    before = system.fds()
+    for _ in range(4):
+        listener = system.listener_pid()
+        kill(listener)
+        wait_until(lambda: system.listener_pid() not in (None, listener), "the listener was not restarted")
+        login_works(system)
+    bystander.check()
+    bystander.client.logout()
+    wait_until(lambda: system.programs().get("proxyd") == 4, lambda: f"spares of old stay: {system.programs()}")
+    again = Bystander(system)  # as many sessions as before, through the new door
+    wait_until(lambda: system.fds() == before, lambda: f"{system.fds()}, and before it was {before}")
+    again.check()
+
+
 def test_a_session_that_outlived_the_broker_is_not_given_back_wrongly(system, backend):
     client = system.session("anna")
     victim = system.pids("cachebrokerd")[0]

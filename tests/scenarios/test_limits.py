@@ -1,4 +1,5 @@
 """Bounds before login: errors, time, attempts, clients."""
+import signal
 import time
 
 import pytest
@@ -94,6 +95,42 @@ def test_clients_above_the_limit_get_bye_and_room_is_found_again(make, backend):
     second.ok("NOOP")
     second.close()
     wait_until(lambda: system.counter("clients_refused") >= 1, "the refusal is not counted")
+
+
+def is_served(system):
+    """Is there room for one more? It leaves at once."""
+    with system.client() as client:
+        return client.greeting.startswith(b"* OK ")
+
+
+def reload(system, **changes):
+    before = system.log_text().count(": taken over")
+    system.write_config(**changes)
+    system.supervisor.send_signal(signal.SIGHUP)
+    wait_until(lambda: system.log_text().count(": taken over") > before, lambda: "no reload:\n" + system.log_text())
+
+
+def test_a_reload_moves_the_limit_of_clients_up_and_down(make, backend):
+    system = make.system(backend, max_clients=2, spare_processes="1 2")
+    clients = [system.session(f"user{n}") for n in range(2)]
+    assert not is_served(system)
+    reload(system, max_clients=12)
+    wait_until(lambda: is_served(system), "no room after the reload")
+    for n in range(2, 12):
+        wait_until(lambda: is_served(system), "no room below the limit")  # the one before has left
+        wait_until(lambda: system.gauge("clients") == len(clients), "the one before is still counted")
+        clients.append(system.session(f"user{n}"))
+    assert not is_served(system)
+    reload(system, max_clients=3)
+    for client in clients:
+        client.ok("NOOP")
+    assert not is_served(system)
+    for client in clients[3:]:
+        client.logout()
+    wait_until(lambda: system.gauge("clients") == 3, lambda: f"still counted: {system.stats()}")
+    assert not is_served(system)
+    clients[0].logout()
+    wait_until(lambda: is_served(system), "no room after a client has left")
 
 
 def test_the_greeting_is_quick_with_many_clients_at_once(make, backend):
