@@ -7,8 +7,8 @@
 #include <inttypes.h>
 #include <time.h>
 
-#define EXACT	64 /* below: one bucket per microsecond */
-#define PARTS	32 /* buckets per power of two */
+#define EXACT	  64 /* below: one bucket per microsecond */
+#define PARTS	  32 /* buckets per power of two */
 #define PART_BITS 5
 
 uint64_t hist_now(void)

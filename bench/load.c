@@ -1,7 +1,7 @@
 /* The load generator: K clients at once, each doing the webmail cycle again and again.
  *
- * A cycle is connect, greeting, LOGIN, SELECT INBOX, FETCH 1:20 (FLAGS ENVELOPE), LOGOUT, close; its
- * user is drawn anew, the n-th user with a probability proportional to 1/n. One process and one
+ * A cycle is connect, greeting, LOGIN, SELECT INBOX, FETCH 1:20 (FLAGS ENVELOPE), LOGOUT, close;
+ * its user is drawn anew, the n-th user with a probability proportional to 1/n. One process and one
  * epoll: K processes would take the CPU that is to be measured. The client is an ordinary one: it
  * acknowledges when its kernel likes to, since the 40 ms that Nagle's algorithm costs a careless
  * server are only seen that way. What a step must contain is checked: a fast wrong answer is an
@@ -74,11 +74,11 @@ static struct {
 
 static struct {
 	int epoll;
-	uint64_t end;	   /* no cycle begins after this */
-	uint64_t begun;	   /* cycles */
-	uint64_t done;	   /* cycles, those that ended after `end` included */
-	uint64_t in_time;  /* cycles that ended before `end` */
-	uint64_t reused;   /* logins that said XPROXYREUSE */
+	uint64_t end;	  /* no cycle begins after this */
+	uint64_t begun;	  /* cycles */
+	uint64_t done;	  /* cycles, those that ended after `end` included */
+	uint64_t in_time; /* cycles that ended before `end` */
+	uint64_t reused;  /* logins that said XPROXYREUSE */
 	uint64_t failures[STEPS];
 	unsigned active;
 	struct hist whole;
@@ -86,7 +86,7 @@ static struct {
 	double *zipf; /* the sum of the weights up to each user */
 } state;
 
-/* --- which user ------------------------------------------------------------------------------- */
+/* --- which user ------------------------------------------------------------------------------ */
 
 /* A number of [0, 1): xorshift64*, so that a seed gives the same users everywhere. */
 static double draw(void)
@@ -125,7 +125,7 @@ static unsigned draw_user(void)
 	return low + 1;
 }
 
-/* --- one cycle ---------------------------------------------------------------------------------- */
+/* --- one cycle ------------------------------------------------------------------------------- */
 
 /* Adds the pattern, its '%' replaced by the number. */
 static int add_pattern(struct buf *out, const char *pattern, unsigned number)
@@ -273,7 +273,7 @@ static int serve(struct client *c)
 	}
 }
 
-/* --- all clients -------------------------------------------------------------------------------- */
+/* --- all clients ----------------------------------------------------------------------------- */
 static void give_up_slow(struct client *all)
 {
 	uint64_t now = hist_now();
@@ -332,7 +332,7 @@ static void report(double seconds)
 	puts("}}");
 }
 
-/* --- options ------------------------------------------------------------------------------------- */
+/* --- options --------------------------------------------------------------------------------- */
 static const char usage[] =
 	"usage: load [-h ADDRESS] -p PORT [-k CLIENTS] [-n USERS] [-t SECONDS] [-c CYCLES]\n"
 	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-o]\n"

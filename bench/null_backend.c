@@ -1,7 +1,7 @@
-/* A mail host that costs next to nothing: every answer is a constant, so what is measured is the proxy.
+/* A mail host that costs next to nothing: constant answers, so what is measured is the proxy.
  *
- * One thread, one epoll, any name and password. It understands as much of IMAP as the proxies need
- * that stand in front of it: pipelined commands, literals of both kinds, AUTHENTICATE PLAIN with and
+ * One thread, one epoll, any name and password. It understands as much of IMAP as the proxies in
+ * front of it need: pipelined commands, literals of both kinds, AUTHENTICATE PLAIN with and
  * without an initial response, IDLE. With -d every answer to LOGIN and AUTHENTICATE comes so many
  * milliseconds late, as from a host that hashes passwords. It trusts its peers: this is no server
  * for anything but a bench. Says "ready" on its standard output when it listens.
@@ -51,7 +51,7 @@ static char envelopes[OUT_MOST];
 static struct buf out;
 static char out_bytes[OUT_MOST];
 
-/* --- answers --------------------------------------------------------------------------------------- */
+/* --- answers --------------------------------------------------------------------------------- */
 
 /* Some 5 kB, about what a real server says of twenty ordinary messages. */
 static void make_envelopes(void)
@@ -102,7 +102,7 @@ static int add_answer(struct span tag, struct span verb)
 	return buf_add(&out, tag) ?: buf_add_str(&out, " BAD Unknown command\r\n");
 }
 
-/* --- connections ------------------------------------------------------------------------------------ */
+/* --- connections ----------------------------------------------------------------------------- */
 static void end_conn(struct conn *c)
 {
 	close(c->fd);
@@ -299,7 +299,7 @@ static void on_connect(int listener)
 	}
 }
 
-/* --- start -------------------------------------------------------------------------------------------- */
+/* --- start ----------------------------------------------------------------------------------- */
 static int listen_on(uint16_t port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
