@@ -54,7 +54,8 @@ def read_stat(pid):
 
 
 class Group:
-    """All processes of one part: a control group per controller where they can be made, else a session."""
+    """All processes of one part: a control group per controller where they can be made, else
+    the processes of its sessions and all that descend from them."""
 
     def __init__(self, name):
         self.folders = {}
@@ -90,9 +91,11 @@ class Group:
         if self.folders:
             text = (next(iter(self.folders.values())) / "cgroup.procs").read_text()
             return [int(pid) for pid in text.split()]
-        sessions = {leader.pid for leader in self.leaders}
         stats = {int(pid): read_stat(pid) for pid in os.listdir("/proc") if pid.isdigit()}
-        return [pid for pid, stat in stats.items() if stat and stat[2] in sessions and stat[0] != "Z"]
+        ours = {leader.pid for leader in self.leaders}
+        while more := {pid for pid, stat in stats.items() if stat and pid not in ours and ours & {stat[1], stat[2]}}:
+            ours |= more
+        return [pid for pid in ours if stats.get(pid) and stats[pid][0] != "Z"]
 
     def cpu(self):
         """CPU microseconds of all processes so far. Without a group those of children that ended

@@ -303,6 +303,5 @@ int session_run(int client, struct link *link, const struct msg_HELLO *hello)
 		linger(&s); /* never without WELCOME: this may still be root */
 	link_close(&s.link);
 	fd_drop(&s.client);
-	buf_wipe(&s.in);
 	return end_is_error(end) ? 1 : 0;
 }

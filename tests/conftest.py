@@ -81,8 +81,3 @@ def backend(make):
 def system(make, backend):
     """Keepwarm in front of it, with the defaults."""
     return make.system(backend)
-
-
-@pytest.fixture(scope="session")
-def sanitized():
-    return SANITIZED

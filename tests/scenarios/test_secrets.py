@@ -8,6 +8,7 @@ import pytest
 
 from keepwarm.imap import b64, plain
 from keepwarm.process import memory, wait_until
+from keepwarm.system import SANITIZED
 
 USER = "geheimnistraeger"
 RIGHT = "Richtig-7f3a91c2"
@@ -129,16 +130,15 @@ MALFORMED = {
     "PLAIN on a line of its own, in the clear": f"a1 AUTHENTICATE PLAIN\r\n{RIGHT}\r\n",
     "LOGIN's password with garbage": b"a1 AUTHENTICATE LOGIN " + b64(USER) + b"\r\n" + b64(RIGHT) + b"!!\r\n",
     "LOGIN's password with NUL": b"a1 AUTHENTICATE LOGIN " + b64(USER) + b"\r\n" + b64(RIGHT + "\0") + b"\r\n",
-    "LOGIN's password as the user, then cancelled": b"a1 AUTHENTICATE LOGIN " + b64(RIGHT) + b"\r\n*\r\n",
     "a mechanism that is none": b"a1 AUTHENTICATE XPLAIN " + BLOB + b"\r\n",
 }
+if not SANITIZED:  # whose dynamic loader leaves the registers of memcpy() on the stack
+    MALFORMED["LOGIN's password as the user, then cancelled"] = b"a1 AUTHENTICATE LOGIN " + b64(RIGHT) + b"\r\n*\r\n"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
 @pytest.mark.parametrize("what", MALFORMED)
-def test_a_sessions_process_forgets_what_was_malformed(once, sanitized, what):
-    if sanitized and "as the user" in what:
-        pytest.skip("the dynamic loader of a sanitizer build leaves the registers of memcpy() on the stack")
+def test_a_sessions_process_forgets_what_was_malformed(once, what):
     with once.client() as client:
         sent = MALFORMED[what]
         client.send(sent)
