@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 #include <unistd.h>
 
 #include "lib/fd.h"
+#include "lib/ids.h"
 
 #define CHILD_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define ENV_MAX	   12
@@ -151,14 +151,7 @@ static int drop_ids(struct birth *b)
 {
 	const struct identity *id = &b->order.identity;
 
-	if (!id->drop)
-		return 0;
-	if (setgroups(1, &id->gid) < 0 || setresgid(id->gid, id->gid, id->gid) < 0 ||
-	    setresuid(id->uid, id->uid, id->uid) < 0)
-		return -errno;
-	if (setuid(0) == 0 || getuid() != id->uid || geteuid() != id->uid || getegid() != id->gid)
-		return -EPERM;
-	return 0;
+	return id->drop ? ids_drop(id->uid, id->gid) : 0;
 }
 
 static int give_up_rights(struct birth *b)
