@@ -248,6 +248,7 @@ static enum session_end enter_jail(struct session *s)
 	int r = jail_enter(&s->client, &s->link.door, &s->link.sock, &log);
 
 	log_set_socket(log);
+	s->locked_up = r == 0;
 	if (r == 0)
 		return END_NONE;
 	log_printf(LOG_ERR, "cannot be locked up: %s", strerror(-r));
@@ -299,8 +300,8 @@ int session_run(int client, struct link *link, const struct msg_HELLO *hello)
 		session_say_bye(&s, end);
 	}
 	report(&s, end);
-	if (s.settings.session > 0 && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST)
-		linger(&s); /* never without WELCOME: this may still be root */
+	if (s.locked_up && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST)
+		linger(&s); /* never before that: this may still be root */
 	link_close(&s.link);
 	fd_drop(&s.client);
 	return end_is_error(end) ? 1 : 0;

@@ -57,6 +57,7 @@ struct session {
 	size_t command_line, command_end; /* in it: the last line of the command before login */
 	char id[SESSION_ID_MAX];	  /* the arguments of ID before login */
 	size_t id_length;
+	bool locked_up;	       /* in the jail: client bytes may be read */
 	bool asked_capability; /* CAPABILITY was used before login */
 	struct credentials credentials;
 	struct backend backend;
