@@ -34,6 +34,10 @@ ssize_t io_write_now(int fd, struct span s);
 /* Writes all of s. 0, -ETIMEDOUT, -ECANCELED, -errno. */
 int io_write(int fd, struct span s, int64_t deadline);
 
+/* The kernel asks now and then whether the other end still lives (SO_KEEPALIVE). Not an error where
+ * that is not known. */
+void io_keep_alive(int fd);
+
 /* Small packets leave at once (TCP_NODELAY). Not an error on a socket that is not TCP. */
 void io_no_delay(int fd);
 

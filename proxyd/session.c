@@ -265,6 +265,8 @@ static enum session_end serve(struct session *s, bool *ret_relayed)
 	if (end == END_NONE && geteuid() == 0)
 		end = give_up_root(s);
 	io_no_delay(s->client);
+	if (s->settings.tcp_keepalives)
+		io_keep_alive(s->client);
 	if (end == END_NONE)
 		end = enter_jail(s);
 	if (end != END_NONE)

@@ -2,6 +2,7 @@
 import pytest
 
 from keepwarm.backend import CLOSE
+from keepwarm.process import wait_until
 
 BODY = b"Subject: t\r\n\r\nx LOGOUT\r\nz9 LOGOUT\r\n* OK [XPROXYREUSE]\r\n"
 
@@ -244,3 +245,22 @@ def test_many_commands_at_once_do_not_lock_up(scene):
         for n in range(1000):
             reply = client.reply(f"b{n}")
             assert reply.ok and text in reply.text
+
+
+def keepalive_timers(near, far):
+    """Does the connection from port near to port far have a keep-alive timer (proc_net_tcp: 02)? None: no such one."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        for row in (line.split() for line in list(file)[1:]):
+            local, remote, state = int(row[1].split(":")[1], 16), int(row[2].split(":")[1], 16), row[3]
+            if state == "01" and near in (local, None) and far in (remote, None):
+                return row[5].startswith("02:")
+    return None
+
+
+@pytest.mark.parametrize("value, alive", [("yes", True), ("no", False)])
+def test_tcp_keepalives_are_as_the_key_says_on_both_sides(make, backend, value, alive):
+    system = make.system(backend, send_tcp_keepalives=value)
+    with system.session() as client:
+        client.ok("NOOP")
+        wait_until(lambda: keepalive_timers(system.port, client.port) is alive, "the client's side")
+        wait_until(lambda: keepalive_timers(None, backend.port) is alive, "the mail host's side")
