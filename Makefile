@@ -32,7 +32,7 @@ TRIPLET  := $(shell $(CC) -print-multiarch)
 ifdef MUSL_GCC
 CC_PROXY := $(MUSL_GCC)
 C_PROXY  := $(BASE) -fno-pie -idirafter /usr/include -idirafter /usr/include/$(TRIPLET)
-LD_PROXY := -static -no-pie -Wl,-z,relro,-z,now
+LD_PROXY := -static -no-pie -Wl,-z,norelro,-z,noseparate-code
 else
 CC_PROXY := $(CC)
 C_PROXY  := $(HOSTED)

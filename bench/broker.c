@@ -1,7 +1,7 @@
 /* Pairs of lease and give against a running broker: K sessions at once, no IMAP between.
  *
- * Each session does what the broker's rules ask of a real one: HELLO, LEASE, OUTCOME, RETURNING,
- * GIVE, TALLY, close; one pair is all that a session may do. With -e the sessions are connected and
+ * Each session does what the broker's rules ask of a real one: HELLO, LEASE, RETURNING, GIVE, close
+ * (and OUTCOME for a new connection); one pair is all that a session may do. With -e the sessions are connected and
  * have said HELLO before the clock starts, in batches, so that only LEASE to GIVE is timed. The
  * mail host behind the broker must greet, since a connection with unread bytes is never cached;
  * nobody logs in to it. Users take turns, so that a user's connection is back before it is leased
@@ -114,14 +114,17 @@ static int give_back(struct proxy *p, const struct msg_LEASED *leased, int fd)
 	const struct msg outcome = { .type = MSG_OUTCOME,
 				     .OUTCOME = { .outcome = OUTCOME_ACCEPTED } };
 	const struct msg returning = { .type = MSG_RETURNING };
-	const struct msg give = { .type = MSG_GIVE,
-				  .GIVE = { .capabilities = SPAN("IMAP4rev1 IDLE UNSELECT") } };
-	const struct msg tally = { .type = MSG_TALLY,
-				   .TALLY = { .reason = END_LOGOUT, .line = SPAN_NONE } };
-	int r = leased->cached ? 0 : take_greeting(fd);
+	struct msg give = { .type = MSG_GIVE, .GIVE = { .reason = END_LOGOUT, .line = SPAN_NONE } };
+	int r = 0;
 
-	return r ?: msgsock_send(p->sock, &outcome, -1) ?: msgsock_send(p->sock, &returning, -1) ?:
-	       msgsock_send(p->sock, &give, fd) ?: msgsock_send(p->sock, &tally, -1);
+	if (leased->cached) {
+		give.GIVE.capabilities = SPAN_NONE; /* as they were */
+	} else {
+		give.GIVE.capabilities = SPAN("IMAP4rev1 IDLE UNSELECT");
+		r = take_greeting(fd);
+		r = r ?: msgsock_send(p->sock, &outcome, -1);
+	}
+	return r ?: msgsock_send(p->sock, &returning, -1) ?: msgsock_send(p->sock, &give, fd);
 }
 
 /* --- sessions -------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 
 #include <grp.h>
 #include <pwd.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 
 #include "cachebrokerd/accounts.h"
@@ -73,6 +74,12 @@ static void note_fixed_keys(const struct config *old, const struct config *new)
 				   key.name);
 }
 
+void broker_name_settings(struct broker *b)
+{
+	if (getrandom(&b->settings, sizeof(b->settings), 0) != (ssize_t)sizeof(b->settings))
+		b->settings++;
+}
+
 void broker_reload(struct broker *b)
 {
 	struct config fresh;
@@ -84,6 +91,7 @@ void broker_reload(struct broker *b)
 	note_fixed_keys(&b->config, &fresh);
 	config_wipe(&b->config);
 	b->config = fresh;
+	broker_name_settings(b);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
 	accounts_forget(b->accounts);

@@ -38,6 +38,7 @@ struct broker {
 	struct peer *listeners;
 	struct timer *tick;
 
+	uint64_t settings; /* a random name of the configuration in force */
 	uint64_t next_id; /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned leased;  /* connections in use, being dialled or on their way back */
@@ -46,6 +47,10 @@ struct broker {
 	unsigned connections_most; /* leased and cached */
 	bool stopping;
 };
+
+/* Gives the configuration in force a new random name: what a session knows of an older one is not
+ * valid any more. */
+void broker_name_settings(struct broker *b);
 
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);

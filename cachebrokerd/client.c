@@ -29,13 +29,14 @@ static void show_active(struct client *c, struct span user, const char *host)
 	broker_count(c->broker);
 }
 
-static int welcome(struct client *c, uint32_t serial)
+int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 {
-	const struct broker *b = c->broker;
+	const struct broker *b = p->broker;
 	const struct config *s = &b->config;
 	const struct msg m = { .type = MSG_WELCOME,
 			       .serial = serial,
-			       .WELCOME = { .session = c->id,
+			       .WELCOME = { .session = session,
+					    .settings = b->settings,
 					    .uid = b->uid,
 					    .gid = b->gid,
 					    .login_timeout = s->login_timeout,
@@ -45,7 +46,6 @@ static int welcome(struct client *c, uint32_t serial)
 					    .idle_timeout = s->idle_timeout,
 					    .backend_timeout = s->backend_timeout,
 					    .lease_timeout = lease_longest(b) + 5,
-					    .cache_validate_after = s->cache_validate_after,
 					    .drain_bytes = s->drain_bytes,
 					    .drain_time = s->drain_time,
 					    .tcp_keepalives = s->send_tcp_keepalives,
@@ -54,7 +54,7 @@ static int welcome(struct client *c, uint32_t serial)
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands) } };
 
-	return peer_send(c->peer, &m, -1);
+	return peer_send(p, &m, -1);
 }
 
 static int refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason, const char *text)
@@ -62,41 +62,71 @@ static int refuse_with(struct client *c, uint32_t serial, enum msg_refusal reaso
 	struct span why = span_str(text);
 	const struct msg m = { .type = MSG_REFUSED,
 			       .serial = serial,
-			       .REFUSED = { .reason = reason,
+			       .REFUSED = { .session = c->id,
+					    .reason = reason,
 					    .text = { why.p, why.n < 200 ? why.n : 200 } } };
 
 	return peer_send(c->peer, &m, -1);
 }
 
-static int on_hello(struct client *c, const struct msg *m, int *fd)
+/* Where the client is, and whether there is room for it. False: it has been told that there is
+ * none. */
+static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port)
 {
 	struct broker *b = c->broker;
 
+	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
+	if (b->client_count <= b->clients_most && !b->stopping)
+		return true;
+	state_count(b->state, COUNTER_clients_refused, 1);
+	(void)refuse_with(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
+	return false;
+}
+
+static void is_new(struct client *c, uint32_t service)
+{
+	c->service = service;
+	c->state = CLIENT_READY;
+	state_count(c->broker->state, COUNTER_clients, 1);
+}
+
+static int on_hello(struct client *c, const struct msg *m, int *fd)
+{
 	(void)fd;
 	if (m->HELLO.service != SERVICE_IMAP)
 		return -EPROTO;
-	c->service = m->HELLO.service;
-	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)m->HELLO.client.n,
-		       m->HELLO.client.p, m->HELLO.client_port);
-	if (b->client_count > b->clients_most || b->stopping) {
-		state_count(b->state, COUNTER_clients_refused, 1);
-		(void)refuse_with(c, m->serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
+	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port))
 		return 0;
+	is_new(c, m->HELLO.service);
+	(void)client_welcome(c->peer, m->serial, c->id);
+	return 0;
+}
+
+void client_knock(struct peer *p, const struct msg_KNOCK *knock)
+{
+	struct client *c = p->owner;
+	struct broker *b = p->broker;
+
+	if (p->ended || !let_in(c, 0, knock->client, knock->client_port))
+		return;
+	if (knock->service != SERVICE_IMAP) {
+		peer_end(p);
+		return;
 	}
-	c->state = CLIENT_READY;
-	if (m->HELLO.user.n > 0) {
+	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
 		 * come back */
+		c->service = knock->service;
 		c->orphan = true;
 		c->state = CLIENT_DONE;
 		b->orphans++; /* not counted as leased: what a session says of itself must not fill
 				 the cache */
-		show_active(c, m->HELLO.user, "");
+		show_active(c, knock->user, "");
 	} else {
-		state_count(b->state, COUNTER_clients, 1);
+		is_new(c, knock->service);
 	}
-	(void)welcome(c, m->serial);
-	return 0;
+	if (knock->settings != b->settings)
+		(void)client_welcome(p, 0, c->id);
 }
 
 static int on_lease(struct client *c, const struct msg *m, int *fd)
@@ -124,14 +154,32 @@ void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
 	(void)refuse_with(c, serial, reason, text);
 }
 
+/* The session has a connection that is logged in. */
+static void accepted(struct client *c)
+{
+	struct state *state = c->broker->state;
+
+	c->accepted = true;
+	c->connection->proven = true;
+	c->bound = true;
+	c->bound_to = c->connection->entry.account;
+	if (!c->login_counted)
+		state_count(state, COUNTER_logins, 1);
+	c->login_counted = true;
+	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	show_active(c, user_of(c), c->connection->host->label);
+}
+
 void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms)
 {
 	AUTO_FD sent = fd;
 	struct span none = SPAN_NONE;
+	bool prove = idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
 	const struct msg m = { .type = MSG_LEASED,
 			       .serial = c->lease.serial,
-			       .LEASED = { .cached = connection->cached,
-					   .idle_seconds = (uint32_t)(idle_ms / 1000),
+			       .LEASED = { .session = c->id,
+					   .cached = connection->cached,
+					   .prove = connection->cached && prove,
 					   .host_port = connection->host->port,
 					   .host = span_str(connection->host->name),
 					   .backend_user = span_str(connection->backend_user),
@@ -147,6 +195,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 		c->bound = true;
 		c->bound_to = connection->entry.account;
 	}
+	if (connection->cached && !prove)
+		accepted(c);
 	(void)peer_send(c->peer, &m,
 			sent); /* a client that is gone gives the connection up in client_gone() */
 }
@@ -166,25 +216,12 @@ static void lose_connection(struct client *c)
 	lease_wake(&key);
 }
 
-static void accepted(struct client *c)
-{
-	struct state *state = c->broker->state;
-
-	c->accepted = true;
-	c->connection->proven = true;
-	c->bound = true;
-	c->bound_to = c->connection->entry.account;
-	state_count(state, COUNTER_logins, 1);
-	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
-	show_active(c, user_of(c), c->connection->host->label);
-}
-
 static int on_outcome(struct client *c, const struct msg *m, int *fd)
 {
 	struct state *state = c->broker->state;
 
 	(void)fd;
-	if (c->accepted)
+	if (c->accepted && m->OUTCOME.outcome != OUTCOME_STALE)
 		return -EPROTO; /* there is one outcome */
 	switch (m->OUTCOME.outcome) {
 	case OUTCOME_ACCEPTED:
@@ -199,6 +236,7 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 	case OUTCOME_STALE:
 		if (!c->connection->cached)
 			return -EPROTO;
+		c->accepted = false;
 		state_count(state, COUNTER_stale, 1);
 		c->leases--; /* its proof was good; another try for the same account costs nothing
 			      */
@@ -222,37 +260,55 @@ static int on_returning(struct client *c, const struct msg *m, int *fd)
 	return 0;
 }
 
+/* The session's last word: why it ended, what it moved, and its log line if it could not log. */
+static int count_session(struct client *c, uint32_t reason, uint64_t from_client,
+			 uint64_t from_backend, struct span line)
+{
+	struct state *state = c->broker->state;
+
+	if (c->counted || reason >= END_COUNT)
+		return -EPROTO;
+	c->counted = true;
+	state_count_end(state, reason);
+	state_count(state, COUNTER_bytes_from_clients, from_client);
+	state_count(state, COUNTER_bytes_from_backends, from_backend);
+	if (line.n > 0)
+		(void)log_write(LOG_INFO, line);
+	return 0;
+}
+
 static int on_give(struct client *c, const struct msg *m, int *fd)
 {
+	const struct msg_GIVE *give = &m->GIVE;
 	struct connection *connection = c->connection;
 	struct key key = connection->entry.key;
 
 	c->connection = NULL;
 	c->state = CLIENT_DONE;
 	lease_unset_returning(c);
-	int r = connection_given(connection, fd, m->GIVE.capabilities);
+	int r = connection_given(connection, fd, give->capabilities);
 
 	lease_wake(&key);
-	broker_count(c->broker);
-	return r == -EBADF ? r : 0;
+	if (r == -EBADF)
+		return r;
+	r = count_session(c, give->reason, give->from_client, give->from_backend, give->line);
+	if (r == 0)
+		peer_end(c->peer); /* it says no more: no need to wait for its hang-up */
+	return r;
 }
 
 static int on_tally(struct client *c, const struct msg *m, int *fd)
 {
-	struct state *state = c->broker->state;
+	const struct msg_TALLY *tally = &m->TALLY;
 
 	(void)fd;
-	if (c->counted || m->TALLY.reason >= END_COUNT)
-		return -EPROTO;
-	c->counted = true;
-	state_count_end(state, m->TALLY.reason);
-	if (m->TALLY.not_cached != NOT_CACHED_NOTHING && m->TALLY.not_cached < NOT_CACHED_COUNT)
-		state_count_not_cached(state, m->TALLY.not_cached);
-	state_count(state, COUNTER_bytes_from_clients, m->TALLY.from_client);
-	state_count(state, COUNTER_bytes_from_backends, m->TALLY.from_backend);
-	if (m->TALLY.line.n > 0)
-		(void)log_write(LOG_INFO, m->TALLY.line);
-	return 0;
+	int r = count_session(c, tally->reason, tally->from_client, tally->from_backend,
+			      tally->line);
+
+	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
+	    tally->not_cached < NOT_CACHED_COUNT)
+		state_count_not_cached(c->broker->state, tally->not_cached);
+	return r;
 }
 
 #define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)

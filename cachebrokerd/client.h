@@ -8,7 +8,7 @@
 /* Its states, in the order of a session; which message may come in which stands in client.c's
  * table. */
 enum client_state {
-	CLIENT_NEW = 1,	       /* has not said HELLO */
+	CLIENT_NEW = 1,	       /* has not said HELLO, or was refused */
 	CLIENT_READY = 2,      /* may ask for a lease */
 	CLIENT_WAITING = 4,    /* its LEASE is being worked on */
 	CLIENT_LEASED = 8,     /* has a connection */
@@ -28,7 +28,8 @@ struct client {
 	unsigned leases;  /* asked for */
 	bool bound;	  /* has had a lease of this account: no other any more */
 	struct key bound_to;
-	bool accepted; /* its login has been counted */
+	bool accepted; /* its connection is logged in */
+	bool login_counted;
 	bool orphan;   /* has a connection that a broker before us leased */
 	bool counted;  /* its TALLY came */
 	struct lease lease;
@@ -39,13 +40,19 @@ struct client {
 extern const struct peer_kind client_peer_kind;
 void client_peer_new(struct peer *p);
 
+/* The session that peer p belongs to has come through a door. It is refused, or may go on. */
+void client_knock(struct peer *p, const struct msg_KNOCK *knock);
+
+/* Sends the settings. 0 or -errno. */
+int client_welcome(struct peer *p, uint32_t serial, uint64_t session);
+
 /* The lease that the client waits for is there: hands the connection out; fd is closed here. */
 void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms);
 
 /* There is none. */
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
 
-/* Cuts off peers that have not said HELLO, or have been refused, for so long. */
+/* Cuts off peers that have not introduced themselves, or have been refused, for so long. */
 void client_cut_off_silent(struct broker *b);
 
 /* Tells the client to end its session. */

@@ -143,14 +143,15 @@ static int put_into_cache(struct connection *c, int *fd)
 int connection_given(struct connection *c, int *fd, struct span capabilities)
 {
 	AUTO_FD given = take_fd(fd);
-	char *list = copy_text(capabilities);
 	int r = 0;
 
-	free(c->capabilities);
-	c->capabilities = list;
+	if (capabilities.n > 0 || !c->capabilities) {
+		free(c->capabilities);
+		c->capabilities = copy_text(capabilities);
+	}
 	if (c->cookie == 0 || cookie_of(given) != c->cookie)
 		r = -EBADF;
-	else if (!list)
+	else if (!c->capabilities)
 		r = -ENOMEM;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
 		 c->broker->stopping)

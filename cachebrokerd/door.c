@@ -72,14 +72,16 @@ static bool is_local_packet_socket(int fd)
 	       type == SOCK_SEQPACKET;
 }
 
-static void let_in(struct door *d, int fd)
+static void let_in(struct door *d, int fd, const struct msg_KNOCK *knock)
 {
 	struct peer *p;
 
-	if (!is_local_packet_socket(fd))
+	if (!is_local_packet_socket(fd)) {
 		fd_drop(&fd);
-	else if (peer_new(d->broker, fd, &client_peer_kind, &p) == 0)
+	} else if (peer_new(d->broker, fd, &client_peer_kind, &p) == 0) {
 		client_peer_new(p);
+		client_knock(p, knock);
+	}
 }
 
 static void on_door(void *context, uint32_t events)
@@ -108,7 +110,7 @@ static void on_door(void *context, uint32_t events)
 			log_printf(LOG_WARNING, "a bad knock at %s: %s", d->name, strerror(-r));
 			continue;
 		}
-		let_in(d, fd);
+		let_in(d, fd, &m.KNOCK);
 	}
 }
 
@@ -156,6 +158,7 @@ static void store(int fd, const char *name)
 			   strerror(-r));
 }
 
+/* What its children must know, then how many of them there shall be. */
 static int tell_pool(struct peer *p)
 {
 	const struct broker *b = p->broker;
@@ -164,7 +167,9 @@ static int tell_pool(struct peer *p)
 					 .spare_most = b->config.spare_processes.most,
 					 .processes_most = b->clients_most } };
 
-	return peer_send(p, &m, -1);
+	int r = client_welcome(p, 0, 0);
+
+	return r < 0 ? r : peer_send(p, &m, -1);
 }
 
 static int on_listener(struct peer *p, const struct msg *m, int *fd)

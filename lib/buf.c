@@ -21,7 +21,7 @@ int buf_add(struct buf *b, struct span s)
 		move_to_front(b);
 	if (s.n > 0)
 		memcpy(b->data + b->off + b->len, s.p, s.n);
-	b->len += s.n;
+	buf_filled(b, s.n);
 	return 0;
 }
 
@@ -58,6 +58,8 @@ void buf_filled(struct buf *b, size_t n)
 {
 	assert(n <= b->cap - b->off - b->len);
 	b->len += n;
+	if (b->off + b->len > b->dirty)
+		b->dirty = b->off + b->len;
 }
 
 void buf_consume(struct buf *b, size_t n)
@@ -78,5 +80,6 @@ void buf_wipe(struct buf *b)
 {
 	b->off = 0;
 	b->len = 0;
-	explicit_bzero(b->data, b->cap);
+	explicit_bzero(b->data, b->dirty);
+	b->dirty = 0;
 }

@@ -14,6 +14,7 @@ struct buf {
 	size_t cap;
 	size_t off;
 	size_t len;
+	size_t dirty; /* nothing was ever written behind this */
 };
 
 /* An empty buffer over an array. */
@@ -44,7 +45,7 @@ void buf_consume(struct buf *b, size_t n);
 /* Takes n bytes off the front and overwrites them: they were a secret. */
 void buf_consume_secret(struct buf *b, size_t n);
 
-/* Empties the buffer and overwrites its whole memory. */
+/* Empties the buffer and overwrites all that was ever written. */
 void buf_wipe(struct buf *b);
 
 #endif

@@ -10,18 +10,19 @@
 #ifndef LIB_MSG_TABLE_H
 #define LIB_MSG_TABLE_H
 
-/* A session's process introduces itself, before its first client byte. `user` is set when it says
- * HELLO again after the broker's death, in the middle of a session. */
+/* A session's process introduces itself on the session socket, before its first client byte. */
 #define MSG_HELLO_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
 	U32(N, client_port) \
 	TEXT(N, client, 64) \
-	TEXT(N, local, 64) \
-	TEXT(N, user, 512)
+	TEXT(N, local, 64)
 
-/* Everything that a session must know; times in seconds, sizes in bytes. */
+/* Everything that a session must know; times in seconds, sizes in bytes. `settings` names this
+ * configuration: it differs after each reload and each start. A listener gets it, too, for its
+ * children (session is 0 then). */
 #define MSG_WELCOME_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
+	U64(N, settings) \
 	U32(N, uid) \
 	U32(N, gid) \
 	U32(N, login_timeout) \
@@ -31,7 +32,6 @@
 	U32(N, idle_timeout) \
 	U32(N, backend_timeout) \
 	U32(N, lease_timeout) \
-	U32(N, cache_validate_after) \
 	U32(N, drain_bytes) \
 	U32(N, drain_time) \
 	U32(N, tcp_keepalives) \
@@ -48,10 +48,12 @@
 	TEXT(N, secret, 8192)
 
 /* Here it is (with its descriptor). For a cached connection `capabilities` is the mail host's list
- * after login and idle_seconds how long it lay. */
+ * after login; with `prove` it lay for so long that the mail host must answer before it is used,
+ * else the login counts as accepted. */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
+	U64(N, session) \
 	U32(N, cached) \
-	U32(N, idle_seconds) \
+	U32(N, prove) \
 	U32(N, host_port) \
 	TEXT(N, host, 255) \
 	TEXT(N, backend_user, 512) \
@@ -59,6 +61,7 @@
 
 /* There is none; `reason` is of enum msg_refusal. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
+	U64(N, session) \
 	U32(N, reason) \
 	TEXT(N, text, 200)
 
@@ -70,11 +73,16 @@
 #define MSG_RETURNING_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 
-/* The leased connection back, with its descriptor: quiet, unselected, no trace of the session. */
+/* The leased connection back, with its descriptor: quiet, unselected, no trace of the session. Its
+ * last word, too: the rest is as in TALLY. No capabilities: they are as they were. */
 #define MSG_GIVE_FIELDS(N, U32, U64, TEXT) \
-	TEXT(N, capabilities, 4096)
+	U32(N, reason) \
+	U64(N, from_client) \
+	U64(N, from_backend) \
+	TEXT(N, capabilities, 4096) \
+	TEXT(N, line, 1500)
 
-/* A session's last word. `reason` is of enum session_end, `not_cached` of enum not_cached. `line`
+/* The last word of a session that gives nothing back. `reason` is of enum session_end, `not_cached` of enum not_cached. `line`
  * is the log line when the process could not write it itself. */
 #define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
@@ -103,9 +111,16 @@
 #define MSG_REAPED_FIELDS(N, U32, U64, TEXT) \
 	U32(N, signal)
 
-/* A new session's socket, through the door. */
+/* A new session, through the door: its socket, and what HELLO says. It has the settings of that
+ * name already; WELCOME comes (as a push) only when they are others by now. `user` is set when it
+ * has met a broker before, in the middle of a session. */
 #define MSG_KNOCK_FIELDS(N, U32, U64, TEXT) \
-	U32(N, reserved)
+	U32(N, service) \
+	U32(N, client_port) \
+	U64(N, settings) \
+	TEXT(N, client, 64) \
+	TEXT(N, local, 64) \
+	TEXT(N, user, 512)
 
 /* A look-up worker is ready for its first question. */
 #define MSG_WORKER_FIELDS(N, U32, U64, TEXT) \

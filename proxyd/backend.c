@@ -81,7 +81,7 @@ void backend_close(struct backend *b, bool polite)
 int backend_prove(struct session *s)
 {
 	struct backend *b = &s->backend;
-	int64_t deadline = clock_ms() + (int64_t)s->settings.backend_timeout * 1000;
+	int64_t deadline = clock_ms() + (int64_t)s->settings->backend_timeout * 1000;
 	struct tag tag = tag_random();
 	char bytes[40];
 	struct buf out = BUF_OVER(bytes);

@@ -48,7 +48,7 @@ static const struct {
 
 static int64_t next_deadline(const struct attempt *a)
 {
-	int64_t step = clock_ms() + (int64_t)a->s->settings.backend_timeout * 1000;
+	int64_t step = clock_ms() + (int64_t)a->s->settings->backend_timeout * 1000;
 
 	return step < a->deadline ? step : a->deadline;
 }
@@ -178,7 +178,7 @@ static int add_id(struct attempt *a, struct buf *out)
 	if (a->s->id_length == 0 || !capability_has(capabilities(a->b), SPAN("ID")))
 		return 0;
 	(void)((r = buf_add(out, tag_span(&tag))) || (r = buf_add_str(out, " ID ")) ||
-	       (r = buf_add(out, (struct span){ a->s->id, a->s->id_length })) ||
+	       (r = buf_add(out, (struct span){ a->s->id_arguments, a->s->id_length })) ||
 	       (r = buf_add_str(out, "\r\n")));
 	return r;
 }
@@ -326,7 +326,7 @@ enum backend_verdict backend_login(struct session *s, const char **ret_code, con
 	struct attempt a = { .s = s,
 			     .b = &s->backend,
 			     .deadline = clock_ms() +
-					 (int64_t)s->settings.backend_timeout * 1000 * LOGIN_STEPS,
+					 (int64_t)s->settings->backend_timeout * 1000 * LOGIN_STEPS,
 			     .ret_code = ret_code,
 			     .ret_why = ret_why };
 

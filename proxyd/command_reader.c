@@ -25,10 +25,10 @@ static enum command_read find_line(struct session *s, size_t at, int64_t deadlin
 		const char *lf = line.n > seen ? memchr(line.p + seen, '\n', line.n - seen) : NULL;
 
 		s->command_end = at + (lf ? (size_t)(lf - line.p) + 1 : line.n);
-		if (lf && (size_t)(lf - line.p) <= s->settings.max_line_login)
+		if (lf && (size_t)(lf - line.p) <= s->settings->max_line_login)
 			return COMMAND_WHOLE;
 		seen = line.n;
-		if (lf || line.n > s->settings.max_line_login || s->in.len == s->in.cap)
+		if (lf || line.n > s->settings->max_line_login || s->in.len == s->in.cap)
 			return COMMAND_TOO_LONG;
 		*ret_end = session_read_client(s, deadline, END_LOGIN_TIMEOUT);
 		if (*ret_end != END_NONE)

@@ -71,7 +71,7 @@ static int read_until(struct session *s, const struct tag *tag, bool selected, i
 static int reset(struct session *s, bool selected)
 {
 	struct tag unselect = tag_random(), noop = tag_random();
-	int64_t deadline = clock_ms() + (int64_t)s->settings.backend_timeout * 1000;
+	int64_t deadline = clock_ms() + (int64_t)s->settings->backend_timeout * 1000;
 	char bytes[100];
 	struct buf out = BUF_OVER(bytes);
 	struct span status;
@@ -101,15 +101,9 @@ static int reset(struct session *s, bool selected)
 
 void giveback_run(struct session *s, const struct follow *f)
 {
-	struct msg give = { .type = MSG_GIVE, .GIVE = { .capabilities = capabilities(s) } };
-	int r = reset(s, f->selected);
-
-	if (r < 0) {
-		s->not_cached = NOT_CACHED_RESET_FAILED;
-		backend_close(&s->backend, false);
+	s->giving = reset(s, f->selected) == 0;
+	if (s->giving)
 		return;
-	}
-	if (link_push(&s->link, &give, s->backend.fd) < 0)
-		s->not_cached = NOT_CACHED_NO_LEASE;
-	backend_close(&s->backend, s->not_cached != NOT_CACHED_NOTHING);
+	s->not_cached = NOT_CACHED_RESET_FAILED;
+	backend_close(&s->backend, false);
 }

@@ -92,19 +92,24 @@ int io_fill(int fd, struct buf *b, int64_t deadline)
 	}
 }
 
-ssize_t io_write_now(int fd, struct span s)
+static ssize_t write_now(int fd, struct span s, int flags)
 {
-	ssize_t n = send(fd, s.p, s.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t n = send(fd, s.p, s.n, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	return n;
 }
 
-int io_write(int fd, struct span s, int64_t deadline)
+ssize_t io_write_now(int fd, struct span s)
+{
+	return write_now(fd, s, 0);
+}
+
+static int write_all(int fd, struct span s, int flags, int64_t deadline)
 {
 	while (s.n > 0) {
-		ssize_t n = io_write_now(fd, s);
+		ssize_t n = write_now(fd, s, flags);
 
 		if (n < 0)
 			return (int)n;
@@ -119,6 +124,18 @@ int io_write(int fd, struct span s, int64_t deadline)
 	return 0;
 }
 
+int io_write(int fd, struct span s, int64_t deadline)
+{
+	return write_all(fd, s, 0, deadline);
+}
+
+int io_write_last(int fd, struct span s, int64_t deadline)
+{
+	int r = write_all(fd, s, MSG_MORE, deadline);
+
+	return shutdown(fd, SHUT_WR) < 0 && r == 0 ? -errno : r;
+}
+
 void io_no_delay(int fd)
 {
 	int on = 1;
@@ -126,9 +143,9 @@ void io_no_delay(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-void io_keep_alive(int fd)
+void io_keep_alive(int fd, bool on)
 {
-	int on = 1;
+	int value = on;
 
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof(value));
 }

@@ -34,9 +34,12 @@ ssize_t io_write_now(int fd, struct span s);
 /* Writes all of s. 0, -ETIMEDOUT, -ECANCELED, -errno. */
 int io_write(int fd, struct span s, int64_t deadline);
 
-/* The kernel asks now and then whether the other end still lives (SO_KEEPALIVE). Not an error where
- * that is not known. */
-void io_keep_alive(int fd);
+/* The same, and then no more: the last bytes and the end of the stream go out together. */
+int io_write_last(int fd, struct span s, int64_t deadline);
+
+/* Whether the kernel asks now and then if the other end still lives (SO_KEEPALIVE). Not an error
+ * where that is not known. */
+void io_keep_alive(int fd, bool on);
 
 /* Small packets leave at once (TCP_NODELAY). Not an error on a socket that is not TCP. */
 void io_no_delay(int fd);

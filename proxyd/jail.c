@@ -1,10 +1,11 @@
 /* The jail: what a session that has been taken over cannot do any more.
  *
- * The filter is made at build time (jail/make_filter.c), so that this process links no library for
- * it. A forbidden call kills the process; whoever reaps it logs and counts that. Traps:
- * RLIMIT_NOFILE stays as it is, because descriptors in flight count against the sender's limit and
- * GIVE would fail; Landlock needs no_new_privs; a sanitizer build is
- * locked up in part only.
+ * The filters are made at build time (jail/make_filter.c), so that this process links no library
+ * for them. A forbidden call kills the process; whoever reaps it logs and counts that. Installing
+ * a filter is dear (some 40 us, for the kernel compiles it): the listener's children inherit the
+ * nursery's. Traps: RLIMIT_NOFILE stays as it is, because descriptors in flight count against the
+ * sender's limit and GIVE would fail; Landlock needs no_new_privs; RLIMIT_NPROC does not bind root;
+ * a sanitizer build is locked up in part only.
  */
 #include "proxyd/jail.h"
 
@@ -13,6 +14,7 @@
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -24,14 +26,21 @@
 #include "lib/fd.h"
 
 #define OUT_OF_THE_WAY 64 /* descriptors are first moved behind this number */
+#define PLACES_MAX     (7 + JAIL_SOCKETS_MAX)
 
 struct place {
 	int *fd;
 	int number;
 };
 
-/* Lifts all out of each other's way, then sets each down in its place. */
-static int arrange(const struct place *places, size_t count)
+static int close_from(unsigned first)
+{
+	return syscall(SYS_close_range, first, ~0u, 0) < 0 && errno != ENOSYS ? -errno : 0;
+}
+
+/* Lifts all out of each other's way, then sets each down in its place. Closes all others from
+ * number `first` on. */
+static int arrange(const struct place *places, size_t count, unsigned first)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (*places[i].fd < 0)
@@ -45,13 +54,15 @@ static int arrange(const struct place *places, size_t count)
 		*places[i].fd = lifted;
 	}
 	for (size_t i = 0; i < count; i++) {
-		if (*places[i].fd < 0)
+		if (*places[i].fd < 0) {
+			close(places[i].number); /* nothing else may stand there */
 			continue;
+		}
 		if (dup3(*places[i].fd, places[i].number, O_CLOEXEC) < 0)
 			return -errno;
 		*places[i].fd = places[i].number;
 	}
-	return syscall(SYS_close_range, JAIL_NEXT, ~0u, 0) < 0 && errno != ENOSYS ? -errno : 0;
+	return close_from(first);
 }
 
 static int limit(int what)
@@ -61,10 +72,30 @@ static int limit(int what)
 	return setrlimit(what, &none) < 0 ? -errno : 0;
 }
 
-#ifdef KEEPWARM_SANITIZED
-static int forbid_all_else(void)
+/* What a process that is made from this one takes over: no new privileges, no dumps. */
+static int give_up_rights(void)
 {
-	return 0; /* a sanitizer's run-time reads /proc, starts a tracer and uses other calls */
+	int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+
+	return r < 0 ? r : limit(RLIMIT_CORE);
+}
+
+#ifdef KEEPWARM_SANITIZED
+/* A sanitizer's run-time reads /proc, starts a tracer and uses other calls. */
+static int forbid_files_and_looks(void)
+{
+	return 0;
+}
+
+static int forbid_calls(bool nursery)
+{
+	(void)nursery;
+	return 0;
+}
+
+static int forbid_processes(void)
+{
+	return 0;
 }
 #else
 /* No file can be opened, made or removed any more. A kernel without Landlock has the filter for
@@ -87,21 +118,31 @@ static int forbid_files(void)
 	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
 }
 
-/* No process can be started, this one cannot be looked into, and only listed calls come back. */
-static int forbid_all_else(void)
+/* Nor can this process be looked into. */
+static int forbid_files_and_looks(void)
 {
-	static const struct sock_filter filter[] = { JAIL_FILTER };
-	const struct sock_fprog program = { .len = sizeof(filter) / sizeof(filter[0]),
-					    .filter = (struct sock_filter *)(uintptr_t)filter };
 	int r = forbid_files();
 
-	if (r == 0)
-		r = limit(RLIMIT_NPROC);
-	if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		r = -errno;
-	if (r == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-		r = -errno;
-	return r;
+	return r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : r;
+}
+
+static int forbid_calls(bool nursery)
+{
+	static const struct sock_filter session[] = { SESSION_FILTER };
+	static const struct sock_filter parent[] = { NURSERY_FILTER };
+	const struct sock_filter *filter = nursery ? parent : session;
+	const struct sock_fprog program = {
+		.len = (unsigned short)((nursery ? sizeof(parent) : sizeof(session)) /
+					sizeof(*filter)),
+		.filter = (struct sock_filter *)(uintptr_t)filter,
+	};
+
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+}
+
+static int forbid_processes(void)
+{
+	return limit(RLIMIT_NPROC);
 }
 #endif
 
@@ -113,13 +154,44 @@ int jail_enter(int *client, int *door, int *link, int *log)
 		{ link, JAIL_LINK },
 		{ log, JAIL_LOG },
 	};
-	int r = arrange(places, sizeof(places) / sizeof(places[0]));
+	int r = arrange(places, sizeof(places) / sizeof(places[0]), JAIL_NEXT);
 
 	if (r == 0 && *door < 0)
 		/* nothing else may come to stand where sendmsg is allowed */
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
-	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		r = -errno;
-	(void)(r || (r = limit(RLIMIT_CORE)) || (r = forbid_all_else()));
+	(void)(r || (r = give_up_rights()) || (r = forbid_files_and_looks()) ||
+	       (r = forbid_processes()) || (r = forbid_calls(false)));
 	return r;
+}
+
+int jail_enter_nursery(struct jail_nursery *n)
+{
+	int none = -1;
+	struct place places[PLACES_MAX] = {
+		{ &none, JAIL_CLIENT },	       { &n->door, JAIL_DOOR }, { &none, JAIL_LINK },
+		{ &n->log, JAIL_LOG },	       { &n->wake, JAIL_WAKE }, { &n->life, JAIL_LIFE },
+		{ &n->reports, JAIL_REPORTS },
+	};
+	size_t count = 7;
+
+	for (size_t i = 0; i < n->count; i++)
+		places[count++] =
+			(struct place){ &n->sockets[i], JAIL_SOCKETS + (int)i };
+	int r = arrange(places, count, (unsigned)(JAIL_SOCKETS + n->count));
+
+	(void)(r || (r = give_up_rights()) || (r = forbid_files_and_looks()) ||
+	       (r = forbid_calls(true)));
+	return r;
+}
+
+int jail_enter_child(int client)
+{
+	if (client != JAIL_CLIENT)
+		return -EBADF;
+	int r = close_from(JAIL_NEXT);
+
+	if (r == 0)
+		r = forbid_processes();
+	/* what the nursery may and a session may not: RLIMIT_NPROC is no bound for root */
+	return r == 0 && geteuid() == 0 ? forbid_calls(false) : r;
 }

@@ -10,23 +10,14 @@
 
 static char received[MSG_MAX];
 
-void link_open_connected(struct link *l, int sock)
+int link_knock(struct link *l, const struct msg *knock, int64_t deadline)
 {
-	*l = (struct link){ .sock = sock, .door = -1 };
-}
-
-int link_open_by_door(struct link *l, int door, int64_t deadline)
-{
-	const struct msg knock = { .type = MSG_KNOCK };
-	int pair[2];
-
-	*l = (struct link){ .sock = -1, .door = door };
-	int r = msgsock_pair(pair);
+	int pair[2], r = msgsock_pair(pair);
 
 	if (r < 0)
 		return r;
-	while ((r = msgsock_send(door, &knock, pair[1])) == -EAGAIN)
-		if ((r = io_wait(door, POLLOUT, deadline)) < 0)
+	while ((r = msgsock_send(l->door, knock, pair[1])) == -EAGAIN)
+		if ((r = io_wait(l->door, POLLOUT, deadline)) < 0)
 			break;
 	close(pair[1]);
 	if (r < 0) {
@@ -37,16 +28,33 @@ int link_open_by_door(struct link *l, int door, int64_t deadline)
 	return 0;
 }
 
-static void take_push(struct link *l, const struct msg *m)
+static void set_end(struct link *l, uint32_t reason, struct span text)
 {
-	if (m->type != MSG_END)
-		return;
-	size_t n = m->END.text.n;
+	size_t n = text.n < sizeof(l->end_text) ? text.n : sizeof(l->end_text) - 1;
 
 	l->ended = true;
-	l->end_reason = m->END.reason;
-	memcpy(l->end_text, m->END.text.p, n);
+	l->end_reason = reason;
+	memcpy(l->end_text, text.p, n);
 	l->end_text[n] = '\0';
+}
+
+static void take_push(struct link *l, const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_END:
+		set_end(l, m->END.reason, m->END.text);
+		break;
+	case MSG_REFUSED: /* at the door */
+		set_end(l,
+			m->REFUSED.reason == REFUSAL_LIMIT ? END_TOO_MANY_CLIENTS : END_SHUTDOWN,
+			SPAN_NONE);
+		break;
+	case MSG_WELCOME:
+		l->take_settings(l->context, &m->WELCOME);
+		break;
+	default:
+		break;
+	}
 }
 
 /* One message: a push is handled here, a late reply dropped. Returns 1 when it is the reply, 0,
@@ -68,7 +76,7 @@ static int receive_one(struct link *l, struct msg *m, int *ret_fd)
 	return 1;
 }
 
-int link_ask(struct link *l, struct msg *request)
+static int send_request(struct link *l, struct msg *request)
 {
 	if (++l->serial == 0)
 		l->serial = 1;
@@ -83,20 +91,21 @@ int link_request(struct link *l, struct msg *request, struct msg *reply, int *re
 		return -ECONNRESET;
 	int r;
 
-	while ((r = link_ask(l, request)) == -EAGAIN)
+	while ((r = send_request(l, request)) == -EAGAIN)
 		if ((r = io_wait(l->sock, POLLOUT, deadline)) < 0)
 			return r;
-	if (r < 0)
-		return r;
-	for (;;) {
-		r = receive_one(l, reply, ret_fd);
+	while (r >= 0) {
+		r = io_wait(l->sock, POLLIN, deadline);
+		if (r == 0)
+			r = receive_one(l, reply, ret_fd);
 		if (r == 1)
 			return 0;
 		if (r == -EAGAIN)
-			r = io_wait(l->sock, POLLIN, deadline);
-		if (r < 0)
-			return r;
+			r = 0;
+		if (l->ended)
+			return -ECANCELED;
 	}
+	return r;
 }
 
 int link_push(struct link *l, struct msg *m, int fd)
@@ -111,13 +120,8 @@ int link_take_pushes(struct link *l)
 	AUTO_FD fd = -1;
 	int r;
 
-	while ((r = receive_one(l, &m, &fd)) >= 0) {
+	while ((r = receive_one(l, &m, &fd)) >= 0)
 		fd_drop(&fd);
-		if (r == 1 && m.type == MSG_REFUSED) {
-			l->ended = true;
-			l->end_reason = END_SHUTDOWN;
-		}
-	}
 	if (r == -EAGAIN)
 		return 0;
 	link_close(l);

@@ -6,6 +6,9 @@
 
 #include "lib/msg.h"
 
+/* WELCOME came as a push: its texts live until this returns. */
+typedef void link_settings_fn(void *context, const struct msg_WELCOME *settings);
+
 struct link {
 	int sock;	     /* -1: no broker at the moment */
 	int door;	     /* -1: none, the socket was connected before the session began */
@@ -13,25 +16,21 @@ struct link {
 	bool ended;	     /* the broker told this session to end, */
 	uint32_t end_reason; /* for this reason of enum session_end, */
 	char end_text[201];  /* with this text for the client */
+	link_settings_fn *take_settings;
+	void *context;
 };
 
-/* Meets the broker: a socket pair whose other end goes through the door. Waits until the deadline
- * for room in the door. 0; -EPIPE when nobody holds the door's other end any more: the service is
- * over; -errno. */
-int link_open_by_door(struct link *l, int door, int64_t deadline);
-
-/* Takes a socket that is connected to the broker's session socket already. */
-void link_open_connected(struct link *l, int sock);
+/* Meets the broker: a socket pair whose other end goes through the door with the message KNOCK.
+ * Waits until the deadline for room in the door. The broker may answer with a push of WELCOME or
+ * REFUSED. 0; -EPIPE when nobody holds the door's other end any more; -errno. */
+int link_knock(struct link *l, const struct msg *knock, int64_t deadline);
 
 /* Sends a request and waits for its reply, whose texts live until the next call. *ret_fd is its
  * descriptor (the caller's) or -1. Late replies to earlier requests are dropped with their
- * descriptors. 0; -ECONNRESET or -EPIPE when the broker is gone; -ETIMEDOUT; -ECANCELED. */
+ * descriptors. 0; -ECONNRESET or -EPIPE when the broker is gone; -ETIMEDOUT; -ECANCELED, also when
+ * the broker told this session to end. */
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
 		 int64_t deadline);
-
-/* Sends a request and does not wait: its reply is dropped when it comes, but for a REFUSED, which
- * ends the session. 0 or -errno. */
-int link_ask(struct link *l, struct msg *request);
 
 /* Sends a message that has no reply, with fd if it carries one. 0 or -errno. */
 int link_push(struct link *l, struct msg *m, int fd);

@@ -1,16 +1,18 @@
-/* The listener: never sees a client's byte, allocates nothing, forks.
+/* The listener: never sees a client's byte, allocates nothing.
  *
- * It makes a door, a pair of sockets whose sending end every child holds, and gives the receiving
+ * It makes a door, a pair of sockets whose sending end every session holds, and gives the receiving
  * end to the broker, which also keeps it over its own death. A new broker makes no difference to
- * the children: what they put through the door waits for it.
+ * the sessions: what they put through the door waits for it. The processes that wait for clients
+ * are made by the nursery, which knows the settings; when these change, there is a new one.
  */
 #include "proxyd/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,30 +21,32 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
-#include "proxyd/hello.h"
-#include "proxyd/io.h"
-#include "proxyd/link.h"
-#include "proxyd/pool.h"
-#include "proxyd/session.h"
+#include "proxyd/nursery.h"
 
-#define TICK_MS	       1000
 #define RETRY_MS       200
+#define RESPAWN_MS     1000 /* between two tries to start a nursery */
 #define BROKER_WAIT_MS 15000
-#define DOOR_WAIT_MS   10000
 
 struct listener {
 	const char *broker_path;
 	int broker;  /* -1: none at the moment */
-	int door[2]; /* the sending end, and the receiving end until the broker has it */
-	int wake;
+	int door[2]; /* the sending end, and the receiving end */
 	int signals;
-	struct pool pools[POOLS_MAX];
+	int sockets[POOLS_MAX];
 	size_t count;
-	int64_t next_tick;
 	int64_t next_try; /* to reach the broker */
+
+	struct session_settings settings; /* of the children */
+	struct msg_POOL bounds;		  /* spare_least is 0 until they are known */
+
+	struct pool_table *table;
+	pid_t nursery; /* 0: none */
+	int64_t next_nursery;
+	int life;    /* our end of its life: closed, it leaves */
+	int reports; /* our end */
 };
 
-/* Connects to the broker and gives it the door. It answers with POOL. */
+/* Connects to the broker and gives it the door. It answers with the settings and POOL. */
 static int meet_broker(struct listener *l)
 {
 	const struct msg hello = { .type = MSG_LISTENER,
@@ -59,64 +63,61 @@ static int meet_broker(struct listener *l)
 	return 0;
 }
 
-/* Takes a POOL message. 0 with *ret set; -EAGAIN; -errno: the broker is gone. */
-static int take_pool(struct listener *l, struct msg_POOL *ret)
-{
-	static char data[MSG_MAX];
-	struct msg m;
-	int fd = -1, r = msgsock_receive(l->broker, ROLE_BROKER, data, &m, &fd);
+/* --- the nursery --------------------------------------------------------------------------- */
 
-	fd_drop(&fd);
-	if (r < 0)
-		return r;
-	if (m.type != MSG_POOL || m.POOL.spare_least < 1 || m.POOL.spare_most < m.POOL.spare_least)
-		return -EBADMSG;
-	*ret = m.POOL;
-	return 0;
+/* Its spares leave; who has a client goes on with it. */
+static void retire_nursery(struct listener *l)
+{
+	if (l->nursery > 0)
+		pool_retire(l->table, (unsigned)l->count);
+	l->nursery = 0;
+	fd_drop(&l->life);
+	fd_drop(&l->reports);
 }
 
-/* At the start the broker must be there: without its settings there is nothing to offer. */
-static int wait_for_pool(struct listener *l, struct msg_POOL *ret)
+static bool make_pipe(int *ret_read, int *ret_write)
 {
-	int64_t deadline = clock_ms() + BROKER_WAIT_MS;
-	int r = -ETIMEDOUT;
+	int ends[2];
 
-	while (clock_ms() < deadline) {
-		r = l->broker < 0 ? meet_broker(l) : take_pool(l, ret);
-		if (r == 0 && ret->spare_least > 0)
-			return 0;
-		if (r < 0 && r != -EAGAIN)
-			fd_drop(&l->broker);
-		struct pollfd fds[] = { { .fd = l->broker, .events = POLLIN },
-					{ .fd = l->signals, .events = POLLIN } };
-
-		int64_t left = deadline - clock_ms();
-
-		(void)poll(fds, 2, l->broker < 0 || left < 0 ? RETRY_MS : (int)left);
-		if (fds[1].revents)
-			return -ECANCELED;
-	}
-	return r < 0 ? r : -ETIMEDOUT;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return false;
+	*ret_read = ends[0];
+	*ret_write = ends[1];
+	return true;
 }
 
-static void serve_broker(struct listener *l)
+/* Returns true in the new process, with *ret_status to exit with. */
+static bool start_nursery(struct listener *l, int *ret_status)
 {
-	struct msg_POOL pool;
-	int r;
+	static struct nursery n;
+	AUTO_FD life = -1, reports = -1;
 
-	if (l->broker < 0) {
-		l->next_try = clock_ms() + RETRY_MS;
-		(void)meet_broker(l);
-		return;
+	l->next_nursery = clock_ms() + RESPAWN_MS;
+	if (make_pipe(&life, &l->life) && make_pipe(&l->reports, &reports)) {
+		n = (struct nursery){ .table = l->table,
+				      .settings = &l->settings,
+				      .bounds = l->bounds,
+				      .door = l->door[0],
+				      .reports = reports,
+				      .life = life,
+				      .count = l->count };
+		memcpy(n.sockets, l->sockets, sizeof(n.sockets));
+		l->nursery = fork();
+		if (l->nursery == 0) {
+			fd_drop(&l->life);
+			(void)take_fd(&life);
+			(void)take_fd(&reports);
+			*ret_status = nursery_run(&n);
+			return true;
+		}
+		if (l->nursery > 0)
+			atomic_fetch_add(&l->table->busy, 1);
 	}
-	while ((r = take_pool(l, &pool)) == 0)
-		for (size_t i = 0; i < l->count; i++)
-			pool_set_bounds(&l->pools[i], pool.spare_least, pool.spare_most,
-					pool.processes_most);
-	if (r != -EAGAIN) {
-		fd_drop(&l->broker);
-		l->next_try = clock_ms();
+	if (l->nursery <= 0) {
+		log_printf(LOG_ERR, "no process for clients can be started: %s", strerror(errno));
+		retire_nursery(l);
 	}
+	return false;
 }
 
 /* SIGSYS is the jail's: the process did what it must not. The broker counts. */
@@ -130,87 +131,157 @@ static void report_killed(struct listener *l, pid_t pid, int signal)
 		(void)msgsock_send(l->broker, &m, -1);
 }
 
+/* Orphans of an older nursery come to us, too. */
 static void reap(struct listener *l)
 {
 	pid_t pid;
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (size_t i = 0; i < l->count; i++)
-			if (pool_reaped(&l->pools[i], pid))
-				break;
-		if (WIFSIGNALED(status))
-			report_killed(l, pid, WTERMSIG(status));
+		pool_reaped(l->table, (unsigned)l->count, pid);
+		if (pid != l->nursery) {
+			if (WIFSIGNALED(status))
+				report_killed(l, pid, WTERMSIG(status));
+			continue;
+		}
+		log_printf(LOG_ERR, "the process that makes spares ended (%s %d)",
+			   WIFSIGNALED(status) ? "signal" : "status",
+			   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		retire_nursery(l);
 	}
 }
 
-/* In a child: everything of the parent's that it does not need is closed; then the session. */
-static int serve_client(struct listener *l, int client)
+static void take_reports(struct listener *l)
 {
-	struct msg_HELLO hello;
-	struct link link;
+	struct nursery_report report;
 
-	fd_drop(&l->broker);
-	fd_drop(&l->door[1]);
-	close(l->signals);
-	close(l->wake);
-	for (size_t i = 0; i < l->count; i++)
-		close(l->pools[i].socket);
-	for (size_t i = 0; i < l->count; i++)
-		pool_leave(&l->pools[i]);
-	io_init();
-	hello_describe(client, &hello);
-	if (link_open_by_door(&link, l->door[0], clock_ms() + DOOR_WAIT_MS) < 0)
-		link.sock = -1;
-	return session_run(client, &link, &hello);
+	while (read(l->reports, &report, sizeof(report)) == (ssize_t)sizeof(report))
+		report_killed(l, report.pid, report.signal);
 }
 
+/* --- the broker ---------------------------------------------------------------------------- */
+
+/* Takes one message. 0; -EAGAIN; -errno: the broker is gone. */
+static int take_message(struct listener *l)
+{
+	static char data[MSG_MAX];
+	struct msg m;
+	int fd = -1, r = msgsock_receive(l->broker, ROLE_BROKER, data, &m, &fd);
+
+	fd_drop(&fd);
+	if (r < 0)
+		return r;
+	switch (m.type) {
+	case MSG_WELCOME:
+		session_copy_settings(&l->settings, &m.WELCOME);
+		return 0;
+	case MSG_POOL: /* comes last */
+		if (m.POOL.spare_least < 1 || m.POOL.spare_most < m.POOL.spare_least)
+			return -EBADMSG;
+		l->bounds = m.POOL;
+		retire_nursery(l);
+		l->next_nursery = 0;
+		return 0;
+	default:
+		return -EBADMSG;
+	}
+}
+
+/* At the start the broker must be there: without its settings there is nothing to offer. */
+static int wait_for_settings(struct listener *l)
+{
+	int64_t deadline = clock_ms() + BROKER_WAIT_MS;
+	int r = -ETIMEDOUT;
+
+	while (clock_ms() < deadline) {
+		r = l->broker < 0 ? meet_broker(l) : take_message(l);
+		if (l->bounds.spare_least > 0)
+			return 0;
+		if (r == 0)
+			continue;
+		if (r != -EAGAIN)
+			fd_drop(&l->broker);
+		struct pollfd fds[] = { { .fd = l->broker, .events = POLLIN },
+					{ .fd = l->signals, .events = POLLIN } };
+		int64_t left = deadline - clock_ms();
+
+		(void)poll(fds, 2, l->broker < 0 || left < 0 ? RETRY_MS : (int)left);
+		if (fds[1].revents)
+			return -ECANCELED;
+	}
+	return r < 0 ? r : -ETIMEDOUT;
+}
+
+static void serve_broker(struct listener *l)
+{
+	int r;
+
+	if (l->broker < 0) {
+		l->next_try = clock_ms() + RETRY_MS;
+		(void)meet_broker(l);
+		return;
+	}
+	while ((r = take_message(l)) == 0)
+		;
+	if (r != -EAGAIN) {
+		fd_drop(&l->broker);
+		l->next_try = clock_ms();
+	}
+}
+
+/* --- the loop ------------------------------------------------------------------------------ */
+
 /* Returns false when the listener shall end. */
+static bool take_signals(struct listener *l)
+{
+	struct signalfd_siginfo info;
+	bool go_on = true;
+
+	while (read(l->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		go_on = go_on && info.ssi_signo == SIGCHLD;
+	reap(l);
+	return go_on;
+}
+
+/* Milliseconds until something is to be tried again, or -1. */
+static int patience(const struct listener *l)
+{
+	int64_t now = clock_ms(), until = INT64_MAX;
+
+	if (l->broker < 0)
+		until = l->next_try;
+	if (l->nursery == 0 && l->next_nursery < until)
+		until = l->next_nursery;
+	return until == INT64_MAX ? -1 : until > now ? (int)(until - now) : 0;
+}
+
 static bool wait_for_work(struct listener *l)
 {
 	struct pollfd fds[] = {
-		{ .fd = l->wake, .events = POLLIN },
 		{ .fd = l->signals, .events = POLLIN },
 		{ .fd = l->broker, .events = POLLIN },
+		{ .fd = l->reports, .events = POLLIN },
 	};
-	int64_t until = l->broker < 0 && l->next_try < l->next_tick ? l->next_try : l->next_tick;
-	int64_t left = until - clock_ms();
-	uint64_t drained;
 
-	(void)poll(fds, 3, left > 0 ? (int)left : 0);
-	if (fds[0].revents)
-		(void)!read(l->wake, &drained, sizeof(drained));
-	if (fds[1].revents)
+	(void)poll(fds, 3, patience(l));
+	if (fds[2].revents)
+		take_reports(l);
+	if (fds[0].revents && !take_signals(l))
 		return false;
-	if (fds[2].revents || (l->broker < 0 && clock_ms() >= l->next_try))
+	if (fds[1].revents || (l->broker < 0 && clock_ms() >= l->next_try))
 		serve_broker(l);
 	return true;
 }
 
-static void tick(struct listener *l)
-{
-	if (clock_ms() < l->next_tick)
-		return;
-	l->next_tick = clock_ms() + TICK_MS;
-	for (size_t i = 0; i < l->count; i++)
-		pool_adapt(&l->pools[i]);
-}
-
 static int serve(struct listener *l)
 {
-	do {
-		reap(l);
-		tick(l);
-		for (size_t i = 0; i < l->count; i++) {
-			bool child;
-			int client = pool_fill(&l->pools[i], &child);
+	int status;
 
-			if (child)
-				return client < 0 ? 0 : serve_client(l, client);
-		}
+	do {
+		if (l->nursery == 0 && clock_ms() >= l->next_nursery && start_nursery(l, &status))
+			return status;
 	} while (wait_for_work(l));
-	for (size_t i = 0; i < l->count; i++)
-		pool_retire(&l->pools[i]);
+	retire_nursery(l);
 	return 0;
 }
 
@@ -221,33 +292,28 @@ static int make_signals(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGHUP, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static int make_pools(struct listener *l, const struct activation_fd *sockets)
-{
-	struct msg_POOL pool = { 0 };
-	int r = wait_for_pool(l, &pool);
-
-	for (size_t i = 0; r == 0 && i < l->count; i++)
-		r = pool_init(&l->pools[i], sockets[i].fd, l->door[0], l->wake, pool.spare_least,
-			      pool.spare_most, pool.processes_most);
-	return r;
 }
 
 int listener_run(const struct activation_fd *sockets, size_t count, const char *broker_path)
 {
 	static struct listener l;
 
-	l = (struct listener){ .broker_path = broker_path, .broker = -1, .count = count };
-	l.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	l.broker_path = broker_path;
+	l.broker = l.life = l.reports = -1;
+	l.count = count;
+	for (size_t i = 0; i < count; i++)
+		l.sockets[i] = sockets[i].fd;
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* a dead nursery's children */
 	l.signals = make_signals();
-	int r = l.wake < 0 || l.signals < 0 ? -errno : msgsock_pair(l.door);
+	l.table = pool_table_new();
+	int r = l.signals < 0 || !l.table ? -errno : msgsock_pair(l.door);
 
 	if (r == 0)
-		r = make_pools(&l, sockets);
+		r = wait_for_settings(&l);
 	if (r == -ECANCELED)
 		return 0; /* told to end before it began */
 	if (r < 0) {

@@ -49,7 +49,7 @@ static void log_failure(struct session *s, const char *code, struct span why)
 	struct buf line = BUF_OVER(bytes);
 
 	if (buf_add_str(&line, "login failed") < 0 ||
-	    kv_add_u64(&line, "session", s->settings.session) < 0 ||
+	    kv_add_u64(&line, "session", s->id) < 0 ||
 	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
 	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
 	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||
@@ -84,7 +84,7 @@ static enum session_end accept_client(struct session *s, struct span tag, bool s
 	if ((s->backend.cached &&
 	     buf_add_str(&out, "* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n") < 0) ||
 	    buf_add(&out, tag) < 0 || buf_add_str(&out, " OK [CAPABILITY ") < 0 ||
-	    capability_filter(list, s->settings.hide_capabilities, &out) < 0 ||
+	    capability_filter(list, s->settings->hide_capabilities, &out) < 0 ||
 	    buf_add_str(&out, sasl ? "] User authenticated\r\n" : "] User logged in\r\n") < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));
@@ -94,7 +94,7 @@ static enum session_end accept_client(struct session *s, struct span tag, bool s
 static enum session_end request_lease(struct session *s, struct msg *reply, int *ret_fd)
 {
 	const struct credentials *c = &s->credentials;
-	int64_t deadline = clock_ms() + (int64_t)s->settings.lease_timeout * 1000;
+	int64_t deadline = clock_ms() + (int64_t)s->settings->lease_timeout * 1000;
 
 	for (;;) {
 		struct msg lease = { .type = MSG_LEASE,
@@ -107,12 +107,12 @@ static enum session_end request_lease(struct session *s, struct msg *reply, int 
 		if (r == 0)
 			return END_NONE;
 		if (r == -ECANCELED)
-			return END_SHUTDOWN;
+			return s->link.ended ? session_told_to_end(s) : END_SHUTDOWN;
 		link_close(&s->link); /* after a time-out, too: the broker is still busy with that
 					 one */
 		if (r == -ETIMEDOUT)
 			return END_NO_BROKER;
-		enum session_end end = session_meet_again(s);
+		enum session_end end = session_meet(s);
 
 		if (end != END_NONE)
 			return end;
@@ -132,6 +132,7 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	struct backend *b = &s->backend;
 	size_t host_length;
 
+	s->id = leased->session;
 	b->fd = fd;
 	b->leased = true;
 	b->cached = leased->cached;
@@ -153,14 +154,14 @@ static void send_outcome(struct session *s, enum msg_outcome outcome)
 }
 
 /* A cached connection must be silent and, when it lay for long, answer. */
-static bool is_usable(struct session *s, uint32_t idle_seconds)
+static bool is_usable(struct session *s, bool prove)
 {
 	char byte;
 	ssize_t n = recv(s->backend.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 	if (n >= 0 || errno != EAGAIN)
 		return false;
-	return idle_seconds < s->settings.cache_validate_after || backend_prove(s) == 0;
+	return !prove || backend_prove(s) == 0;
 }
 
 static enum login_result refused(struct session *s, struct span tag, const char *code,
@@ -211,20 +212,23 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 				       ret_end);
 		if (*ret_end != END_NONE)
 			return LOGIN_OVER;
-		if (reply.type == MSG_REFUSED)
+		if (reply.type == MSG_REFUSED) {
+			s->id = reply.REFUSED.session;
 			return refused(s, tag, code_of(reply.REFUSED.reason), reply.REFUSED.text,
 				       ret_end);
+		}
 		if (reply.type != MSG_LEASED) {
 			*ret_end = END_INTERNAL;
 			return LOGIN_OVER;
 		}
-		uint32_t idle_seconds = reply.LEASED.idle_seconds;
+		bool prove = reply.LEASED.prove;
 
 		take_lease(s, &reply.LEASED, fd);
 		if (!s->backend.cached)
 			return log_in_fresh(s, tag, ret_end);
-		if (is_usable(s, idle_seconds)) {
-			send_outcome(s, OUTCOME_ACCEPTED);
+		if (is_usable(s, prove)) {
+			if (prove)
+				send_outcome(s, OUTCOME_ACCEPTED);
 			return accepted(s, tag, ret_end);
 		}
 		send_outcome(s, OUTCOME_STALE);

@@ -107,19 +107,19 @@ static int in_run_directory(const struct options *o, const char *name, char *pat
 static int serve_one(const struct options *o, int client)
 {
 	char path[256];
-	struct msg_HELLO hello;
-	struct link link;
+	struct session_start start = { .client = client, .link = { .door = -1 } };
 
 	if (in_run_directory(o, "session", path, sizeof(path)) < 0)
 		return 1;
 	io_init();
-	hello_describe(client, &hello);
-	int sock = msgsock_connect(path);
-
-	if (sock < 0)
-		log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path, strerror(-sock));
-	link_open_connected(&link, sock < 0 ? -1 : sock);
-	return session_run(client, &link, &hello);
+	hello_describe(client, &start.hello);
+	start.link.sock = msgsock_connect(path);
+	if (start.link.sock < 0) {
+		log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path,
+			   strerror(-start.link.sock));
+		start.link.sock = -1;
+	}
+	return session_run(&start);
 }
 
 static int serve_listening(const struct options *o, const struct activation_fd *sockets,

@@ -1,21 +1,22 @@
 /* A pool of spare processes.
  *
- * Each child has a slot in a table that parent and children share: spare or busy. A child that gets
- * a client marks its slot busy and, when few spares are left, wakes the parent through an eventfd;
- * so the parent runs once for several connections. Children are reaped when the parent runs anyway,
- * at the latest each second.
+ * Each spare has a slot in a table that it shares with its parent, from its fork until it has a
+ * client. When few spares are left, one of those that got a client wakes the parent through an
+ * eventfd; so the parent runs once for several connections. Children are reaped when the parent
+ * runs anyway, at the latest each second.
  *
  * No child is ever killed: accept() returns every POOL_LOOK seconds (SO_RCVTIMEO), and a spare
  * leaves by itself when its parent is gone, the pool is too large or it was retired. Retiring also
- * sends SIGURG, which a spare takes as a reason to look at once and which a child that has a client
- * ignores.
+ * sends SIGURG, which does nothing but end accept().
  */
 #include "proxyd/pool.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -24,60 +25,58 @@
 
 #include "lib/log.h"
 
-#define POOL_LOOK 1 /* seconds */
-#define POOL_SLOTS \
-	(1 << 21) /* the largest max_clients and spares; pages that are not touched cost nothing \
-		   */
-#define PAUSE_MS 100 /* before a spare tries again that could not accept */
+#define POOL_LOOK 1   /* seconds */
+#define PAUSE_MS  100 /* before a spare tries again that could not accept */
 
-enum slot_state { SLOT_SPARE = 1, SLOT_BUSY };
-
-struct pool_shared {
-	atomic_int spares;   /* waiting now, roughly: only decides whether to wake the parent */
-	atomic_int wanted;   /* a spare beyond this number leaves */
-	atomic_int low;	     /* so few left: wake the parent */
-	atomic_uint retired; /* spares forked before this generation leave */
-	atomic_uchar slots[POOL_SLOTS]; /* enum slot_state */
-};
-
-void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most, uint32_t processes_most)
+struct pool_table *pool_table_new(void)
 {
-	p->least = least;
-	p->most = most;
-	p->slots = processes_most < POOL_SLOTS - most ? processes_most + most : POOL_SLOTS;
-	if (p->slots < p->slots_used)
-		p->slots = p->slots_used;
-	p->target = p->target < least ? least : p->target > most ? most : p->target;
+	struct pool_table *table = mmap(NULL, sizeof(*table), PROT_READ | PROT_WRITE,
+					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return table == MAP_FAILED ? NULL : table;
 }
 
-int pool_init(struct pool *p, int socket, int door, int wake, uint32_t least, uint32_t most,
-	      uint32_t processes_most)
+/* What accepted sockets take over from the listening one is set here once, not for each of them.
+ * A socket that systemd or inetd made may be non-blocking: all spares would wake for each client.
+ */
+static int prepare_socket(int socket)
 {
 	struct timeval look = { .tv_sec = POOL_LOOK };
+	int on = 1, flags = fcntl(socket, F_GETFL);
 
-	*p = (struct pool){ .socket = socket, .door = door, .wake = wake };
-	pool_set_bounds(p, least, most, processes_most);
-	p->shared = mmap(NULL, sizeof(*p->shared), PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	p->pids = mmap(NULL, POOL_SLOTS * sizeof(pid_t), PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p->shared == MAP_FAILED || p->pids == MAP_FAILED ||
-	    madvise(p->pids, POOL_SLOTS * sizeof(pid_t), MADV_DONTFORK) < 0)
+	(void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* not of a local one */
+	if (flags < 0 || fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) < 0)
 		return -errno;
 	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof(look)) < 0 ? -errno : 0;
 }
 
+int pool_init(struct pool *p, struct pool_table *table, unsigned n, int socket, int wake,
+	      uint32_t least, uint32_t most)
+{
+	*p = (struct pool){ .socket = socket,
+			    .wake = wake,
+			    .table = table,
+			    .shared = &table->pools[n],
+			    .generation = atomic_load(&table->generation),
+			    .target = least,
+			    .least = least,
+			    .most = most < POOL_SPARES_MAX ? most : POOL_SPARES_MAX };
+	return prepare_socket(socket);
+}
+
+/* One of them does it for all, until the parent has looked. */
 static void wake_parent(const struct pool *p)
 {
 	uint64_t one = 1;
 
-	(void)!write(p->wake, &one, sizeof(one));
+	if (!atomic_exchange(&p->table->woken, true))
+		(void)!write(p->wake, &one, sizeof(one));
 }
 
 /* Has this spare a reason to leave? */
-static bool is_superfluous(struct pool *p, pid_t parent, unsigned generation)
+static bool is_superfluous(struct pool *p, pid_t parent)
 {
-	if (getppid() != parent || atomic_load(&p->shared->retired) != generation)
+	if (getppid() != parent || atomic_load(&p->table->generation) != p->generation)
 		return true;
 	int spares = atomic_load(&p->shared->spares);
 
@@ -85,71 +84,72 @@ static bool is_superfluous(struct pool *p, pid_t parent, unsigned generation)
 	       atomic_compare_exchange_strong(&p->shared->spares, &spares, spares - 1);
 }
 
-static void on_nudge(int number)
+/* After accept() failed: waits where it would fail again at once. False: it always will. */
+static bool may_try_again(int socket, int error)
 {
-	(void)number; /* accept() has returned: that is all */
-}
+	struct pollfd ready = { .fd = socket, .events = POLLIN };
 
-static void hear_nudges(bool hear)
-{
-	const struct sigaction action = { .sa_handler = hear ? on_nudge : SIG_IGN };
-
-	(void)sigaction(SIGURG, &action, NULL);
+	switch (error) {
+	case EINTR:
+	case ECONNABORTED:
+		return true;
+	case EAGAIN: /* its time is up, unless somebody has made the socket non-blocking */
+		if (fcntl(socket, F_GETFL) & O_NONBLOCK)
+			(void)poll(&ready, 1, POOL_LOOK * 1000);
+		return true;
+	case EBADF:
+	case EINVAL:
+	case ENOTSOCK:
+		return false;
+	default:
+		(void)poll(NULL, 0, PAUSE_MS); /* out of memory or descriptors */
+		return true;
+	}
 }
 
 /* In the child: waits for a client. Its descriptor, or -1. */
 static int await_client(struct pool *p, uint32_t slot, pid_t parent)
 {
-	unsigned generation = atomic_load(&p->shared->retired);
-
-	hear_nudges(true);
 	for (;;) {
 		int client = accept4(p->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (client >= 0) {
-			hear_nudges(false);
-			atomic_store(&p->shared->slots[slot], SLOT_BUSY);
+			atomic_fetch_add(&p->table->busy, 1);
+			atomic_store(&p->shared->slots[slot], 0);
 			if (atomic_fetch_sub(&p->shared->spares, 1) - 1 <=
 			    atomic_load(&p->shared->low))
 				wake_parent(p);
 			return client;
 		}
-		/* a socket that systemd or inetd made may be non-blocking */
-		if (errno == EAGAIN)
-			(void)poll(&(struct pollfd){ .fd = p->socket, .events = POLLIN }, 1,
-				   POOL_LOOK * 1000);
-		else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
-			return -1;
-		else if (errno != EINTR && errno != ECONNABORTED)
-			(void)poll(NULL, 0, PAUSE_MS); /* out of memory or descriptors */
-		if (is_superfluous(p, parent, generation))
+		if (!may_try_again(p->socket, errno) || is_superfluous(p, parent))
 			return -1;
 	}
 }
 
-/* A free slot, or p->slots when there is none. */
+/* A free slot, or POOL_SPARES_MAX when there is none. */
 static uint32_t find_free(struct pool *p)
 {
 	uint32_t i = 0;
 
-	while (i < p->slots && p->pids[i] != 0)
+	while (i < POOL_SPARES_MAX && atomic_load(&p->shared->slots[i]) != 0)
 		i++;
-	if (i < p->slots && i >= p->slots_used)
-		p->slots_used = i + 1;
+	if (i < POOL_SPARES_MAX && i >= atomic_load(&p->shared->used))
+		atomic_store(&p->shared->used, i + 1);
 	return i;
 }
 
-bool pool_reaped(struct pool *p, pid_t pid)
+void pool_reaped(struct pool_table *table, unsigned pools, pid_t pid)
 {
-	for (uint32_t i = 0; i < p->slots_used; i++) {
-		if (p->pids[i] != pid)
-			continue;
-		p->pids[i] = 0;
-		while (p->slots_used > 0 && p->pids[p->slots_used - 1] == 0)
-			p->slots_used--;
-		return true;
+	for (unsigned n = 0; n < pools; n++) {
+		struct pool_shared *pool = &table->pools[n];
+
+		for (uint32_t i = 0; i < atomic_load(&pool->used); i++)
+			if (atomic_load(&pool->slots[i]) == pid) {
+				atomic_store(&pool->slots[i], 0);
+				return;
+			}
 	}
-	return false;
+	atomic_fetch_sub(&table->busy, 1);
 }
 
 /* The truth about the spares; the children's counter only estimates it. */
@@ -157,8 +157,8 @@ static uint32_t count_spares(struct pool *p)
 {
 	uint32_t spares = 0;
 
-	for (uint32_t i = 0; i < p->slots_used; i++)
-		spares += p->pids[i] != 0 && atomic_load(&p->shared->slots[i]) == SLOT_SPARE;
+	for (uint32_t i = 0; i < atomic_load(&p->shared->used); i++)
+		spares += atomic_load(&p->shared->slots[i]) != 0;
 	return spares;
 }
 
@@ -171,7 +171,7 @@ static void note_failed_fork(struct pool *p, int error)
 	p->fork_failed = true;
 }
 
-int pool_fill(struct pool *p, bool *ret_child)
+int pool_fill(struct pool *p, uint32_t *room, bool *ret_child)
 {
 	pid_t parent = getpid();
 	uint32_t spares = count_spares(p);
@@ -182,24 +182,25 @@ int pool_fill(struct pool *p, bool *ret_child)
 		p->target = p->target * 2 < p->most ? p->target * 2 : p->most;
 	atomic_store(&p->shared->wanted, (int)p->target);
 	atomic_store(&p->shared->low, (int)(p->target / 2));
-	for (; spares < p->target; spares++) {
+	for (; spares < p->target && *room > 0; spares++, --*room) {
 		uint32_t slot = find_free(p);
 
-		if (slot == p->slots)
+		if (slot == POOL_SPARES_MAX)
 			break;
-		atomic_store(&p->shared->slots[slot], SLOT_SPARE);
-		pid_t pid = fork();
+		atomic_store(&p->shared->slots[slot], -1);
+		pid_t forking = -1, pid = fork();
 
 		if (pid == 0) {
 			*ret_child = true;
 			return await_client(p, slot, parent);
 		}
 		if (pid < 0) {
+			atomic_store(&p->shared->slots[slot], 0);
 			note_failed_fork(p, errno);
 			break; /* tried again in a second */
 		}
 		p->fork_failed = false;
-		p->pids[slot] = pid;
+		(void)atomic_compare_exchange_strong(&p->shared->slots[slot], &forking, pid);
 	}
 	atomic_store(&p->shared->spares, (int)count_spares(p));
 	return 0;
@@ -212,16 +213,19 @@ void pool_adapt(struct pool *p)
 	p->exhausted = false;
 }
 
-void pool_retire(struct pool *p)
+void pool_retire(struct pool_table *table, unsigned pools)
 {
-	atomic_fetch_add(&p->shared->retired, 1);
-	for (uint32_t i = 0; i < p->slots_used; i++)
-		if (p->pids[i] > 0 && atomic_load(&p->shared->slots[i]) == SLOT_SPARE)
-			(void)kill(p->pids[i], SIGURG);
+	atomic_fetch_add(&table->generation, 1);
+	for (unsigned n = 0; n < pools; n++)
+		for (uint32_t i = 0; i < atomic_load(&table->pools[n].used); i++) {
+			pid_t pid = atomic_load(&table->pools[n].slots[i]);
+
+			if (pid > 0)
+				(void)kill(pid, SIGURG);
+		}
 }
 
-void pool_leave(struct pool *p)
+void pool_leave(struct pool_table *table)
 {
-	(void)munmap(p->shared, sizeof(*p->shared));
-	p->shared = NULL;
+	(void)munmap(table, sizeof(*table));
 }

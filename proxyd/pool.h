@@ -2,52 +2,70 @@
 #ifndef PROXYD_POOL_H
 #define PROXYD_POOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#define POOLS_MAX 16
+#define POOLS_MAX	16
+#define POOL_SPARES_MAX 4096 /* the bound of spare_processes */
 
-/* What parent and children share: one anonymous mapping per pool. */
-struct pool_shared;
-
-struct pool {
-	int socket;	 /* listening */
-	int door;	 /* the children's way to the broker */
-	int wake;	 /* eventfd: a child found that few spares are left */
-	uint32_t target; /* spares wanted now, between least and most */
-	uint32_t least, most;
-	struct pool_shared *shared;
-	pid_t *pids;	     /* of the slots; the children do not see them */
-	uint32_t slots;	     /* in the shared table that may be used */
-	uint32_t slots_used; /* the highest used one, plus one */
-	bool fork_failed;    /* the last time */
-	bool exhausted;	     /* no spare was left when the pool was looked at */
+/* What a pool's processes share. A spare has a slot from its fork to its client. */
+struct pool_shared {
+	atomic_int spares; /* waiting now, roughly: only decides whether to wake the parent */
+	atomic_int wanted; /* a spare beyond this number leaves */
+	atomic_int low;	   /* so few left: wake the parent */
+	atomic_uint used;  /* slots: the highest one ever used, plus one */
+	_Atomic(pid_t) slots[POOL_SPARES_MAX]; /* 0: free, -1: being forked, else the spare's pid */
 };
 
-/* Makes a pool for a listening socket. 0 or -errno. */
-int pool_init(struct pool *p, int socket, int door, int wake, uint32_t least, uint32_t most,
-	      uint32_t processes_most);
+/* What all pools' processes share: anonymous memory, which a process with a client has given up. */
+struct pool_table {
+	atomic_uint generation; /* a spare of another one leaves */
+	atomic_int busy;	/* processes that are no spares and have not been reaped */
+	atomic_bool woken;	/* the parent has been told that spares are few */
+	struct pool_shared pools[POOLS_MAX];
+};
 
-/* New bounds; they hold from the next pool_fill(). Spares of before leave by themselves. */
-void pool_set_bounds(struct pool *p, uint32_t least, uint32_t most, uint32_t processes_most);
+struct pool {
+	int socket; /* listening */
+	int wake;   /* eventfd: a child found that few spares are left */
+	struct pool_table *table;
+	struct pool_shared *shared; /* of the table: this pool's */
+	unsigned generation;
+	uint32_t target;	    /* spares wanted now, between least and most */
+	uint32_t least, most;
+	bool fork_failed; /* the last time */
+	bool exhausted;	  /* no spare was left when the pool was looked at */
+};
+
+/* The table that pool_init() wants, or NULL with errno. */
+struct pool_table *pool_table_new(void);
+
+/* Makes pool number n of a table for a listening socket. 0 or -errno. */
+int pool_init(struct pool *p, struct pool_table *table, unsigned n, int socket, int wake,
+	      uint32_t least, uint32_t most);
 
 /* In a child that has a client: from now on it can neither see nor change what parent and children
  * share. */
-void pool_leave(struct pool *p);
+void pool_leave(struct pool_table *table);
 
-/* Notes that the process pid is gone. Returns true when it was one of this pool's. */
-bool pool_reaped(struct pool *p, pid_t pid);
+/* The process pid is gone: if it was a spare of one of the table's first `pools`, its slot is free,
+ * else there is one busy process less. */
+void pool_reaped(struct pool_table *table, unsigned pools, pid_t pid);
 
-/* Forks until there are as many spares as wanted. Returns 0 in the parent; in a new child the
- * descriptor of its client, once it has one, or -1 when it is not needed any more: it must then
- * exit. *ret_child says which of the two returned. */
-int pool_fill(struct pool *p, bool *ret_child);
+/* Forks until there are as many spares as wanted; *room is how many processes may still be
+ * started. Returns 0 in the parent; in a new child the descriptor of its client, once it has one,
+ * or -1 when it is not needed any more: it must then exit. *ret_child says which of the two
+ * returned. */
+int pool_fill(struct pool *p, uint32_t *room, bool *ret_child);
 
 /* Once a second: adapts the number of spares to the load. */
 void pool_adapt(struct pool *p);
 
-/* No spare shall wait any longer: each leaves at its next look (POOL_LOOK). */
-void pool_retire(struct pool *p);
+/* No spare of the table's first `pools` shall wait any longer: each leaves when it hears SIGURG, or
+ * at its next look (POOL_LOOK). Pools that are made later are of the next generation. For the
+ * process that made the table, which need not be the spares' parent. */
+void pool_retire(struct pool_table *table, unsigned pools);
 
 #endif

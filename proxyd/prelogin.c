@@ -40,7 +40,7 @@ static enum session_end complain(struct dialogue *d, struct span tag, const char
 {
 	enum session_end end = answer(d, tag, text);
 
-	if (end == END_NONE && ++d->errors >= d->s->settings.max_errors)
+	if (end == END_NONE && ++d->errors >= d->s->settings->max_errors)
 		end = END_TOO_MANY_ERRORS;
 	return end;
 }
@@ -74,7 +74,7 @@ static enum session_end on_logout(struct dialogue *d, const struct imap_command 
 /* Kept for the mail host, where its log may want it; a list that is none is refused here. */
 static enum session_end on_id(struct dialogue *d, const struct imap_command *c)
 {
-	struct buf out = BUF_OVER(d->s->id);
+	struct buf out = BUF_OVER(d->s->id_arguments);
 	int r = c->args.n > 0 ? imap_read_id(c->args, &out) : 0;
 
 	if (r == -EINVAL) {
@@ -106,12 +106,19 @@ static enum session_end try_login(struct dialogue *d, struct span tag_in_command
 		d->logged_in = true;
 		return END_NONE;
 	case LOGIN_REFUSED:
-		return ++d->failed_logins >= d->s->settings.login_attempts ? END_TOO_MANY_LOGINS
+		return ++d->failed_logins >= d->s->settings->login_attempts ? END_TOO_MANY_LOGINS
 									   : END_NONE;
 	case LOGIN_OVER:
 		break;
 	}
 	return end;
+}
+
+/* So many bytes of to->secret may have been written. */
+static void note_secret(struct credentials *to, size_t n)
+{
+	if (n > to->secret_touched)
+		to->secret_touched = n;
 }
 
 /* Takes the two strings of LOGIN. -ENODATA: one is missing; -EINVAL; -ENOBUFS: one is too long. */
@@ -126,6 +133,7 @@ static int read_login(struct span args, struct credentials *to)
 		return args.n == 0 || args.p[0] == ' ' ? -ENODATA : -EINVAL;
 	args = span_from(args, 1);
 	r = imap_take_astring(&args, &secret);
+	note_secret(to, secret.dirty);
 	if (r < 0)
 		return r;
 	if (args.n > 0 || user.len == 0)
@@ -178,6 +186,7 @@ static int read_plain(struct span message, struct credentials *to)
 	to->authzid_length = authzid.n;
 	to->user_length = user.n;
 	to->secret_length = secret.n;
+	note_secret(to, secret.n);
 	return 0;
 }
 
@@ -204,6 +213,7 @@ static int take_user(struct span message, struct credentials *to)
 
 static int take_password(struct span message, struct credentials *to)
 {
+	note_secret(to, message.n < sizeof(to->secret) ? message.n : sizeof(to->secret));
 	return read_part(message, to->secret, sizeof(to->secret), &to->secret_length);
 }
 
@@ -234,7 +244,8 @@ static int take_message(struct span base64, take_fn *take, struct credentials *t
 	int length = base64_decode(base64, decoded, sizeof(decoded));
 	int r = length < 0 ? length : take((struct span){ decoded, (size_t)length }, to);
 
-	explicit_bzero(decoded, sizeof(decoded));
+	/* what is decoded is never longer than what it came from */
+	explicit_bzero(decoded, base64.n < sizeof(decoded) ? base64.n : sizeof(decoded));
 	return r;
 }
 
@@ -377,7 +388,7 @@ enum session_end prelogin_greet(struct session *s)
 enum session_end prelogin_run(struct session *s)
 {
 	struct dialogue d = { .s = s,
-			      .deadline = s->started + (int64_t)s->settings.login_timeout * 1000 };
+			      .deadline = s->started + (int64_t)s->settings->login_timeout * 1000 };
 	enum session_end end = END_NONE;
 
 	while (end == END_NONE && !d.logged_in) {

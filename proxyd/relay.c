@@ -129,7 +129,7 @@ static enum session_end end_idle(struct relay *r)
 	if (!r->follow.owes_done || r->approved > 0)
 		return END_NONE;
 	if (io_write(r->s->backend.fd, SPAN("DONE\r\n"),
-		     clock_ms() + ms(r->s->settings.backend_timeout)) < 0)
+		     clock_ms() + ms(r->s->settings->backend_timeout)) < 0)
 		return END_BACKEND_LOST;
 	follow_sent_done(&r->follow);
 	return END_NONE;
@@ -139,7 +139,7 @@ static enum session_end end_idle(struct relay *r)
 static bool may_become_quiet(const struct relay *r)
 {
 	return follow_quiet(&r->follow) == NOT_CACHED_BUSY &&
-	       r->drained < r->s->settings.drain_bytes;
+	       r->drained < r->s->settings->drain_bytes;
 }
 
 /* LOGOUT waits for the answers to what was sent before it, and for the client to take them. */
@@ -147,7 +147,7 @@ static bool logout_is_due(const struct relay *r)
 {
 	bool answered = (r->follow.outstanding_count == 0 || r->backend_ended) && r->looked_at == 0;
 
-	return answered || clock_ms() >= r->logout_at + ms(r->s->settings.backend_timeout);
+	return answered || clock_ms() >= r->logout_at + ms(r->s->settings->backend_timeout);
 }
 
 static void note_leaving(struct relay *r, bool logout)
@@ -175,7 +175,7 @@ static enum session_end judge(struct relay *r)
 		return logout_is_due(r) ? END_LOGOUT : END_NONE;
 	if (!r->client_ended)
 		return END_NONE;
-	if (clock_ms() < r->ended_at + ms(r->s->settings.drain_time) &&
+	if (clock_ms() < r->ended_at + ms(r->s->settings->drain_time) &&
 	    (!is_all_passed_on(r) || may_become_quiet(r)))
 		return END_NONE;
 	return logout ? END_LOGOUT : END_CLIENT_CLOSED;
@@ -183,7 +183,7 @@ static enum session_end judge(struct relay *r)
 
 static int64_t wait_until(const struct relay *r)
 {
-	const struct msg_WELCOME *settings = &r->s->settings;
+	const struct msg_WELCOME *settings = r->s->settings;
 	int64_t until = r->last_traffic + ms(settings->idle_timeout);
 
 	if (r->logout_at > 0)
@@ -273,8 +273,7 @@ static void say_goodbye(struct relay *r)
 
 	if (buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 && buf_add(&out, tag) == 0 &&
 	    buf_add_str(&out, " OK Completed\r\n") == 0)
-		(void)session_tell(r->s, buf_span(&out));
-	(void)shutdown(r->s->client, SHUT_WR);
+		session_tell_last(r->s, buf_span(&out));
 }
 
 /* A BYE of the proxy's own, where the client is not in the middle of a response and has had none.
@@ -302,7 +301,7 @@ enum session_end relay_run(struct session *s)
 	static struct relay r;
 
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
-	follow_init(&r.follow, s->settings.safe_commands);
+	follow_init(&r.follow, s->settings->safe_commands);
 	enum session_end end = pump(&r);
 	bool returning =
 		(end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&

@@ -41,9 +41,21 @@ enum session_end session_tell(struct session *s, struct span text)
 	}
 }
 
+void session_tell_last(struct session *s, struct span text)
+{
+	(void)io_write_last(s->client, text, clock_ms() + WRITE_TIMEOUT);
+	s->said_all = true;
+}
+
 enum session_end session_told_to_end(const struct session *s)
 {
-	return s->link.end_reason == END_SHUTDOWN ? END_SHUTDOWN : END_ENDED;
+	switch (s->link.end_reason) {
+	case END_SHUTDOWN:
+	case END_TOO_MANY_CLIENTS:
+		return s->link.end_reason;
+	default:
+		return END_ENDED;
+	}
 }
 
 void session_say_bye(struct session *s, enum session_end end)
@@ -78,7 +90,7 @@ enum session_end session_read_client(struct session *s, int64_t deadline,
 		if (n == 0)
 			return on_timeout;
 		if (fds[1].revents && link_take_pushes(&s->link) < 0) {
-			enum session_end end = session_meet_again(s);
+			enum session_end end = session_meet(s);
 
 			if (end == END_SHUTDOWN)
 				return end;
@@ -88,25 +100,33 @@ enum session_end session_read_client(struct session *s, int64_t deadline,
 	}
 }
 
-/* The settings' texts must outlive the message. */
-static void take_settings(struct session *s, const struct msg_WELCOME *w)
+void session_copy_settings(struct session_settings *to, const struct msg_WELCOME *from)
 {
-	s->settings = *w;
-	memcpy(s->hide_capabilities, w->hide_capabilities.p, w->hide_capabilities.n);
-	s->settings.hide_capabilities.p = s->hide_capabilities;
-	memcpy(s->safe_commands, w->safe_commands.p, w->safe_commands.n);
-	s->settings.safe_commands.p = s->safe_commands;
-	log_limits((int)w->log_facility, (int)w->log_priority);
+	to->values = *from;
+	memcpy(to->hide_capabilities, from->hide_capabilities.p, from->hide_capabilities.n);
+	to->values.hide_capabilities.p = to->hide_capabilities;
+	memcpy(to->safe_commands, from->safe_commands.p, from->safe_commands.n);
+	to->values.safe_commands.p = to->safe_commands;
 }
 
-enum session_end session_hello(struct session *s)
+static void take_settings(void *context, const struct msg_WELCOME *welcome)
+{
+	struct session *s = context;
+
+	session_copy_settings(&s->own_settings, welcome);
+	s->settings = &s->own_settings.values;
+	s->id = welcome->session;
+	log_limits((int)welcome->log_facility, (int)welcome->log_priority);
+}
+
+/* Where there is no door: says HELLO on the connected link and takes the settings. */
+static enum session_end say_hello(struct session *s)
 {
 	struct msg hello = { .type = MSG_HELLO, .HELLO = s->hello }, reply;
 	int fd = -1;
-
-	hello.HELLO.user = (struct span){ s->user, s->user_length };
 	int r = link_request(&s->link, &hello, &reply, &fd, clock_ms() + BROKER_TIMEOUT);
 
+	fd_drop(&fd);
 	if (r < 0)
 		return r == -ECANCELED ? END_SHUTDOWN : END_NO_BROKER;
 	if (reply.type == MSG_REFUSED)
@@ -117,56 +137,62 @@ enum session_end session_hello(struct session *s)
 	return END_NONE;
 }
 
-enum session_end session_meet_again(struct session *s)
+/* Through the door. Returns as link_knock() does. */
+static int knock(struct session *s, uint64_t settings, int64_t deadline)
 {
-	int64_t deadline = clock_ms() + BROKER_TIMEOUT;
-	int door = s->link.door;
+	const struct msg m = { .type = MSG_KNOCK,
+			       .KNOCK = { .service = s->hello.service,
+					  .client_port = s->hello.client_port,
+					  .settings = settings,
+					  .client = s->hello.client,
+					  .local = s->hello.local,
+					  .user = { s->user, s->user_length } } };
 
+	return link_knock(&s->link, &m, deadline);
+}
+
+enum session_end session_meet(struct session *s)
+{
 	link_close(&s->link);
-	while (door >= 0 && clock_ms() < deadline) {
-		int r = link_open_by_door(&s->link, door, deadline);
-
-		if (r == -EPIPE || r == -ECANCELED)
-			return END_SHUTDOWN; /* nobody will ever take what is put through the door
-					      */
-		if (r < 0)
-			break;
-		enum session_end end = session_hello(s);
-
-		if (end != END_NO_BROKER)
-			return end;
-		link_close(&s->link); /* that broker died, too */
+	if (s->link.door < 0)
+		return END_NO_BROKER;
+	switch (knock(s, s->settings->settings, clock_ms() + BROKER_TIMEOUT)) {
+	case 0:
+		return END_NONE;
+	case -EPIPE: /* nobody will ever take what is put through the door */
+	case -ECANCELED:
+		return END_SHUTDOWN;
+	default:
+		return END_NO_BROKER;
 	}
-	return END_NO_BROKER;
 }
 
 enum session_end session_rejoin(struct session *s)
 {
-	struct msg hello = { .type = MSG_HELLO, .HELLO = s->hello };
-	int door = s->link.door;
-
 	link_close(&s->link);
 	s->rejoin_at = 0;
-	if (door < 0)
+	if (s->link.door < 0)
 		return END_NONE;
-	int r = link_open_by_door(&s->link, door, clock_ms());
-
-	if (r == -EPIPE || r == -ECANCELED)
+	switch (knock(s, s->settings->settings, clock_ms())) {
+	case 0:
+		return END_NONE;
+	case -EPIPE:
+	case -ECANCELED:
 		return END_SHUTDOWN;
-	hello.HELLO.user = (struct span){ s->user, s->user_length };
-	if (r < 0 || link_ask(&s->link, &hello) < 0) {
-		link_close(&s->link);
+	default:
 		s->rejoin_at = clock_ms() + REJOIN_PAUSE;
+		return END_NONE;
 	}
-	return END_NONE;
 }
 
 void session_wipe_credentials(struct session *s)
 {
-	/* by way of void *: GCC 12 takes the first member for the whole object */
-	void *all = &s->credentials;
+	struct credentials *c = &s->credentials;
 
-	explicit_bzero(all, sizeof(s->credentials));
+	explicit_bzero(c->user, sizeof(c->user));
+	explicit_bzero(c->authzid, sizeof(c->authzid));
+	explicit_bzero(c->secret, c->secret_touched);
+	c->user_length = c->authzid_length = c->secret_length = c->secret_touched = 0;
 }
 
 static int add_summary(struct session *s, enum session_end end, struct buf *line)
@@ -175,7 +201,7 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	int r;
 
 	(void)((r = buf_add_str(line, "session ended")) ||
-	       (r = kv_add_u64(line, "session", s->settings.session)) ||
+	       (r = s->id > 0 ? kv_add_u64(line, "session", s->id) : 0) ||
 	       (r = kv_add(line, "reason", span_str(end_word(end)))) ||
 	       (r = kv_add(line, "client", s->hello.client)) ||
 	       (r = kv_add_u64(line, "port", s->hello.client_port)) ||
@@ -193,21 +219,47 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	return r;
 }
 
-/* One line and one TALLY: the line goes with it when the log cannot be reached from here. */
+/* The connection goes back, with the session's last word. */
+static void give(struct session *s, enum session_end end, struct span line)
+{
+	struct backend *b = &s->backend;
+	struct msg m = { .type = MSG_GIVE,
+			 .GIVE = { .reason = end,
+				   .from_client = s->from_client,
+				   .from_backend = s->from_backend,
+				   .line = line } };
+
+	if (!b->cached) /* else the broker has the list already */
+		m.GIVE.capabilities = (struct span){ b->capabilities, b->capabilities_length };
+	if (link_push(&s->link, &m, b->fd) < 0)
+		log_printf(LOG_NOTICE, "session %llu: its connection could not be given back",
+			   (unsigned long long)s->id);
+	link_close(&s->link);
+	backend_close(b, false);
+}
+
+/* One log line, and the last word to the broker: the line goes with it when the log cannot be
+ * reached from here. */
 static void report(struct session *s, enum session_end end)
 {
 	char bytes[1500];
 	struct buf line = BUF_OVER(bytes);
+
+	if (add_summary(s, end, &line) == 0 &&
+	    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) == 0)
+		line.len = 0;
+	if (s->giving) {
+		give(s, end, buf_span(&line));
+		return;
+	}
 	struct msg tally = { .type = MSG_TALLY,
 			     .TALLY = { .reason = end,
 					.not_cached = s->user_length > 0 ? s->not_cached
 									 : NOT_CACHED_COUNT,
 					.from_client = s->from_client,
-					.from_backend = s->from_backend } };
+					.from_backend = s->from_backend,
+					.line = buf_span(&line) } };
 
-	if (add_summary(s, end, &line) == 0 &&
-	    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) < 0)
-		tally.TALLY.line = buf_span(&line);
 	(void)link_push(&s->link, &tally, -1);
 }
 
@@ -218,7 +270,8 @@ static void linger(struct session *s)
 	int64_t deadline = clock_ms() + LINGER_TIMEOUT;
 	size_t read = 0;
 
-	(void)shutdown(s->client, SHUT_WR);
+	if (!s->said_all)
+		(void)shutdown(s->client, SHUT_WR);
 	while (read < LINGER_BYTES) {
 		s->in.off = s->in.len = 0;
 		int n = io_fill(s->client, &s->in, deadline);
@@ -232,11 +285,11 @@ static void linger(struct session *s)
 /* Started by xinetd or systemd as root: not one client byte is read before this. */
 static enum session_end give_up_root(const struct session *s)
 {
-	int r = ids_drop(s->settings.uid, s->settings.gid);
+	int r = ids_drop(s->settings->uid, s->settings->gid);
 
 	if (r == 0)
 		return END_NONE;
-	log_printf(LOG_ERR, "cannot become uid %u: %s", s->settings.uid, strerror(-r));
+	log_printf(LOG_ERR, "cannot become uid %u: %s", s->settings->uid, strerror(-r));
 	return END_INTERNAL;
 }
 
@@ -255,24 +308,53 @@ static enum session_end enter_jail(struct session *s)
 	return END_INTERNAL;
 }
 
-static enum session_end serve(struct session *s, bool *ret_relayed)
+/* A process of its own for one connection: nothing is known yet. */
+static enum session_end begin_alone(struct session *s)
 {
-	enum session_end end = session_hello(s);
-
-	if (end == END_NO_BROKER && s->link.door >= 0)
-		end = session_meet_again(s);
+	enum session_end end = say_hello(s);
 
 	if (end == END_NONE && geteuid() == 0)
 		end = give_up_root(s);
 	io_no_delay(s->client);
-	if (s->settings.tcp_keepalives)
-		io_keep_alive(s->client);
+	io_keep_alive(s->client, end == END_NONE && s->settings->tcp_keepalives);
 	if (end == END_NONE)
 		end = enter_jail(s);
-	if (end != END_NONE)
-		return end;
-	s->started = clock_ms();
-	end = prelogin_greet(s);
+	return end == END_NONE ? prelogin_greet(s) : end;
+}
+
+/* Knocks without any settings: the broker sends them, or REFUSED. */
+static enum session_end ask_for_room(struct session *s)
+{
+	int64_t deadline = clock_ms() + BROKER_TIMEOUT;
+	int r = knock(s, 0, deadline);
+
+	while (r >= 0 && s->id == 0 && !s->link.ended) {
+		r = io_wait(s->link.sock, POLLIN, deadline);
+		if (r == 0)
+			r = link_take_pushes(&s->link);
+	}
+	if (s->link.ended)
+		return session_told_to_end(s);
+	return r == 0 ? END_NONE : r == -ECANCELED ? END_SHUTDOWN : END_NO_BROKER;
+}
+
+/* A listener's child. The client is greeted at once, the broker reads KNOCK meanwhile. */
+static enum session_end begin_in_jail(struct session *s, bool crowded)
+{
+	if (crowded) {
+		enum session_end asked = ask_for_room(s);
+
+		return asked == END_NONE ? prelogin_greet(s) : asked;
+	}
+	enum session_end end = prelogin_greet(s);
+
+	return end == END_NONE ? session_meet(s) : end;
+}
+
+static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed)
+{
+	enum session_end end = s->locked_up ? begin_in_jail(s, crowded) : begin_alone(s);
+
 	if (end == END_NONE)
 		end = prelogin_run(s);
 	if (end != END_NONE)
@@ -281,21 +363,25 @@ static enum session_end serve(struct session *s, bool *ret_relayed)
 	return relay_run(s);
 }
 
-int session_run(int client, struct link *link, const struct msg_HELLO *hello)
+int session_run(const struct session_start *start)
 {
 	static char from_client[CLIENT_BUFFER], from_backend[BACKEND_BUFFER];
 	static struct session s;
 	bool relayed = false;
 
 	/* member by member: the rest is zero already, and untouched pages cost nothing */
-	s.client = client;
-	s.link = *link;
-	s.hello = *hello;
+	s.client = start->client;
+	s.link = start->link;
+	s.link.take_settings = take_settings;
+	s.link.context = &s;
+	s.hello = start->hello;
+	s.settings = start->settings ? &start->settings->values : &s.own_settings.values;
+	s.locked_up = start->settings != NULL;
 	s.started = clock_ms();
 	s.in = BUF_OVER(from_client);
 	s.backend.fd = -1;
 	s.backend.in = BUF_OVER(from_backend);
-	enum session_end end = serve(&s, &relayed);
+	enum session_end end = serve(&s, start->crowded, &relayed);
 
 	if (!relayed) {
 		backend_close(&s.backend, false);

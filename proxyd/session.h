@@ -22,11 +22,19 @@
 
 /* What the client proved itself with; wiped as soon as the backend has judged it. */
 struct credentials {
+	size_t user_length, authzid_length, secret_length;
+	size_t secret_touched; /* so many bytes of it have ever been written */
+	bool sasl;	       /* by AUTHENTICATE: decides the text of the answer */
 	char user[SESSION_USER_MAX];
 	char authzid[SESSION_USER_MAX];
 	char secret[SESSION_SECRET_MAX];
-	size_t user_length, authzid_length, secret_length;
-	bool sasl; /* by AUTHENTICATE: decides the text of the answer */
+};
+
+/* What the broker said with WELCOME, and its texts. */
+struct session_settings {
+	struct msg_WELCOME values;
+	char hide_capabilities[1000];
+	char safe_commands[1000];
 };
 
 /* The backend connection of this session. */
@@ -34,55 +42,66 @@ struct backend {
 	int fd; /* -1: none */
 	bool cached;
 	bool leased; /* the broker that leased it still knows the lease */
-	uint32_t port;
-	char host[256];
-	char user[BACKEND_USER_MAX]; /* login name at the mail host */
-	size_t user_length;
-	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
-	size_t capabilities_length;
 	bool capabilities_stale; /* they are those before login */
-	struct buf in;		 /* read and not yet dealt with */
-	size_t taken;		 /* of it: the response that is being dealt with */
+	uint32_t port;
+	struct buf in; /* read and not yet dealt with */
+	size_t taken;  /* of it: the response that is being dealt with */
+	size_t user_length, capabilities_length;
+	char host[256];
+	char user[BACKEND_USER_MAX];	     /* login name at the mail host */
+	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
 };
 
+/* What most sessions touch stands in front: each further page costs a fault and 4 KiB. */
 struct session {
 	int client;
+	bool locked_up;	       /* in the jail: client bytes may be read */
+	bool asked_capability; /* CAPABILITY was used before login */
+	bool giving;	       /* the backend connection is ready to be given back */
+	bool said_all;	       /* the client has our end of the stream */
 	struct link link;
 	struct msg_HELLO hello;
-	struct msg_WELCOME settings; /* texts below */
-	char hide_capabilities[1001];
-	char safe_commands[1001];
+	const struct msg_WELCOME *settings;
+	uint64_t id; /* the broker's number of this session; 0: not known */
 
 	struct buf in;			  /* from the client, not yet dealt with */
 	size_t command_line, command_end; /* in it: the last line of the command before login */
-	char id[SESSION_ID_MAX];	  /* the arguments of ID before login */
-	size_t id_length;
-	bool locked_up;	       /* in the jail: client bytes may be read */
-	bool asked_capability; /* CAPABILITY was used before login */
-	struct credentials credentials;
-	struct backend backend;
 
 	int64_t started;   /* monotonic ms */
 	int64_t rejoin_at; /* when to look for a broker again; 0: there is one, or never */
-	char user[SESSION_USER_MAX]; /* logged in as */
-	size_t user_length;
 	uint64_t from_client, from_backend;
 	enum not_cached not_cached;
+	size_t user_length, id_length;
+	char user[SESSION_USER_MAX]; /* logged in as */
+	struct backend backend;
+	struct credentials credentials;
+	char id_arguments[SESSION_ID_MAX]; /* of ID before login */
+	struct session_settings own_settings;
 };
 
-/* Serves the connected client socket until its end: takes over fd. hello says where the client came
- * in; its texts must live as long. Returns the process's exit status. */
-int session_run(int client, struct link *link, const struct msg_HELLO *hello);
+/* What a session begins with. */
+struct session_start {
+	int client;	       /* connected; taken over */
+	struct link link;      /* connected, or with a door */
+	struct msg_HELLO hello; /* where the client came in; its texts live as long */
+	/* NULL: a process of its own for one connection. Else this is a listener's child, jailed,
+	 * and meets the broker through the door. */
+	const struct session_settings *settings;
+	bool crowded; /* the broker may have no room: ask before the client is greeted */
+};
 
-/* Says HELLO and takes the settings. END_NONE or the reason to end. */
-enum session_end session_hello(struct session *s);
+/* Serves a client until its end. Returns the process's exit status. */
+int session_run(const struct session_start *start);
 
-/* Meets a new broker after the old one's death, where there is a door. END_NONE, or END_NO_BROKER,
- * or END_SHUTDOWN when the whole service is gone. */
-enum session_end session_meet_again(struct session *s);
+/* Copies settings and their texts. */
+void session_copy_settings(struct session_settings *to, const struct msg_WELCOME *from);
 
-/* The same in the middle of a session: never waits. The broker's answer comes as a push; when there
- * is no room in the door, s->rejoin_at says when to call this again. END_NONE or END_SHUTDOWN. */
+/* Meets the broker, or a new one after the old one's death, where there is a door. END_NONE, or
+ * END_NO_BROKER, or END_SHUTDOWN when the whole service is gone. */
+enum session_end session_meet(struct session *s);
+
+/* The same in the middle of a session: never waits. When there is no room in the door, s->rejoin_at
+ * says when to call this again. END_NONE or END_SHUTDOWN. */
 enum session_end session_rejoin(struct session *s);
 
 /* Overwrites what the client proved itself with. */
@@ -97,6 +116,9 @@ enum session_end session_read_client(struct session *s, int64_t deadline,
 
 /* Tells the client with BYE why the session ends, if this end has a text. Never waits. */
 void session_say_bye(struct session *s, enum session_end end);
+
+/* Tells the client the last thing; its stream ends with it. */
+void session_tell_last(struct session *s, struct span text);
 
 /* Writes to the client. END_NONE, END_CLIENT_LOST or END_CLIENT_STUCK. */
 enum session_end session_tell(struct session *s, struct span text);

@@ -1,5 +1,5 @@
-/* Makes the filter of a session's process: the system calls that it may use, as a BPF array for the
- * C compiler.
+/* Makes the filters of a session's process and of the nursery: the system calls that they may use,
+ * as BPF arrays for the C compiler.
  *
  * Runs at build time only. Each row is a call and a condition on its arguments; what is not listed
  * kills the process. The descriptor numbers are those of jail.h.
@@ -7,21 +7,29 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "proxyd/jail.h"
 
+#define GLIBC_FORK (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)
 #define PAIR_TYPE (SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
 
-static const struct {
+struct rule {
 	int call;
 	unsigned count;
 	struct scmp_arg_cmp only[2];
-} allowed[] = {
+};
+
+static const struct rule session[] = {
 	/* the client's, the backend's and the broker's connections */
 	{ SCMP_SYS(recvfrom), 1, { SCMP_A4(SCMP_CMP_EQ, 0) } },
 	{ SCMP_SYS(recvmsg), 0, { { 0 } } },
@@ -50,20 +58,48 @@ static const struct {
 	{ SCMP_SYS(exit), 0, { { 0 } } },
 };
 
-static int fill(scmp_filter_ctx filter)
-{
-	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++) {
-		int r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, allowed[i].call,
-					       allowed[i].count, allowed[i].only);
+/* What the nursery does besides. Its children inherit this, and can do nothing with it: they have
+ * no listening socket, no children, RLIMIT_NPROC is 0 and can only be lowered. */
+static const struct rule nursery[] = {
+	{ SCMP_SYS(accept4), 0, { { 0 } } },
+	{ SCMP_SYS(getsockname), 0, { { 0 } } },
+	{ SCMP_SYS(getpeername), 0, { { 0 } } },
+	{ SCMP_SYS(fcntl), 1, { SCMP_A1(SCMP_CMP_EQ, F_GETFL) } },
+	{ SCMP_SYS(getppid), 0, { { 0 } } },
+	{ SCMP_SYS(geteuid), 0, { { 0 } } },
+	{ SCMP_SYS(write), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_REPORTS) } },
+	{ SCMP_SYS(write), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_WAKE) } },
+	{ SCMP_SYS(read), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_WAKE) } },
+	/* fork() of musl and of glibc */
+	{ SCMP_SYS(fork), 0, { { 0 } } },
+	{ SCMP_SYS(clone), 1, { SCMP_A0(SCMP_CMP_EQ, GLIBC_FORK) } },
+	{ SCMP_SYS(set_robust_list), 0, { { 0 } } },
+	{ SCMP_SYS(rseq), 0, { { 0 } } },
+	{ SCMP_SYS(rt_sigprocmask), 0, { { 0 } } },
+	{ SCMP_SYS(gettid), 0, { { 0 } } },
+	{ SCMP_SYS(wait4), 0, { { 0 } } },
+	/* a child's way into its session */
+	{ SCMP_SYS(close_range), 0, { { 0 } } },
+	{ SCMP_SYS(munmap), 0, { { 0 } } },
+	{ SCMP_SYS(setrlimit), 1, { SCMP_A0(SCMP_CMP_EQ, RLIMIT_NPROC) } },
+	{ SCMP_SYS(prlimit64),
+	  2,
+	  { SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_NPROC) } },
+	{ SCMP_SYS(prctl), 1, { SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP) } },
+};
 
-		if (r < 0)
-			return r;
-	}
-	return seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+static int add_rules(scmp_filter_ctx filter, const struct rule *rules, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, rules[i].call, rules[i].count,
+					   rules[i].only);
+	return r;
 }
 
 /* Prints the program as the initialiser of a struct sock_filter array. */
-static int print(scmp_filter_ctx filter)
+static int print(const char *name, scmp_filter_ctx filter)
 {
 	struct sock_filter step;
 	FILE *file = tmpfile();
@@ -72,7 +108,7 @@ static int print(scmp_filter_ctx filter)
 	if (r < 0)
 		return r;
 	rewind(file);
-	(void)printf("/* made by proxyd/jail/make_filter.c */\n#define JAIL_FILTER \\\n");
+	(void)printf("/* made by proxyd/jail/make_filter.c */\n#define %s \\\n", name);
 	while (fread(&step, sizeof(step), 1, file) == 1)
 		(void)printf("\t{ 0x%02x, %u, %u, 0x%08xu }, \\\n", (unsigned)step.code,
 			     (unsigned)step.jt, (unsigned)step.jf, (unsigned)step.k);
@@ -81,15 +117,28 @@ static int print(scmp_filter_ctx filter)
 	return 0;
 }
 
-int main(void)
+static int make(const char *name, bool with_nursery)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int r = filter ? fill(filter) : -ENOMEM;
+	int r = filter ? add_rules(filter, session, sizeof(session) / sizeof(session[0])) : -ENOMEM;
+
+	if (r == 0 && with_nursery)
+		r = add_rules(filter, nursery, sizeof(nursery) / sizeof(nursery[0]));
+	if (r == 0)
+		r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if (r == 0)
+		r = print(name, filter);
+	seccomp_release(filter);
+	return r;
+}
+
+int main(void)
+{
+	int r = make("SESSION_FILTER", false);
 
 	if (r == 0)
-		r = print(filter);
+		r = make("NURSERY_FILTER", true);
 	if (r < 0)
 		(void)fprintf(stderr, "make_filter: %d\n", r);
-	seccomp_release(filter);
 	return r < 0 ? 1 : 0;
 }

@@ -159,3 +159,9 @@ def memory(pid):
             except OSError:
                 continue
     return b"".join(parts)
+
+
+def parent(pid):
+    """The process that started it, or that has inherited it; None when it is gone."""
+    stat = read_proc(pid, "stat").decode(errors="replace")
+    return int(stat.rpartition(")")[2].split()[1]) if stat else None

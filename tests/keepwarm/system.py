@@ -173,9 +173,11 @@ class System:
         return holders[0]
 
     def listener_pid(self):
-        """The proxyd that has children of its own: the parent of the spares."""
-        for pid in self.pids("proxyd"):
-            if process.read_proc(pid, f"task/{pid}/children").split():
+        """The proxyd that no proxyd has started."""
+        proxyds = self.pids("proxyd")
+        for pid in proxyds:
+            if process.parent(pid) not in (None, *proxyds) and \
+                    process.read_proc(pid, f"task/{pid}/children").split():
                 return pid
         return None
 

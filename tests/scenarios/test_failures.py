@@ -80,7 +80,7 @@ def test_a_killed_session_is_nobody_elses_trouble(make, backend, moment):
     bystander = Bystander(system)
     system.session("victim").logout()  # everything has been used once
     wait_until(lambda: system.gauge("active") == 1, "the first session is still counted")
-    wait_until(lambda: system.programs().get("proxyd") == 5, lambda: f"not settled: {system.programs()}")
+    wait_until(lambda: system.programs().get("proxyd") == 6, lambda: f"not settled: {system.programs()}")
     before = settled(system)
     client = moment(system, backend)
     client.read_to_end()
@@ -154,7 +154,7 @@ def test_sessions_go_on_and_logins_succeed_after_the_listeners_death(system):
 def test_doors_do_not_pile_up_when_the_listener_dies_again_and_again(make, backend):
     system = make.system(backend, cache_expiration_time=0, spare_processes="3 3")
     bystander = Bystander(system)
-    wait_until(lambda: system.programs().get("proxyd") == 5, lambda: f"not settled: {system.programs()}")
+    wait_until(lambda: system.programs().get("proxyd") == 6, lambda: f"not settled: {system.programs()}")
     before = system.fds()
     for _ in range(4):
         listener = system.listener_pid()
@@ -163,7 +163,7 @@ def test_doors_do_not_pile_up_when_the_listener_dies_again_and_again(make, backe
         login_works(system)
     bystander.check()
     bystander.client.logout()
-    wait_until(lambda: system.programs().get("proxyd") == 4, lambda: f"spares of old stay: {system.programs()}")
+    wait_until(lambda: system.programs().get("proxyd") == 5, lambda: f"spares of old stay: {system.programs()}")
     again = Bystander(system)  # as many sessions as before, through the new door
     wait_until(lambda: system.fds() == before, lambda: f"{system.fds()}, and before it was {before}")
     again.check()

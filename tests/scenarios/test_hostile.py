@@ -118,24 +118,15 @@ def give_without_a_descriptor(peer):
     peer.push("GIVE")
 
 
-def give_twice(peer):
+def a_give_of_no_reason(peer):
     leased = peer.lease()
     peer.outcome(ACCEPTED)
     peer.push("RETURNING")
-    peer.push("GIVE", fds=[leased.sock.fileno()])
-    peer.push("GIVE", fds=[leased.sock.fileno()])
+    peer.push("GIVE", fds=[leased.sock.fileno()], reason=4000)
 
 
 def lease_while_leased(peer):
     peer.lease()
-    peer.push("LEASE", serial=9, proof_kind=1, user="victim", secret="x")
-
-
-def lease_after_give(peer):
-    leased = peer.lease()
-    peer.outcome(ACCEPTED)
-    peer.push("RETURNING")
-    peer.push("GIVE", fds=[leased.sock.fileno()])
     peer.push("LEASE", serial=9, proof_kind=1, user="victim", secret="x")
 
 
@@ -166,8 +157,8 @@ def a_tally_of_no_reason(peer):
 
 OUT_OF_TURN = [outcome_accepted_twice, another_outcome_after_accepted, outcome_without_a_lease, outcome_of_no_kind,
                a_fresh_lease_called_stale, returning_before_accepted, returning_without_a_lease, give_without_a_lease,
-               give_before_returning, give_of_another_socket, give_without_a_descriptor, give_twice, lease_while_leased,
-               lease_after_give, lease_without_a_serial, lease_of_another_kind_of_proof, lease_of_nobody, hello_twice,
+               give_before_returning, give_of_another_socket, give_without_a_descriptor, a_give_of_no_reason, lease_while_leased,
+               lease_without_a_serial, lease_of_another_kind_of_proof, lease_of_nobody, hello_twice,
                two_tallies, a_tally_of_no_reason]
 
 
@@ -189,6 +180,19 @@ def the_scene(make_once):
     scene = Scene(make_once, cache_expiration_time=0)
     scene.system.scene = scene
     return scene
+
+
+def test_give_is_a_sessions_last_word(scene):
+    """It gets no second lease, and nothing that it says afterwards is heard."""
+    with session(scene.system) as peer:
+        leased = peer.lease()
+        assert leased.sock.recv(4096)  # the greeting
+        peer.outcome(ACCEPTED)
+        peer.push("RETURNING")
+        peer.push("GIVE", fds=[leased.sock.fileno()])
+        peer.expect_cut_off()
+    wait_until(lambda: scene.system.gauge("cached") == 1, "the connection was not taken back")
+    scene.check()
 
 
 def test_what_was_given_wrongly_goes_to_nobody(scene):
@@ -219,18 +223,18 @@ def raw(data):
 
 HELLO = messages.encode("HELLO", service=1)
 NO_MESSAGES = {
-    "another version": spoken("TALLY", version=2),
+    "another version": spoken("TALLY", version=messages.VERSION + 1),
     "version 0": spoken("TALLY", version=0),
     "one descriptor too many": with_descriptors("TALLY", 1),
     "two descriptors": with_descriptors("GIVE", 2),
     "control data cut short": with_descriptors("GIVE", 3),
     "as many descriptors as go": with_descriptors("GIVE", 253),
-    "no such type": raw(b"\x01\xc8" + bytes(6)),
+    "no such type": raw(bytes([messages.VERSION, 200]) + bytes(6)),
     "reserved bytes set": raw(HELLO[:2] + b"\1\0" + HELLO[4:]),
     "a header cut short": raw(HELLO[:7]),
     "a message cut short": raw(HELLO[:-1]),
     "a byte too much": raw(HELLO + b"x"),
-    "longer than any message": raw(bytes([1, 1]) + bytes(MSG_MAX)),
+    "longer than any message": raw(bytes([messages.VERSION, 1]) + bytes(MSG_MAX)),
     "a text longer than its row allows": spoken("HELLO", service=1, client="x" * 65),
     "LISTENER": with_descriptors("LISTENER", 1),
     "KNOCK": with_descriptors("KNOCK", 1),
