@@ -30,7 +30,8 @@ struct place {
 	int number;
 };
 
-/* Lifts all out of each other's way, then sets each down in its place. */
+/* Lifts all out of each other's way, then sets each down in its place; a place that nobody takes is
+ * empty afterwards, whatever stood there. */
 static int arrange(const struct place *places, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -45,8 +46,10 @@ static int arrange(const struct place *places, size_t count)
 		*places[i].fd = lifted;
 	}
 	for (size_t i = 0; i < count; i++) {
-		if (*places[i].fd < 0)
+		if (*places[i].fd < 0) {
+			close(places[i].number);
 			continue;
+		}
 		if (dup3(*places[i].fd, places[i].number, O_CLOEXEC) < 0)
 			return -errno;
 		*places[i].fd = places[i].number;
@@ -116,7 +119,8 @@ int jail_enter(int *client, int *door, int *link, int *log)
 	int r = arrange(places, sizeof(places) / sizeof(places[0]));
 
 	if (r == 0 && *door < 0)
-		/* nothing else may come to stand where sendmsg is allowed */
+		/* nothing else may come to stand where sendmsg is allowed: the next descriptor that
+		 * is received gets the lowest free number */
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
 	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		r = -errno;

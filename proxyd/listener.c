@@ -3,6 +3,9 @@
  * It makes a door, a pair of sockets whose sending end every child holds, and gives the receiving
  * end to the broker, which also keeps it over its own death. A new broker makes no difference to
  * the children: what they put through the door waits for it.
+ *
+ * It also forks a process for each errand that the broker asks for, and passes on the one
+ * descriptor that comes with that; what the errand is about does not come by here.
  */
 #include "proxyd/listener.h"
 
@@ -19,6 +22,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "proxyd/errand.h"
 #include "proxyd/hello.h"
 #include "proxyd/io.h"
 #include "proxyd/link.h"
@@ -29,6 +33,7 @@
 #define RETRY_MS       200
 #define BROKER_WAIT_MS 15000
 #define DOOR_WAIT_MS   10000
+#define ERRANDS_MOST   64 /* the broker's bound is lower; but it may be the next broker */
 
 struct listener {
 	const char *broker_path;
@@ -38,6 +43,9 @@ struct listener {
 	int signals;
 	struct pool pools[POOLS_MAX];
 	size_t count;
+	pid_t errands[ERRANDS_MOST]; /* 0: free */
+	int errand;		     /* the link of one that is to be started, or -1 */
+	struct msg_ERRAND errand_start;
 	int64_t next_tick;
 	int64_t next_try; /* to reach the broker */
 };
@@ -59,20 +67,33 @@ static int meet_broker(struct listener *l)
 	return 0;
 }
 
-/* Takes a POOL message. 0 with *ret set; -EAGAIN; -errno: the broker is gone. */
-static int take_pool(struct listener *l, struct msg_POOL *ret)
+static bool is_good_pool(const struct msg *m)
+{
+	return m->type == MSG_POOL && m->POOL.spare_least >= 1 &&
+	       m->POOL.spare_most >= m->POOL.spare_least;
+}
+
+/* The broker's next message: no text is in it that lives on. 0; -EAGAIN; -errno: it is gone. */
+static int take_message(struct listener *l, struct msg *m, int *ret_fd)
 {
 	static char data[MSG_MAX];
-	struct msg m;
-	int fd = -1, r = msgsock_receive(l->broker, ROLE_BROKER, data, &m, &fd);
 
-	fd_drop(&fd);
-	if (r < 0)
-		return r;
-	if (m.type != MSG_POOL || m.POOL.spare_least < 1 || m.POOL.spare_most < m.POOL.spare_least)
-		return -EBADMSG;
-	*ret = m.POOL;
-	return 0;
+	return msgsock_receive(l->broker, ROLE_BROKER, data, m, ret_fd);
+}
+
+/* Takes the first POOL message; nothing else comes before it. 0 with *ret set; -EAGAIN; -errno: the
+ * broker is gone. */
+static int take_pool(struct listener *l, struct msg_POOL *ret)
+{
+	struct msg m;
+	AUTO_FD fd = -1;
+	int r = take_message(l, &m, &fd);
+
+	if (r == 0 && !is_good_pool(&m))
+		r = -EBADMSG;
+	if (r == 0)
+		*ret = m.POOL;
+	return r;
 }
 
 /* At the start the broker must be there: without its settings there is nothing to offer. */
@@ -99,35 +120,79 @@ static int wait_for_pool(struct listener *l, struct msg_POOL *ret)
 	return r < 0 ? r : -ETIMEDOUT;
 }
 
+static int handle_message(struct listener *l, const struct msg *m, int *fd)
+{
+	if (m->type == MSG_ERRAND) {
+		l->errand = take_fd(fd);
+		l->errand_start = m->ERRAND;
+		return 0;
+	}
+	if (!is_good_pool(m))
+		return -EBADMSG;
+	for (size_t i = 0; i < l->count; i++)
+		pool_set_bounds(&l->pools[i], m->POOL.spare_least, m->POOL.spare_most,
+				m->POOL.processes_most);
+	return 0;
+}
+
 static void serve_broker(struct listener *l)
 {
-	struct msg_POOL pool;
-	int r;
+	struct msg m;
+	int r = 0;
 
 	if (l->broker < 0) {
 		l->next_try = clock_ms() + RETRY_MS;
 		(void)meet_broker(l);
 		return;
 	}
-	while ((r = take_pool(l, &pool)) == 0)
-		for (size_t i = 0; i < l->count; i++)
-			pool_set_bounds(&l->pools[i], pool.spare_least, pool.spare_most,
-					pool.processes_most);
-	if (r != -EAGAIN) {
+	/* one errand at a time: what else there is keeps the socket readable */
+	while (r == 0 && l->errand < 0) {
+		AUTO_FD fd = -1;
+
+		r = take_message(l, &m, &fd);
+		if (r == 0)
+			r = handle_message(l, &m, &fd);
+	}
+	if (r < 0 && r != -EAGAIN) {
 		fd_drop(&l->broker);
 		l->next_try = clock_ms();
 	}
 }
 
 /* SIGSYS is the jail's: the process did what it must not. The broker counts. */
-static void report_killed(struct listener *l, pid_t pid, int signal)
+static void report_killed(struct listener *l, const char *what, pid_t pid, int signal)
 {
 	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
 
-	log_printf(LOG_ERR, "session process %d was killed by signal %d (%s)", (int)pid, signal,
+	log_printf(LOG_ERR, "%s process %d was killed by signal %d (%s)", what, (int)pid, signal,
 		   signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
 	if (l->broker >= 0)
 		(void)msgsock_send(l->broker, &m, -1);
+}
+
+/* The slot of an errand's process, or of a free one (0), or ERRANDS_MOST. */
+static size_t find_errand(const struct listener *l, pid_t pid)
+{
+	size_t i = 0;
+
+	while (i < ERRANDS_MOST && l->errands[i] != pid)
+		i++;
+	return i;
+}
+
+/* What the process was that is gone: a word for the log. */
+static const char *forget_child(struct listener *l, pid_t pid)
+{
+	size_t errand = find_errand(l, pid);
+
+	if (errand < ERRANDS_MOST) {
+		l->errands[errand] = 0;
+		return "errand";
+	}
+	for (size_t i = 0; i < l->count; i++)
+		if (pool_reaped(&l->pools[i], pid))
+			break;
+	return "session";
 }
 
 static void reap(struct listener *l)
@@ -136,20 +201,16 @@ static void reap(struct listener *l)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (size_t i = 0; i < l->count; i++)
-			if (pool_reaped(&l->pools[i], pid))
-				break;
+		const char *what = forget_child(l, pid);
+
 		if (WIFSIGNALED(status))
-			report_killed(l, pid, WTERMSIG(status));
+			report_killed(l, what, pid, WTERMSIG(status));
 	}
 }
 
-/* In a child: everything of the parent's that it does not need is closed; then the session. */
-static int serve_client(struct listener *l, int client)
+/* In a child: everything of the parent's that it does not need is closed. */
+static void leave_listener(struct listener *l)
 {
-	struct msg_HELLO hello;
-	struct link link;
-
 	fd_drop(&l->broker);
 	fd_drop(&l->door[1]);
 	close(l->signals);
@@ -158,11 +219,41 @@ static int serve_client(struct listener *l, int client)
 		close(l->pools[i].socket);
 	for (size_t i = 0; i < l->count; i++)
 		pool_leave(&l->pools[i]);
+}
+
+static int serve_client(struct listener *l, int client)
+{
+	struct msg_HELLO hello;
+	struct link link;
+
+	leave_listener(l);
 	io_init();
 	hello_describe(client, &hello);
 	if (link_open_by_door(&link, l->door[0], clock_ms() + DOOR_WAIT_MS) < 0)
 		link.sock = -1;
 	return session_run(client, &link, &hello);
+}
+
+/* Forks a process for the errand that was asked for. Returns true in it. Otherwise nothing of the
+ * link is left here: when it could not be started, that tells the broker. */
+static bool start_errand(struct listener *l)
+{
+	size_t slot = find_errand(l, 0);
+	pid_t pid = slot < ERRANDS_MOST ? fork() : -1;
+
+	if (pid == 0)
+		return true;
+	if (pid > 0)
+		l->errands[slot] = pid;
+	fd_drop(&l->errand);
+	return false;
+}
+
+static int run_errand(struct listener *l)
+{
+	leave_listener(l);
+	fd_drop(&l->door[0]);
+	return errand_run(take_fd(&l->errand), &l->errand_start);
 }
 
 /* Returns false when the listener shall end. */
@@ -200,6 +291,9 @@ static int serve(struct listener *l)
 {
 	do {
 		reap(l);
+		/* before any other fork: no spare may inherit the link */
+		if (l->errand >= 0 && start_errand(l))
+			return run_errand(l);
 		tick(l);
 		for (size_t i = 0; i < l->count; i++) {
 			bool child;
@@ -241,7 +335,9 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 {
 	static struct listener l;
 
-	l = (struct listener){ .broker_path = broker_path, .broker = -1, .count = count };
+	l = (struct listener){
+		.broker_path = broker_path, .broker = -1, .errand = -1, .count = count
+	};
 	l.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	l.signals = make_signals();
 	int r = l.wake < 0 || l.signals < 0 ? -errno : msgsock_pair(l.door);
