@@ -302,14 +302,36 @@ def test_an_errand_holds_its_mail_host_and_its_link_and_nothing_else(held, backe
         "it shares memory with the sessions' processes"
 
 
-@ROOT_ONLY
-def test_the_listener_holds_nothing_of_an_errand(held, backend):
-    system, _, conn, pid = held
+def check_it_holds_them_alone(system, backend, pid):
+    conn = backend.connections[0]
     inode = process.tcp_inode(conn.sock.getpeername()[1], backend.port)
     link = int(descriptors(pid)[5].strip("socket:[]"))
     for other in system.pids():
         if other != pid:
             assert not {inode, link} & process.socket_inodes(other), f"{other} holds it, too"
+
+
+@ROOT_ONLY
+def test_nobody_else_holds_an_errands_connections(held, backend):
+    system, _, _, pid = held
+    check_it_holds_them_alone(system, backend, pid)
+
+
+@ROOT_ONLY
+def test_a_spare_that_is_forked_at_the_same_time_does_not_get_them(make, backend):
+    gate = backend.gate("LOGOUT")
+    system = make.system(backend, spare_processes="2 2")
+    leave(system)
+    with process.frozen(system.listener_pid()):
+        client = system.client()  # takes a spare, which is to be replaced
+        expire_now(system)
+        wait_counters(system, errands=1)
+        before = set(system.pids("proxyd"))
+    gate.wait()
+    wait_until(lambda: len(set(system.pids("proxyd")) - before) >= 2, "no errand and spare")
+    check_it_holds_them_alone(system, backend, errand_pid(system, backend, backend.connections[0]))
+    gate.open()
+    client.close()
 
 
 @ROOT_ONLY
