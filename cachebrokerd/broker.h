@@ -1,6 +1,7 @@
 /* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client,
- * door, lookup (who sent it) → lease (which connection) → connection, host, dial (backend
- * connections) → cache, keys (pure).
+ * door, lookup, errand (who sent it) → lease (which connection) → connection, host, dial (backend
+ * connections) → cache, keys (pure). Those that ask lookupd or send an errand call lookup.h and
+ * errand.h.
  */
 #ifndef CACHEBROKERD_BROKER_H
 #define CACHEBROKERD_BROKER_H

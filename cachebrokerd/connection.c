@@ -2,8 +2,8 @@
  *
  * An idle connection has no business talking: any event evicts it, and nothing is ever read from
  * it. On its way out its watch is ended before the descriptor is sent or closed, since a hang-up
- * may sit in the same batch of events. An expired one is simply closed; saying LOGOUT is for a
- * process that may speak IMAP.
+ * may sit in the same batch of events. One that expired or makes room is logged out by an errand,
+ * since nothing here may speak IMAP; one that the mail host has ended is closed.
  */
 #include "cachebrokerd/connection.h"
 
@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "cachebrokerd/errand.h"
 #include "cachebrokerd/host.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -89,6 +90,10 @@ static void close_idle(struct connection *c)
 static void evict(struct connection *c, enum counter why)
 {
 	state_count(c->broker->state, why, 1);
+	if (why != COUNTER_died) {
+		watch_end(&c->watch);
+		errand_logout(c->broker, c->host, c->id, take_fd(&c->fd));
+	}
 	close_idle(c);
 }
 
@@ -153,11 +158,14 @@ int connection_given(struct connection *c, int *fd, struct span capabilities)
 		r = -EBADF;
 	else if (!c->capabilities)
 		r = -ENOMEM;
-	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
-		 c->broker->stopping)
+	else if (c->broker->config.cache_expiration_time == 0 || c->broker->stopping)
 		r = -ECANCELED;
+	else if (too_old(c, clock_ms()))
+		r = -ESTALE;
 	if (r == 0)
 		r = put_into_cache(c, &given);
+	if (r == -ESTALE)
+		errand_logout(c->broker, c->host, c->id, take_fd(&given));
 	if (r < 0)
 		connection_lost(c);
 	return r;

@@ -33,7 +33,7 @@ void connection_lost(struct connection *c);
 
 /* A leased connection comes back with its descriptor, which is taken over in any case: into the
  * cache, if caching is on, it is the same socket and not too old. 0; -EBADF when it is another
- * socket; -errno: it was closed. */
+ * socket; -errno: it was closed, one that is too old with LOGOUT. */
 int connection_given(struct connection *c, int *fd, struct span capabilities);
 
 /* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
@@ -42,10 +42,11 @@ int connection_given(struct connection *c, int *fd, struct span capabilities);
 struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd,
 				   int64_t *ret_idle);
 
-/* Is there room for one more leased connection, if need be in place of the oldest idle one? */
+/* Is there room for one more leased connection, if need be in place of the oldest idle one? That is
+ * logged out. */
 bool connection_make_room(struct broker *b);
 
-/* Closes idle connections that lay too long. */
+/* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);
 
 /* Closes all idle connections. */

@@ -21,7 +21,10 @@
 	COUNTER(stale, "cached connections found dead when they were handed out") \
 	COUNTER(dials_failed, "connections to mail hosts that failed") \
 	COUNTER(sessions_lost, "sessions whose process died without a word") \
-	COUNTER(sessions_killed, "sessions killed for a forbidden system call") \
+	COUNTER(sessions_killed, "sessions and errands killed for a forbidden system call") \
+	COUNTER(errands, "errands started: LOGOUT on cached connections") \
+	COUNTER(errands_failed, "errands that the mail host did not answer, or that died") \
+	COUNTER(errands_dropped, "errands not started: no listener, or too many at once") \
 	COUNTER(bad_messages, "peers cut off for a bad local message") \
 	COUNTER(bytes_from_clients, "bytes from clients after login") \
 	COUNTER(bytes_from_backends, "bytes from mail hosts after login")

@@ -24,6 +24,7 @@ enum msg_role {
 	ROLE_LISTENER = 4,
 	ROLE_DOOR = 8,
 	ROLE_LOOKUP = 16,
+	ROLE_ERRAND = 32,
 };
 
 enum msg_service { SERVICE_IMAP = 1 };
@@ -46,6 +47,13 @@ enum msg_outcome {
 };
 
 enum msg_account { ACCOUNT_FOUND = 1, ACCOUNT_UNKNOWN, ACCOUNT_UNAVAILABLE };
+
+enum msg_job { JOB_LOGOUT = 1 };
+
+enum msg_done {
+	DONE_WELL = 1,
+	DONE_BADLY, /* the mail host was silent, broke off or said something else */
+};
 
 enum msg_type {
 #define MSG_ENUM(name, number, ...) MSG_##name = number,

@@ -107,9 +107,28 @@
 	U32(N, spare_most) \
 	U32(N, processes_most)
 
-/* A session's process was killed by a signal: the listener has reaped it. */
+/* A session's or an errand's process was killed by a signal: the listener has reaped it. */
 #define MSG_REAPED_FIELDS(N, U32, U64, TEXT) \
 	U32(N, signal)
+
+/* Broker to listener: start a process for one errand. The descriptor is its link to the broker, on
+ * which the job waits already, so that the listener sees nothing of it. If root started the
+ * listener, the process becomes this user; log_*: as in WELCOME. */
+#define MSG_ERRAND_FIELDS(N, U32, U64, TEXT) \
+	U32(N, uid) \
+	U32(N, gid) \
+	U32(N, log_facility) \
+	U32(N, log_priority)
+
+/* Broker to errand: its one job, of enum msg_job, on this connection to a mail host; all of it may
+ * take `timeout` seconds. What a further kind of job needs is added behind. */
+#define MSG_JOB_FIELDS(N, U32, U64, TEXT) \
+	U32(N, kind) \
+	U32(N, timeout)
+
+/* An errand's last word: outcome is of enum msg_done. */
+#define MSG_DONE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, outcome)
 
 /* A new session, through the door: its socket, and what HELLO says. It has the settings of that
  * name already; WELCOME comes (as a push) only when they are others by now. `user` is set when it
@@ -163,6 +182,9 @@
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
 	MSG(REAPED,    23, ROLE_LISTENER, 0, MSG_REAPED_FIELDS) \
+	MSG(ERRAND,    24, ROLE_BROKER, 1, MSG_ERRAND_FIELDS) \
+	MSG(JOB,       25, ROLE_BROKER, 1, MSG_JOB_FIELDS) \
+	MSG(DONE,      26, ROLE_ERRAND, 0, MSG_DONE_FIELDS) \
 	MSG(KNOCK,     22, ROLE_DOOR, 1, MSG_KNOCK_FIELDS) \
 	MSG(WORKER,    30, ROLE_LOOKUP, 0, MSG_WORKER_FIELDS) \
 	MSG(LOOKUP,    31, ROLE_BROKER, 0, MSG_LOOKUP_FIELDS) \

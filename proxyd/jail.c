@@ -38,8 +38,8 @@ static int close_from(unsigned first)
 	return syscall(SYS_close_range, first, ~0u, 0) < 0 && errno != ENOSYS ? -errno : 0;
 }
 
-/* Lifts all out of each other's way, then sets each down in its place. Closes all others from
- * number `first` on. */
+/* Lifts all out of each other's way, then sets each down in its place; a place that nobody takes is
+ * empty afterwards, whatever stood there. Closes all others from number `first` on. */
 static int arrange(const struct place *places, size_t count, unsigned first)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -55,7 +55,7 @@ static int arrange(const struct place *places, size_t count, unsigned first)
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (*places[i].fd < 0) {
-			close(places[i].number); /* nothing else may stand there */
+			close(places[i].number);
 			continue;
 		}
 		if (dup3(*places[i].fd, places[i].number, O_CLOEXEC) < 0)
@@ -157,7 +157,8 @@ int jail_enter(int *client, int *door, int *link, int *log)
 	int r = arrange(places, sizeof(places) / sizeof(places[0]), JAIL_NEXT);
 
 	if (r == 0 && *door < 0)
-		/* nothing else may come to stand where sendmsg is allowed */
+		/* nothing else may come to stand where sendmsg is allowed: the next descriptor that
+		 * is received gets the lowest free number */
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
 	(void)(r || (r = give_up_rights()) || (r = forbid_files_and_looks()) ||
 	       (r = forbid_processes()) || (r = forbid_calls(false)));

@@ -1,9 +1,10 @@
 /* The jail of a session's process: entered before the first byte of the client is read.
  *
- * A process that was started for one connection enters it alone (jail_enter). The listener's
- * children inherit it from the nursery that makes them (jail_enter_nursery), which may also fork,
- * wait and accept; a child then only gives up what is left of that (jail_enter_child): it has no
- * listening socket, and no process can be made (RLIMIT_NPROC).
+ * A process that was started for one connection enters it alone (jail_enter), and so does an errand
+ * before it takes its job. The listener's children inherit it from the nursery that makes them
+ * (jail_enter_nursery), which may also fork, wait and accept; a child then only gives up what is
+ * left of that (jail_enter_child): it has no listening socket, and no process can be made
+ * (RLIMIT_NPROC).
  */
 #ifndef PROXYD_JAIL_H
 #define PROXYD_JAIL_H
@@ -14,7 +15,7 @@
  * made later gets the lowest free number: the next link to a broker stands where the last one
  * stood. */
 enum jail_fd {
-	JAIL_CLIENT = 3,
+	JAIL_CLIENT = 3, /* in an errand: the mail host, received after the jail was entered */
 	JAIL_DOOR = 4,
 	JAIL_LINK = 5,
 	JAIL_LOG = 6, /* the logger's socket */
@@ -40,8 +41,9 @@ struct jail_nursery {
 
 /* Moves the descriptors to their places, closes all others above standard error, and gives up
  * everything that a session does not need: new privileges, files (Landlock), processes, dumps, and
- * all system calls that are not on the list of jail/make_filter.c. door may be -1, log may be -1. 0
- * or -errno: the process must not go on. */
+ * all system calls that are not on the list of jail/make_filter.c. client, door and log may be -1:
+ * the link then takes the door's place, too, and the others' are empty. 0 or -errno: the process
+ * must not go on. */
 int jail_enter(int *client, int *door, int *link, int *log);
 
 /* The same for the nursery, with what it may do besides; places JAIL_CLIENT and JAIL_LINK stay

@@ -4,6 +4,9 @@
  * end to the broker, which also keeps it over its own death. A new broker makes no difference to
  * the sessions: what they put through the door waits for it. The processes that wait for clients
  * are made by the nursery, which knows the settings; when these change, there is a new one.
+ *
+ * It also forks a process for each errand that the broker asks for, and passes on the one
+ * descriptor that comes with that; what the errand is about does not come by here.
  */
 #include "proxyd/listener.h"
 
@@ -21,11 +24,13 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "proxyd/errand.h"
 #include "proxyd/nursery.h"
 
 #define RETRY_MS       200
 #define RESPAWN_MS     1000 /* between two tries to start a nursery */
 #define BROKER_WAIT_MS 15000
+#define ERRANDS_MOST   64 /* the broker's bound is lower; but it may be the next broker */
 
 struct listener {
 	const char *broker_path;
@@ -35,6 +40,10 @@ struct listener {
 	int sockets[POOLS_MAX];
 	size_t count;
 	int64_t next_try; /* to reach the broker */
+
+	pid_t errands[ERRANDS_MOST]; /* 0: free */
+	int errand;		     /* the link of one that is to be started, or -1 */
+	struct msg_ERRAND errand_start;
 
 	struct session_settings settings; /* of the children */
 	struct msg_POOL bounds;		  /* spare_least is 0 until they are known */
@@ -93,6 +102,7 @@ static bool start_nursery(struct listener *l, int *ret_status)
 	AUTO_FD life = -1, reports = -1;
 
 	l->next_nursery = clock_ms() + RESPAWN_MS;
+	atomic_fetch_add(&l->table->busy, 1);
 	if (make_pipe(&life, &l->life) && make_pipe(&l->reports, &reports)) {
 		n = (struct nursery){ .table = l->table,
 				      .settings = &l->settings,
@@ -110,44 +120,64 @@ static bool start_nursery(struct listener *l, int *ret_status)
 			*ret_status = nursery_run(&n);
 			return true;
 		}
-		if (l->nursery > 0)
-			atomic_fetch_add(&l->table->busy, 1);
 	}
 	if (l->nursery <= 0) {
+		atomic_fetch_sub(&l->table->busy, 1);
 		log_printf(LOG_ERR, "no process for clients can be started: %s", strerror(errno));
 		retire_nursery(l);
 	}
 	return false;
 }
 
+/* --- processes that are gone ----------------------------------------------------------------- */
+
 /* SIGSYS is the jail's: the process did what it must not. The broker counts. */
-static void report_killed(struct listener *l, pid_t pid, int signal)
+static void report_killed(struct listener *l, const char *what, pid_t pid, int signal)
 {
 	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
 
-	log_printf(LOG_ERR, "session process %d was killed by signal %d (%s)", (int)pid, signal,
+	log_printf(LOG_ERR, "%s process %d was killed by signal %d (%s)", what, (int)pid, signal,
 		   signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
 	if (l->broker >= 0)
 		(void)msgsock_send(l->broker, &m, -1);
 }
 
-/* Orphans of an older nursery come to us, too. */
+/* The slot of an errand's process, or of a free one (0), or ERRANDS_MOST. */
+static size_t find_errand(const struct listener *l, pid_t pid)
+{
+	size_t i = 0;
+
+	while (i < ERRANDS_MOST && l->errands[i] != pid)
+		i++;
+	return i;
+}
+
+/* What the process was that is gone: a word for the log. */
+static const char *forget_child(struct listener *l, pid_t pid)
+{
+	size_t errand = find_errand(l, pid);
+
+	if (errand < ERRANDS_MOST) {
+		l->errands[errand] = 0;
+		return "errand";
+	}
+	pool_reaped(l->table, (unsigned)l->count, pid);
+	if (pid != l->nursery)
+		return "session"; /* of a nursery before this one */
+	retire_nursery(l);
+	return "nursery";
+}
+
 static void reap(struct listener *l)
 {
 	pid_t pid;
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		pool_reaped(l->table, (unsigned)l->count, pid);
-		if (pid != l->nursery) {
-			if (WIFSIGNALED(status))
-				report_killed(l, pid, WTERMSIG(status));
-			continue;
-		}
-		log_printf(LOG_ERR, "the process that makes spares ended (%s %d)",
-			   WIFSIGNALED(status) ? "signal" : "status",
-			   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-		retire_nursery(l);
+		const char *what = forget_child(l, pid);
+
+		if (WIFSIGNALED(status))
+			report_killed(l, what, pid, WTERMSIG(status));
 	}
 }
 
@@ -156,7 +186,7 @@ static void take_reports(struct listener *l)
 	struct nursery_report report;
 
 	while (read(l->reports, &report, sizeof(report)) == (ssize_t)sizeof(report))
-		report_killed(l, report.pid, report.signal);
+		report_killed(l, "session", report.pid, report.signal);
 }
 
 /* --- the broker ---------------------------------------------------------------------------- */
@@ -166,9 +196,9 @@ static int take_message(struct listener *l)
 {
 	static char data[MSG_MAX];
 	struct msg m;
-	int fd = -1, r = msgsock_receive(l->broker, ROLE_BROKER, data, &m, &fd);
+	AUTO_FD fd = -1;
+	int r = msgsock_receive(l->broker, ROLE_BROKER, data, &m, &fd);
 
-	fd_drop(&fd);
 	if (r < 0)
 		return r;
 	switch (m.type) {
@@ -181,6 +211,11 @@ static int take_message(struct listener *l)
 		l->bounds = m.POOL;
 		retire_nursery(l);
 		l->next_nursery = 0;
+		return 0;
+	case MSG_ERRAND:
+		fd_drop(&l->errand); /* one that came before the settings */
+		l->errand = take_fd(&fd);
+		l->errand_start = m.ERRAND;
 		return 0;
 	default:
 		return -EBADMSG;
@@ -221,12 +256,38 @@ static void serve_broker(struct listener *l)
 		(void)meet_broker(l);
 		return;
 	}
-	while ((r = take_message(l)) == 0)
-		;
-	if (r != -EAGAIN) {
+	/* one errand at a time: what else there is keeps the socket readable */
+	do
+		r = take_message(l);
+	while (r == 0 && l->errand < 0);
+	if (r < 0 && r != -EAGAIN) {
 		fd_drop(&l->broker);
 		l->next_try = clock_ms();
 	}
+}
+
+/* --- errands ------------------------------------------------------------------------------- */
+
+/* Forks a process for the errand that was asked for. Returns true in it. Otherwise nothing of the
+ * link is left here: when it could not be started, that tells the broker. */
+static bool start_errand(struct listener *l)
+{
+	size_t slot = find_errand(l, 0);
+	pid_t pid = slot < ERRANDS_MOST ? fork() : -1;
+
+	if (pid == 0)
+		return true;
+	if (pid > 0)
+		l->errands[slot] = pid;
+	fd_drop(&l->errand);
+	return false;
+}
+
+/* In its process: nothing of the sessions' is there for it. */
+static int run_errand(struct listener *l)
+{
+	pool_leave(l->table);
+	return errand_run(take_fd(&l->errand), &l->errand_start);
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -278,6 +339,9 @@ static int serve(struct listener *l)
 	int status;
 
 	do {
+		/* before any other fork: no spare may inherit the link */
+		if (l->errand >= 0 && start_errand(l))
+			return run_errand(l);
 		if (l->nursery == 0 && clock_ms() >= l->next_nursery && start_nursery(l, &status))
 			return status;
 	} while (wait_for_work(l));
@@ -303,7 +367,7 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 	static struct listener l;
 
 	l.broker_path = broker_path;
-	l.broker = l.life = l.reports = -1;
+	l.broker = l.life = l.reports = l.errand = -1;
 	l.count = count;
 	for (size_t i = 0; i < count; i++)
 		l.sockets[i] = sockets[i].fd;

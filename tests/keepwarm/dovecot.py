@@ -121,6 +121,10 @@ class Dovecot:
         """How many logins (of one user) have succeeded, by Dovecot's own log."""
         return len(re.findall(rf"imap-login: Info: Login: user=<{name or '[^>]*'}>", self.log_text()))
 
+    def ends(self, name):
+        """How the sessions of a user ended, in Dovecot's words."""
+        return re.findall(rf"imap\({name}\)<\d+><[^>]*>: Info: Disconnected: (.*?)(?: \(| in=)", self.log_text())
+
     def sessions_ended(self, name):
         return len(re.findall(rf"imap\({name}\)<\d+><[^>]*>: Info: Disconnected", self.log_text()))
 

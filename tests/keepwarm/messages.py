@@ -15,9 +15,10 @@ MSG_MAX = 12288
 DEADLINE = 10.0
 NUMBERS = {"U32": "=I", "U64": "=Q"}
 
-# enum msg_outcome and enum msg_refusal of lib/msg.h
+# enum msg_outcome, enum msg_refusal and enum msg_done of lib/msg.h
 ACCEPTED, REFUSED, FAILED, STALE = range(1, 5)
 REFUSAL_UNAVAILABLE, REFUSAL_UNKNOWN, REFUSAL_LIMIT, REFUSAL_ATTEMPTS, REFUSAL_SHUTDOWN = range(1, 6)
+DONE_WELL, DONE_BADLY = 1, 2
 
 
 def read_table():
@@ -70,13 +71,14 @@ class Message:
 
 
 class Peer:
-    """A connection to one of the broker's sockets: `session`, `listener` or `lookup`."""
+    """A connection to one of the broker's sockets: `session`, `listener` or `lookup`; or sock, which came from it."""
 
-    def __init__(self, system, role="session"):
+    def __init__(self, system, role="session", sock=None):
         self.serial = 0
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock = sock or socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(DEADLINE)
-        self.sock.connect(str(system.run_directory / role))
+        if not sock:
+            self.sock.connect(str(system.run_directory / role))
 
     def __enter__(self):
         return self

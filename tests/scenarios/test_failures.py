@@ -210,7 +210,7 @@ def test_processes_and_descriptors_are_the_same_after_many_sessions(make, backen
         wait_until(lambda: system.gauge("active") == 0 and not backend.open_connections(), "not quiet")
 
     round_of_sessions()
-    wait_until(lambda: system.programs().get("proxyd") == 4, lambda: f"{system.programs()}")
+    wait_until(lambda: system.programs().get("proxyd") == 5, lambda: f"{system.programs()}")
     before = settled(system)
     round_of_sessions()
     wait_until(lambda: settled(system) == before, lambda: f"{settled(system)}, and before it was {before}")

@@ -242,6 +242,9 @@ NO_MESSAGES = {
     "ACCOUNT": spoken("ACCOUNT", status=1, host="192.0.2.9"),
     "ADDRESSES": spoken("ADDRESSES", addresses="192.0.2.9"),
     "POOL": spoken("POOL", spare_least=1),
+    "DONE": spoken("DONE", outcome=1),
+    "ERRAND": with_descriptors("ERRAND", 1),
+    "JOB": with_descriptors("JOB", 1),
     "WELCOME": spoken("WELCOME"),
     "LEASED": with_descriptors("LEASED", 1),
 }
@@ -262,7 +265,7 @@ def test_a_session_is_cut_off_and_keeps_nothing_open_for(make_once, what, greete
 
 
 @pytest.mark.parametrize("role", ["listener", "lookup"])
-@pytest.mark.parametrize("what", ["HELLO", "LEASE", "KNOCK"])
+@pytest.mark.parametrize("what", ["HELLO", "LEASE", "KNOCK", "DONE"])
 def test_other_sockets_have_other_roles(make_once, role, what):
     scene = the_scene(make_once)
     before = scene.system.counter("bad_messages")

@@ -63,6 +63,15 @@ def test_dovecot_sees_the_session_end_when_the_system_stops(make, server):
     wait_until(lambda: server.sessions_ended("user2") == 1, server.log_text)
 
 
+def test_dovecot_sees_a_logout_when_a_connection_expires(make, server):
+    system = make.system(server, cache_expiration_time=1)
+    webmail_request(system.port, "user10", "secret10")
+    wait_until(lambda: server.sessions_ended("user10") == 1, server.log_text)
+    assert server.ends("user10") == ["Logged out"]
+    wait_until(lambda: system.counter("errands") == 1, "the errand is not counted")
+    assert system.counter("errands_failed") == 0
+
+
 def curl(port, path, user, password):
     return subprocess.run(["curl", "-sS", "--max-time", "20", "--user", f"{user}:{password}",
                            f"imap://127.0.0.1:{port}/{path}"], capture_output=True, check=False, text=True)
