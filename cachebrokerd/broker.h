@@ -27,6 +27,7 @@ struct broker {
 	char run_directory[108];
 	uid_t uid; /* what a session that was started by root becomes; 0: it cannot */
 	gid_t gid;
+	char chroot_directory[256]; /* where it is shut in first; "": nowhere */
 
 	struct keys *keys;
 	struct cache *cache;

@@ -52,7 +52,8 @@ static int welcome(struct client *c, uint32_t serial)
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
 					    .hide_capabilities = span_str(s->hide_capabilities),
-					    .safe_commands = span_str(s->safe_commands) } };
+					    .safe_commands = span_str(s->safe_commands),
+					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(c->peer, &m, -1);
 }

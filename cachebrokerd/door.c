@@ -162,7 +162,10 @@ static int tell_pool(struct peer *p)
 	const struct msg m = { .type = MSG_POOL,
 			       .POOL = { .spare_least = b->config.spare_processes.least,
 					 .spare_most = b->config.spare_processes.most,
-					 .processes_most = b->clients_most } };
+					 .processes_most = b->clients_most,
+					 .uid = b->uid,
+					 .gid = b->gid,
+					 .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
 }

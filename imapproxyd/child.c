@@ -27,10 +27,11 @@ static const struct {
 	const char *name;
 	bool config;
 	bool counts; /* is told whether the whole starts */
+	bool enters; /* chroot_directory, which only root can; gives root up by itself then */
 } programs[CHILD_COUNT] = {
-	[CHILD_BROKER] = { "cachebrokerd", true, true },
-	[CHILD_LOOKUP] = { "lookupd", true, false },
-	[CHILD_LISTENER] = { "proxyd", false, false },
+	[CHILD_BROKER] = { "cachebrokerd", .config = true, .counts = true },
+	[CHILD_LOOKUP] = { "lookupd", .config = true },
+	[CHILD_LISTENER] = { "proxyd", .enters = true },
 };
 
 const char *child_program(const struct child *c)
@@ -102,6 +103,8 @@ int child_start(struct child *c, const struct child_setup *setup, int64_t now, i
 		.notify_path = setup->notify_path,
 		.fresh = programs[c->name].counts && !c->started_before,
 	};
+	if (programs[c->name].enters && *setup->settings->config.chroot_directory)
+		order.identity.drop = false;
 	int r = spawn_program(&order, &c->pid, &step);
 
 	c->ready = false;

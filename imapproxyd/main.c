@@ -241,6 +241,13 @@ static int make_files(struct service *v)
 	return 0;
 }
 
+static int make_chroot(struct service *v)
+{
+	const struct settings *s = &v->settings;
+
+	return *s->config.chroot_directory && geteuid() == 0 ? files_make_chroot(s) : 0;
+}
+
 /* From here on the log is where the settings say. */
 static int open_log(struct service *v)
 {
@@ -280,9 +287,9 @@ static int prepare_children(struct service *v)
 static int start(struct service *v)
 {
 	static int (*const steps[])(struct service *) = {
-		go_to_background, block_signals, open_log,    take_run_directory, take_pid_file,
-		bind_ports,	  bind_local,	 bind_notify, share_config,	  make_files,
-		prepare_children,
+		go_to_background, block_signals, open_log,   take_run_directory,
+		take_pid_file,	  make_chroot,	 bind_ports, bind_local,
+		bind_notify,	  share_config,	 make_files, prepare_children,
 	};
 	int r = 0;
 

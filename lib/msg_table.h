@@ -38,7 +38,8 @@
 	U32(N, log_facility) \
 	U32(N, log_priority) \
 	TEXT(N, hide_capabilities, 1000) \
-	TEXT(N, safe_commands, 1000)
+	TEXT(N, safe_commands, 1000) \
+	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
@@ -93,11 +94,15 @@
 #define MSG_LISTENER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, sockets)
 
-/* How many spare processes it shall keep; sent again after a reload. */
+/* How many spare processes it shall keep; sent again after a reload. uid, gid and chroot_directory
+ * are for a listener that root started, which obeys them once, at the first. */
 #define MSG_POOL_FIELDS(N, U32, U64, TEXT) \
 	U32(N, spare_least) \
 	U32(N, spare_most) \
-	U32(N, processes_most)
+	U32(N, processes_most) \
+	U32(N, uid) \
+	U32(N, gid) \
+	TEXT(N, chroot_directory, 255)
 
 /* A session's process was killed by a signal: the listener has reaped it. */
 #define MSG_REAPED_FIELDS(N, U32, U64, TEXT) \

@@ -3,20 +3,28 @@
  * It makes a door, a pair of sockets whose sending end every child holds, and gives the receiving
  * end to the broker, which also keeps it over its own death. A new broker makes no difference to
  * the children: what they put through the door waits for it.
+ *
+ * Started by root it gives root up, and enters chroot_directory, at the first POOL and before the
+ * first fork. So that it still reaches the next broker from there, its current directory is the run
+ * directory, outside of that root, and stays so; each child leaves it before a client byte is read.
  */
 #include "proxyd/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/fd.h"
+#include "lib/ids.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
 #include "proxyd/hello.h"
@@ -29,11 +37,15 @@
 #define RETRY_MS       200
 #define BROKER_WAIT_MS 15000
 #define DOOR_WAIT_MS   10000
+#define SOCKET_NAME    "listener"
 
 struct listener {
-	const char *broker_path;
-	int broker;  /* -1: none at the moment */
-	int door[2]; /* the sending end, and the receiving end until the broker has it */
+	const char *run_directory;
+	char broker_path[256];
+	bool goes_there; /* root started it: the run directory becomes the current one, */
+	bool is_there;	 /* and is it now */
+	int broker;	 /* -1: none at the moment */
+	int door[2];	 /* the sending end, and the receiving end until the broker has it */
 	int wake;
 	int signals;
 	struct pool pools[POOLS_MAX];
@@ -47,7 +59,12 @@ static int meet_broker(struct listener *l)
 {
 	const struct msg hello = { .type = MSG_LISTENER,
 				   .LISTENER = { .sockets = (uint32_t)l->count } };
-	AUTO_FD fd = msgsock_connect(l->broker_path);
+
+	if (l->goes_there && !l->is_there && chdir(l->run_directory) < 0)
+		return -errno;
+	l->is_there = l->goes_there;
+
+	AUTO_FD fd = msgsock_connect(l->is_there ? SOCKET_NAME : l->broker_path);
 
 	if (fd < 0)
 		return fd;
@@ -150,6 +167,10 @@ static int serve_client(struct listener *l, int client)
 	struct msg_HELLO hello;
 	struct link link;
 
+	if (l->is_there && chdir("/") < 0) {
+		log_printf(LOG_ERR, "session refused: cannot go to /: %s", strerror(errno));
+		return 1;
+	}
 	fd_drop(&l->broker);
 	fd_drop(&l->door[1]);
 	close(l->signals);
@@ -226,22 +247,67 @@ static int make_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* Root is given up here, and the current directory kept. */
+static int drop_root(const struct msg_POOL *pool)
+{
+	char directory[256] = "";
+	int death_signal = 0;
+	AUTO_FD here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	memcpy(directory, pool->chroot_directory.p, pool->chroot_directory.n);
+	if (here < 0 || prctl(PR_GET_PDEATHSIG, &death_signal) < 0)
+		return -errno;
+	int r = ids_confine(pool->uid, pool->gid, directory);
+
+	if (r < 0) {
+		log_printf(LOG_ERR, "cannot become uid %u%s%s: %s", pool->uid,
+			   *directory ? " in chroot_directory " : "", directory, strerror(-r));
+		return r;
+	}
+	/* the kernel has forgotten it with the ids */
+	if (fchdir(here) < 0 || prctl(PR_SET_PDEATHSIG, death_signal) < 0)
+		return -errno;
+	return 0;
+}
+
+static int confine(const struct msg_POOL *pool)
+{
+	pid_t parent = getppid();
+	int r = activation_notify_prepare();
+
+	if (r < 0)
+		log_printf(LOG_WARNING, "the supervisor cannot be told: %s", strerror(-r));
+	r = drop_root(pool);
+	return r == 0 && getppid() != parent ? -ECANCELED : r;
+}
+
 static int make_pools(struct listener *l, const struct activation_fd *sockets)
 {
 	struct msg_POOL pool = { 0 };
 	int r = wait_for_pool(l, &pool);
 
+	if (r == 0 && l->goes_there)
+		r = confine(&pool);
 	for (size_t i = 0; r == 0 && i < l->count; i++)
 		r = pool_init(&l->pools[i], sockets[i].fd, l->door[0], l->wake, pool.spare_least,
 			      pool.spare_most, pool.processes_most);
 	return r;
 }
 
-int listener_run(const struct activation_fd *sockets, size_t count, const char *broker_path)
+int listener_run(const struct activation_fd *sockets, size_t count, const char *run_directory)
 {
 	static struct listener l;
 
-	l = (struct listener){ .broker_path = broker_path, .broker = -1, .count = count };
+	l = (struct listener){ .run_directory = run_directory,
+			       .goes_there = geteuid() == 0,
+			       .broker = -1,
+			       .count = count };
+	int n = snprintf(l.broker_path, sizeof(l.broker_path), "%s/" SOCKET_NAME, run_directory);
+
+	if (n < 0 || (size_t)n >= sizeof(l.broker_path)) {
+		log_printf(LOG_ERR, "-r %s: the path is too long", run_directory);
+		return 1;
+	}
 	l.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	l.signals = make_signals();
 	int r = l.wake < 0 || l.signals < 0 ? -errno : msgsock_pair(l.door);
@@ -251,7 +317,8 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 	if (r == -ECANCELED)
 		return 0; /* told to end before it began */
 	if (r < 0) {
-		log_printf(LOG_ERR, "the listener cannot start: %s: %s", broker_path, strerror(-r));
+		log_printf(LOG_ERR, "the listener cannot start: %s: %s", l.broker_path,
+			   strerror(-r));
 		return 1;
 	}
 	r = activation_notify("READY=1", NULL, 0);

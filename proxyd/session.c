@@ -96,6 +96,9 @@ static void take_settings(struct session *s, const struct msg_WELCOME *w)
 	s->settings.hide_capabilities.p = s->hide_capabilities;
 	memcpy(s->safe_commands, w->safe_commands.p, w->safe_commands.n);
 	s->settings.safe_commands.p = s->safe_commands;
+	memcpy(s->chroot_directory, w->chroot_directory.p, w->chroot_directory.n);
+	s->chroot_directory[w->chroot_directory.n] = '\0';
+	s->settings.chroot_directory.p = s->chroot_directory;
 	log_limits((int)w->log_facility, (int)w->log_priority);
 }
 
@@ -232,11 +235,13 @@ static void linger(struct session *s)
 /* Started by xinetd or systemd as root: not one client byte is read before this. */
 static enum session_end give_up_root(const struct session *s)
 {
-	int r = ids_drop(s->settings.uid, s->settings.gid);
+	int r = ids_confine(s->settings.uid, s->settings.gid, s->chroot_directory);
 
 	if (r == 0)
 		return END_NONE;
-	log_printf(LOG_ERR, "cannot become uid %u: %s", s->settings.uid, strerror(-r));
+	log_printf(LOG_ERR, "session refused: cannot become uid %u%s%s: %s", s->settings.uid,
+		   *s->chroot_directory ? " in chroot_directory " : "", s->chroot_directory,
+		   strerror(-r));
 	return END_INTERNAL;
 }
 

@@ -52,6 +52,7 @@ struct session {
 	struct msg_WELCOME settings; /* texts below */
 	char hide_capabilities[1001];
 	char safe_commands[1001];
+	char chroot_directory[256];
 
 	struct buf in;			  /* from the client, not yet dealt with */
 	size_t command_line, command_end; /* in it: the last line of the command before login */
