@@ -46,6 +46,7 @@ struct broker {
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */
 	bool stopping;
+	bool retiring; /* our supervisor is gone: no new ones, and the end with the last session */
 };
 
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
@@ -61,7 +62,12 @@ void broker_count(struct broker *b);
 /* Tells every session to end, and ends the loop when none is left. */
 void broker_stop(struct broker *b);
 
-/* A session is gone: if the broker is stopping and it was the last, the loop ends. */
+/* The supervisor is gone, and the run directory, the state file and its address for notifications
+ * may be another one's by now: leaves them, and serves what sessions there are to their end. */
+void broker_retire(struct broker *b);
+
+/* A session or a door is gone: if the broker is stopping or retiring and it was the last, the loop
+ * ends. */
 void broker_client_gone(struct broker *b);
 
 #endif

@@ -153,7 +153,7 @@ int connection_given(struct connection *c, int *fd, struct span capabilities)
 	else if (!list)
 		r = -ENOMEM;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
-		 c->broker->stopping)
+		 c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
 	if (r == 0)
 		r = put_into_cache(c, &given);

@@ -197,6 +197,8 @@ static void on_signal(void *context, int number)
 		broker_reload(b);
 	else if (number == SIGINT)
 		broker_stop(b);
+	else if (number == SIGUSR2)
+		broker_retire(b);
 	else
 		loop_end(b->loop, 0);
 }
@@ -228,6 +230,7 @@ static int make_parts(struct broker *b)
 	       (r = loop_signal(b->loop, SIGHUP, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGINT, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGTERM, on_signal, b)) ||
+	       (r = loop_signal(b->loop, SIGUSR2, on_signal, b)) ||
 	       (r = loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick)));
 	b->cache = cache_new();
 	b->accounts = accounts_new();

@@ -16,8 +16,8 @@ struct link {
 };
 
 /* Meets the broker: a socket pair whose other end goes through the door. Waits until the deadline
- * for room in the door. 0; -EPIPE when nobody holds the door's other end any more: the service is
- * over; -errno. */
+ * for room in the door. 0; -EPIPE when nobody holds the door's other end any more: there will
+ * never be a broker; -errno. */
 int link_open_by_door(struct link *l, int door, int64_t deadline);
 
 /* Takes a socket that is connected to the broker's session socket already. */

@@ -77,12 +77,10 @@ enum session_end session_read_client(struct session *s, int64_t deadline,
 			return n == -ECANCELED ? END_SHUTDOWN : END_INTERNAL;
 		if (n == 0)
 			return on_timeout;
-		if (fds[1].revents && link_take_pushes(&s->link) < 0) {
-			enum session_end end = session_meet_again(s);
-
-			if (end == END_SHUTDOWN)
-				return end;
-		}
+		/* its last word may have come with its end */
+		if (fds[1].revents && link_take_pushes(&s->link) < 0 && !s->link.ended &&
+		    session_meet_again(s) == END_SHUTDOWN)
+			return END_SHUTDOWN;
 		if (s->link.ended)
 			return session_told_to_end(s);
 	}
@@ -129,11 +127,10 @@ enum session_end session_meet_again(struct session *s)
 	while (door >= 0 && clock_ms() < deadline) {
 		int r = link_open_by_door(&s->link, door, deadline);
 
-		if (r == -EPIPE || r == -ECANCELED)
-			return END_SHUTDOWN; /* nobody will ever take what is put through the door
-					      */
+		if (r == -ECANCELED)
+			return END_SHUTDOWN;
 		if (r < 0)
-			break;
+			break; /* -EPIPE: nobody will ever take what is put through the door */
 		enum session_end end = session_hello(s);
 
 		if (end != END_NO_BROKER)
@@ -154,8 +151,10 @@ enum session_end session_rejoin(struct session *s)
 		return END_NONE;
 	int r = link_open_by_door(&s->link, door, clock_ms());
 
-	if (r == -EPIPE || r == -ECANCELED)
+	if (r == -ECANCELED)
 		return END_SHUTDOWN;
+	if (r == -EPIPE)
+		return END_NONE; /* there will be none: the session goes on by itself */
 	hello.HELLO.user = (struct span){ s->user, s->user_length };
 	if (r < 0 || link_ask(&s->link, &hello) < 0) {
 		link_close(&s->link);

@@ -79,11 +79,12 @@ int session_run(int client, struct link *link, const struct msg_HELLO *hello);
 enum session_end session_hello(struct session *s);
 
 /* Meets a new broker after the old one's death, where there is a door. END_NONE, or END_NO_BROKER,
- * or END_SHUTDOWN when the whole service is gone. */
+ * also when there will never be one, or END_SHUTDOWN. */
 enum session_end session_meet_again(struct session *s);
 
 /* The same in the middle of a session: never waits. The broker's answer comes as a push; when there
- * is no room in the door, s->rejoin_at says when to call this again. END_NONE or END_SHUTDOWN. */
+ * is no room in the door, s->rejoin_at says when to call this again. Where there will never be a
+ * broker the session goes on without. END_NONE or END_SHUTDOWN. */
 enum session_end session_rejoin(struct session *s);
 
 /* Overwrites what the client proved itself with. */
