@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <sys/random.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
 #include "cachebrokerd/accounts.h"
@@ -124,8 +125,27 @@ void broker_stop(struct broker *b)
 	(void)loop_timer(b->loop, STOP_MS, on_stop_overdue, b, &overdue);
 }
 
+void broker_retire(struct broker *b)
+{
+	if (b->retiring || b->stopping)
+		return;
+	b->retiring = true;
+	log_printf(LOG_NOTICE, "the supervisor is gone: serving %u sessions to their end",
+		   b->client_count);
+	(void)unsetenv("NOTIFY_SOCKET");
+	peer_stop_listening();
+	if (!b->config.run_listener)
+		door_leave_all(b); /* listeners that somebody else keeps: they meet our successor */
+	connection_flush(b);
+	state_leave(b->state);
+	broker_client_gone(b);
+}
+
 void broker_client_gone(struct broker *b)
 {
-	if (b->stopping && b->client_count == 0)
+	if (b->client_count > 0)
+		return;
+	/* behind a door there may be processes that have not said a word yet */
+	if (b->stopping || (b->retiring && !door_is_open()))
 		loop_end(b->loop, 0);
 }

@@ -28,6 +28,7 @@ struct broker {
 	char run_directory[108];
 	uid_t uid; /* what a session that was started by root becomes; 0: it cannot */
 	gid_t gid;
+	char chroot_directory[256]; /* where it is shut in first; "": nowhere */
 
 	struct keys *keys;
 	struct cache *cache;
@@ -47,6 +48,7 @@ struct broker {
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */
 	bool stopping;
+	bool retiring; /* our supervisor is gone: no new ones, and the end with the last session */
 };
 
 /* Gives the configuration in force a new random name: what a session knows of an older one is not
@@ -66,7 +68,12 @@ void broker_count(struct broker *b);
 /* Tells every session to end, and ends the loop when none is left. */
 void broker_stop(struct broker *b);
 
-/* A session is gone: if the broker is stopping and it was the last, the loop ends. */
+/* The supervisor is gone, and the run directory, the state file and its address for notifications
+ * may be another one's by now: leaves them, and serves what sessions there are to their end. */
+void broker_retire(struct broker *b);
+
+/* A session or a door is gone: if the broker is stopping or retiring and it was the last, the loop
+ * ends. */
 void broker_client_gone(struct broker *b);
 
 #endif

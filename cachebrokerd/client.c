@@ -52,7 +52,8 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
 					    .hide_capabilities = span_str(s->hide_capabilities),
-					    .safe_commands = span_str(s->safe_commands) } };
+					    .safe_commands = span_str(s->safe_commands),
+					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
 }

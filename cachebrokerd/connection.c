@@ -158,7 +158,8 @@ int connection_given(struct connection *c, int *fd, struct span capabilities)
 		r = -EBADF;
 	else if (!c->capabilities)
 		r = -ENOMEM;
-	else if (c->broker->config.cache_expiration_time == 0 || c->broker->stopping)
+	else if (c->broker->config.cache_expiration_time == 0 || c->broker->stopping ||
+		 c->broker->retiring)
 		r = -ECANCELED;
 	else if (too_old(c, clock_ms()))
 		r = -ESTALE;

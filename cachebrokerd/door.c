@@ -56,6 +56,7 @@ static void close_door(struct door *d)
 	(void)snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s", d->name);
 	(void)activation_notify(state, NULL, 0);
 	loop_bury(d->broker->loop, d, free);
+	broker_client_gone(d->broker);
 }
 
 /* What comes through a door must be an end of a socket pair, nothing that could block or behave
@@ -112,6 +113,11 @@ static void on_door(void *context, uint32_t events)
 		}
 		let_in(d, fd, &m.KNOCK);
 	}
+}
+
+bool door_is_open(void)
+{
+	return doors != NULL;
 }
 
 void door_reopen(void)
@@ -214,6 +220,14 @@ void door_listener_new(struct peer *p)
 {
 	p->next = p->broker->listeners;
 	p->broker->listeners = p;
+}
+
+void door_leave_all(struct broker *b)
+{
+	while (b->listeners)
+		peer_end(b->listeners);
+	while (doors)
+		close_door(doors);
 }
 
 void door_tell_pools(struct broker *b)

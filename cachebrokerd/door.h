@@ -12,6 +12,12 @@ void door_listener_new(struct peer *p);
  * -errno. */
 int door_adopt(struct broker *b, int fd, const char *name);
 
+/* Leaves all listeners and doors to another broker, which they will look for. */
+void door_leave_all(struct broker *b);
+
+/* Has any door still a process behind it? */
+bool door_is_open(void);
+
 /* Lets sessions in again through doors that had been closed because the house was full. Call it now
  * and then. */
 void door_reopen(void);

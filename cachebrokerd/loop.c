@@ -188,6 +188,7 @@ int loop_signal(struct loop *l, int number, signal_fn *fn, void *context)
 		return r;
 	}
 	sd_event_source_set_destroy_callback(source, destroy_handler);
+	(void)sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IMPORTANT);
 	sd_event_source_set_floating(source, true);
 	sd_event_source_unref(source);
 	return 0;

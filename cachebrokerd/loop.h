@@ -38,7 +38,7 @@ int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context
 	       struct timer **slot);
 void timer_end(struct timer **t);
 
-/* Calls fn for this signal. */
+/* Calls fn for this signal, before whatever else has happened meanwhile. */
 int loop_signal(struct loop *l, int number, signal_fn *fn, void *context);
 
 /* Frees object with fn when the dispatch that runs now is over. */

@@ -129,6 +129,19 @@ static void adopt_doors(struct broker *b, const struct activation_fd *fds, int c
 			(void)door_adopt(b, fds[i].fd, fds[i].name);
 }
 
+/* Of now: a reload changes neither them nor the ids. */
+static void settle_chroot(struct broker *b)
+{
+	(void)snprintf(b->chroot_directory, sizeof(b->chroot_directory), "%s",
+		       b->config.chroot_directory);
+	/* with in.imapproxyd as the supervisor it is he who knows and says it */
+	if (*b->chroot_directory && b->config_fd < 0)
+		log_printf(LOG_NOTICE,
+			   "chroot_directory %s: needs root; a proxyd that another user starts "
+			   "does without",
+			   b->chroot_directory);
+}
+
 /* Whom sessions that root started become, and this process too if root started it. */
 static int settle_ids(struct broker *b)
 {
@@ -137,6 +150,7 @@ static int settle_ids(struct broker *b)
 
 	b->uid = user ? user->pw_uid : 0;
 	b->gid = group ? group->gr_gid : 0;
+	settle_chroot(b);
 	if (geteuid() != 0) {
 		if (b->uid == 0 || b->gid == 0)
 			log_printf(LOG_WARNING,
@@ -183,6 +197,8 @@ static void on_signal(void *context, int number)
 		broker_reload(b);
 	else if (number == SIGINT)
 		broker_stop(b);
+	else if (number == SIGUSR2)
+		broker_retire(b);
 	else
 		loop_end(b->loop, 0);
 }
@@ -214,6 +230,7 @@ static int make_parts(struct broker *b)
 	       (r = loop_signal(b->loop, SIGHUP, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGINT, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGTERM, on_signal, b)) ||
+	       (r = loop_signal(b->loop, SIGUSR2, on_signal, b)) ||
 	       (r = loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick)));
 	b->cache = cache_new();
 	b->accounts = accounts_new();

@@ -50,6 +50,15 @@ void peer_reopen(void)
 			g->closed = watch_events(g->watch, EPOLLIN) < 0;
 }
 
+void peer_stop_listening(void)
+{
+	for (struct gate *g = gates; g; g = g->next) {
+		g->closed = false; /* never again, for peer_reopen() */
+		watch_end(&g->watch);
+		fd_drop(&g->fd);
+	}
+}
+
 void peer_end(struct peer *p)
 {
 	if (p->ended)

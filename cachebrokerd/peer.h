@@ -46,6 +46,11 @@ void peer_end(struct peer *p);
 /* Are so many peers here that no further one may come in? */
 bool peer_house_is_full(const struct broker *b);
 
+/* Closes all sockets of peer_listen() for good. Whoever has connected and was not let in is cut
+ * off.
+ */
+void peer_stop_listening(void);
+
 /* Lets peers in again where peer_listen() had stopped because of that. Call it now and then. */
 void peer_reopen(void);
 

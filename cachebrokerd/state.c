@@ -60,6 +60,7 @@ struct state {
 	bool changed;
 	int error; /* of the last commit; logged already */
 	bool told_full;
+	bool left; /* nothing may be written any more */
 	int64_t last_ms;
 	int64_t reader_check_ms;
 	/* both */
@@ -409,12 +410,51 @@ static bool is_idle(struct state *s)
 	return idle;
 }
 
+static void end_writer(struct state *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->phase = PHASE_STOP;
+	pthread_cond_broadcast(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->writer, NULL);
+}
+
+static void drop_all(struct state *s)
+{
+	struct entry *e, *next;
+
+	free_rows(s->job.rows);
+	s->job.rows = NULL;
+	HASH_ITER(hh, s->entries, e, next)
+	drop_entry(s, e);
+}
+
+/* The writer is idle: closes the file as it is. */
+static void leave_now(struct state *s)
+{
+	end_writer(s);
+	state_db_close(s->db);
+	s->db = NULL;
+	drop_all(s);
+}
+
+void state_leave(struct state *s)
+{
+	s->left = true;
+	if (s->db && is_idle(s))
+		leave_now(s);
+}
+
 void state_tick(struct state *s, int64_t now_ms)
 {
 	int64_t pause = HEARTBEAT_MS;
 
 	if (!s->db || !is_idle(s))
 		return;
+	if (s->left) {
+		leave_now(s);
+		return;
+	}
 	report(s);
 	if (s->error != 0)
 		pause = RETRY_MS;
@@ -444,25 +484,21 @@ static void finish_writer(struct state *s)
 		if (s->error != 0 || !s->dirty)
 			break;
 	}
-	pthread_mutex_lock(&s->lock);
-	s->phase = PHASE_STOP;
-	pthread_cond_broadcast(&s->wake);
-	pthread_mutex_unlock(&s->lock);
-	pthread_join(s->writer, NULL);
+	end_writer(s);
 }
 
 void state_close(struct state *s)
 {
-	struct entry *e, *next;
-
 	if (!s)
 		return;
-	if (s->db)
+	if (s->db && s->left) {
+		wait_idle(s);
+		end_writer(s);
+	} else if (s->db) {
 		finish_writer(s);
+	}
 	state_db_close(s->db);
-	free_rows(s->job.rows);
-	HASH_ITER(hh, s->entries, e, next)
-	drop_entry(s, e);
+	drop_all(s);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->wake);
 	free(s->path);

@@ -24,6 +24,10 @@ struct state;
  * warning is logged and the object counts in memory only. */
 struct state *state_open(const char *path, bool fresh);
 
+/* The file belongs to another broker now: nothing is written any more, not even what is new;
+ * counting goes on in memory. Never waits: a commit under way ends first. */
+void state_leave(struct state *s);
+
 /* Commits what is new, stops the writer, closes. NULL is allowed. */
 void state_close(struct state *s);
 

@@ -1,5 +1,8 @@
 /* One row per program; the command lines are those of docs/ARCHITECTURE.md.
  *
+ * When we are killed, sessions go on to their end: the broker and the look-ups serve those they
+ * have and no others, and the listener leaves, so that our successor finds ports and sockets free.
+ *
  * A program that lived for more than a second is started again at once: its clients wait. One that
  * dies young waits 100 ms, twice as long each further time, at most 5 s, so that a broken
  * installation does not eat the machine.
@@ -26,11 +29,13 @@
 static const struct {
 	const char *name;
 	bool config;
-	bool counts; /* is told whether the whole starts */
+	bool counts;  /* is told whether the whole starts */
+	bool enters;  /* chroot_directory, which only root can; gives root up by itself then */
+	int orphaned; /* the signal that tells it of our death */
 } programs[CHILD_COUNT] = {
-	[CHILD_BROKER] = { "cachebrokerd", true, true },
-	[CHILD_LOOKUP] = { "lookupd", true, false },
-	[CHILD_LISTENER] = { "proxyd", false, false },
+	[CHILD_BROKER] = { "cachebrokerd", .config = true, .counts = true, .orphaned = SIGUSR2 },
+	[CHILD_LOOKUP] = { "lookupd", .config = true, .orphaned = SIGUSR2 },
+	[CHILD_LISTENER] = { "proxyd", .enters = true, .orphaned = SIGTERM },
 };
 
 const char *child_program(const struct child *c)
@@ -100,8 +105,11 @@ int child_start(struct child *c, const struct child_setup *setup, int64_t now, i
 		.null_fd = setup->null_fd,
 		.stderr_fd = setup->stderr_fd,
 		.notify_path = setup->notify_path,
+		.death_signal = programs[c->name].orphaned,
 		.fresh = programs[c->name].counts && !c->started_before,
 	};
+	if (programs[c->name].enters && *setup->settings->config.chroot_directory)
+		order.identity.drop = false;
 	int r = spawn_program(&order, &c->pid, &step);
 
 	c->ready = false;

@@ -80,6 +80,36 @@ void files_make_state(const char *path, const struct identity *owner)
 		       r == -EMLINK ? "it is not a plain file with one name" : strerror(-r));
 }
 
+int files_make_chroot(const struct settings *s)
+{
+	const char *path = s->config.chroot_directory;
+	char part[PATH_MAX];
+	int n = snprintf(part, sizeof(part), "%s", path), error = 0;
+
+	if (access(path, F_OK) == 0)
+		return 0;
+	if (n < 0 || (size_t)n >= sizeof(part))
+		return -ENAMETOOLONG;
+	mode_t mask = umask(022);
+
+	for (char *slash = part; slash && error == 0;) {
+		slash = strchr(slash + 1, '/');
+		if (slash)
+			*slash = '\0';
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			error = errno;
+		if (slash)
+			*slash = '/';
+	}
+	umask(mask);
+	if (error == 0)
+		report(LOG_NOTICE, "chroot_directory: %s was made", path);
+	else
+		report(LOG_ERR, "%s: chroot_directory: %s cannot be made: %s; make it yourself",
+		       settings_place(s, "chroot_directory"), path, strerror(error));
+	return -error;
+}
+
 int files_open_log(const char *path)
 {
 	int fd =

@@ -8,6 +8,10 @@
  * What cannot be done is one warning: mail goes on without statistics. */
 void files_make_state(const char *path, const struct identity *owner);
 
+/* Makes chroot_directory, and what is missing above it, for root alone to write to. Done or not, it
+ * is reported; one that is there is left as it is. Returns 0 or -errno. */
+int files_make_chroot(const struct settings *s);
+
 /* Opens the log file for appending. Problems are reported. Returns the descriptor (close-on-exec,
  * the caller's) or -errno. */
 int files_open_log(const char *path);

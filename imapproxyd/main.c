@@ -32,8 +32,9 @@
 #include "lib/activation.h"
 #include "lib/fd.h"
 
-#define CONFIG_DEFAULT "/etc/imapproxy.conf"
-#define NOTIFY_NAME    "notify"
+#define CONFIG_DEFAULT	 "/etc/imapproxy.conf"
+#define NOTIFY_NAME	 "notify"
+#define HEIR_PATIENCE_MS 3000
 
 enum exit_code { EXIT_GOOD = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -176,13 +177,16 @@ static int take_pid_file(struct service *v)
 	return v->pid_fd < 0 ? v->pid_fd : 0;
 }
 
+/* The listener of an instance that was killed leaves the ports a moment later. */
 static int bind_ports(struct service *v)
 {
 	int fds[TCP_SOCKETS_MAX];
+	int64_t patience = rundir_has(&v->rundir, NOTIFY_NAME) ? HEIR_PATIENCE_MS : 0;
 
 	if (!v->settings.config.run_listener)
 		return 0;
-	int n = tcp_listen(v->settings.config.listen_address, v->settings.config.listen_port, fds);
+	int n = tcp_listen(v->settings.config.listen_address, v->settings.config.listen_port,
+			   patience, fds);
 
 	for (int i = 0; i < n; i++)
 		child_add_fd(&v->supervisor.children[CHILD_LISTENER], "imap", fds[i]);
@@ -241,6 +245,13 @@ static int make_files(struct service *v)
 	return 0;
 }
 
+static int make_chroot(struct service *v)
+{
+	const struct settings *s = &v->settings;
+
+	return *s->config.chroot_directory && geteuid() == 0 ? files_make_chroot(s) : 0;
+}
+
 /* From here on the log is where the settings say. */
 static int open_log(struct service *v)
 {
@@ -280,9 +291,9 @@ static int prepare_children(struct service *v)
 static int start(struct service *v)
 {
 	static int (*const steps[])(struct service *) = {
-		go_to_background, block_signals, open_log,    take_run_directory, take_pid_file,
-		bind_ports,	  bind_local,	 bind_notify, share_config,	  make_files,
-		prepare_children,
+		go_to_background, block_signals, open_log,   take_run_directory,
+		take_pid_file,	  make_chroot,	 bind_ports, bind_local,
+		bind_notify,	  share_config,	 make_files, prepare_children,
 	};
 	int r = 0;
 

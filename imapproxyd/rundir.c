@@ -148,6 +148,13 @@ int rundir_bind(const struct rundir *d, const char *name, int type, mode_t mode,
 	return fd;
 }
 
+bool rundir_has(const struct rundir *d, const char *name)
+{
+	struct stat st;
+
+	return fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode);
+}
+
 void rundir_unlink(const struct rundir *d, const char *name)
 {
 	(void)remove_stale(d, name);

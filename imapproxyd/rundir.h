@@ -2,6 +2,7 @@
 #ifndef IMAPPROXYD_RUNDIR_H
 #define IMAPPROXYD_RUNDIR_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "imapproxyd/settings.h"
@@ -19,6 +20,11 @@ int rundir_open(struct rundir *d, const char *path);
  * Problems are reported. Returns the descriptor (close-on-exec, the caller's) or -errno. */
 int rundir_bind(const struct rundir *d, const char *name, int type, mode_t mode,
 		const struct identity *owner);
+
+/* Is a socket of this name there? While the lock is ours, it was left by an instance that was
+ * killed.
+ */
+bool rundir_has(const struct rundir *d, const char *name);
 
 /* Removes that socket. */
 void rundir_unlink(const struct rundir *d, const char *name);

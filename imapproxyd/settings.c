@@ -11,6 +11,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "imapproxyd/report.h"
@@ -20,9 +21,20 @@
 #define PID_FILE_NAME	 "imapproxy.pid"
 #define FILE_PREFIX	 "file:"
 
+const char *settings_place(const struct settings *s, const char *key)
+{
+	static char place[PATH_MAX + 16];
+	unsigned line = config_line_of(&s->config, key);
+
+	if (line == 0)
+		return s->config_path;
+	(void)snprintf(place, sizeof(place), "%s:%u", s->config_path, line);
+	return place;
+}
+
 static int complain(const struct settings *s, const char *key, const char *what)
 {
-	report(LOG_ERR, "%s: %s: %s", s->config_path, key, what);
+	report(LOG_ERR, "%s: %s: %s", settings_place(s, key), key, what);
 	return 1;
 }
 
@@ -80,7 +92,7 @@ static int check_address(struct settings *s, bool at_start)
 	report(LOG_ERR,
 	       "%s: listen_address: '%s' is no address of this machine: %s; give an address, a "
 	       "name, or :: for all",
-	       s->config_path, s->config.listen_address, why);
+	       settings_place(s, "listen_address"), s->config.listen_address, why);
 	return 1;
 }
 
@@ -119,6 +131,38 @@ static int check_run_directory(struct settings *s, bool at_start)
 			"the path is too long for the names of sockets; give a shorter one");
 }
 
+static const char *judge_chroot(const char *path)
+{
+	struct stat st;
+
+	if (*path != '/')
+		return "give a path that begins with /";
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? NULL : strerror(errno); /* it will be made */
+	if (!S_ISDIR(st.st_mode))
+		return "it is no directory; give one, or a new name";
+	if (st.st_uid != 0 || st.st_mode & (S_IWGRP | S_IWOTH))
+		return "others than root can write to it; give it to root with mode 0755, or give "
+		       "another one";
+	return st.st_mode & S_IXOTH ? NULL
+				    : "proc_username cannot go through it; give it the mode 0755";
+}
+
+static int check_chroot(struct settings *s, bool at_start)
+{
+	if (!*s->config.chroot_directory)
+		return 0;
+	if (geteuid() != 0) {
+		if (at_start)
+			report(LOG_NOTICE, "%s: chroot_directory needs root; not done",
+			       settings_place(s, "chroot_directory"));
+		return 0;
+	}
+	const char *problem = judge_chroot(s->config.chroot_directory);
+
+	return problem ? complain(s, "chroot_directory", problem) : 0;
+}
+
 static int check_stat_file(struct settings *s, bool at_start)
 {
 	(void)at_start;
@@ -130,8 +174,8 @@ static int check_stat_file(struct settings *s, bool at_start)
 static int run_checks(struct settings *s, bool at_start)
 {
 	static int (*const checks[])(struct settings *, bool) = {
-		check_user, check_group,	 check_address,
-		check_log,  check_run_directory, check_stat_file,
+		check_user,	     check_group,     check_address, check_log,
+		check_run_directory, check_stat_file, check_chroot,
 	};
 	int errors = 0;
 

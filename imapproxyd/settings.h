@@ -35,6 +35,10 @@ struct settings {
 int settings_load(struct settings *s, const char *config_path, int text_fd, const char *pid_file,
 		  bool at_start);
 
+/* Where the key stands, for messages: "FILE:LINE", or FILE alone for a default. Lives until the
+ * next call. */
+const char *settings_place(const struct settings *s, const char *key);
+
 /* Frees what settings_load() allocated. */
 void settings_wipe(struct settings *s);
 

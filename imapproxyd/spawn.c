@@ -4,7 +4,9 @@
  * the ids, then no way back. A step that fails is told to the parent through a close-on-exec pipe,
  * whose end of file is the proof that exec has happened. Traps: a descriptor may already stand
  * where another one shall go, so all are first copied above the range; the kernel forgets the death
- * signal when the ids change, so it is asked for afterwards.
+ * signal when the ids change, so it is asked for afterwards; it comes when the thread that forked
+ * ends, so this program must have only one; and a parent that died before it was asked for is
+ * noticed by its number.
  */
 #include "imapproxyd/spawn.h"
 
@@ -162,7 +164,7 @@ static int give_up_rights(struct birth *b)
 
 static int die_with_parent(struct birth *b)
 {
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
+	if (prctl(PR_SET_PDEATHSIG, b->order.death_signal) < 0)
 		return -errno;
 	return getppid() == b->parent ? 0 : -ESRCH;
 }

@@ -18,11 +18,12 @@ struct spawn_order {
 	int null_fd;			 /* standard input and output */
 	int stderr_fd;
 	const char *notify_path;
-	bool fresh; /* KEEPWARM_FRESH=1: the whole starts, not only this program again */
+	int death_signal; /* what it gets when its parent dies */
+	bool fresh;	  /* KEEPWARM_FRESH=1: the whole starts, not only this program again */
 };
 
 /* Starts the program and returns when it has been executed: 0 and its pid, or -errno and in
- * *ret_step what failed (a constant). The child gets SIGTERM when its parent dies. */
+ * *ret_step what failed (a constant). */
 int spawn_program(const struct spawn_order *order, pid_t *ret_pid, const char **ret_step);
 
 #endif

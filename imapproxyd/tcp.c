@@ -8,15 +8,18 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "imapproxyd/report.h"
+#include "lib/clock.h"
 #include "lib/fd.h"
 
-#define BACKLOG 4096
+#define BACKLOG	 4096
+#define RETRY_MS 20
 
 static int resolve(const char *address, uint32_t port, struct addrinfo **ret)
 {
@@ -106,12 +109,22 @@ static bool may_skip(const struct addrinfo *a, int count, int error)
 	return (error == -EADDRNOTAVAIL || error == -EAFNOSUPPORT) && (count > 0 || a->ai_next);
 }
 
-static int listen_on_all(const struct addrinfo *list, int fds[TCP_SOCKETS_MAX])
+/* Waits until the deadline for a port that is in use. */
+static int listen_by(const struct addrinfo *a, int64_t deadline)
+{
+	int fd;
+
+	while ((fd = listen_on(a)) == -EADDRINUSE && clock_ms() < deadline)
+		(void)poll(NULL, 0, RETRY_MS);
+	return fd;
+}
+
+static int listen_on_all(const struct addrinfo *list, int64_t deadline, int fds[TCP_SOCKETS_MAX])
 {
 	int count = 0;
 
 	for (const struct addrinfo *a = list; a; a = a->ai_next) {
-		int fd = count < TCP_SOCKETS_MAX ? listen_on(a) : -E2BIG;
+		int fd = count < TCP_SOCKETS_MAX ? listen_by(a, deadline) : -E2BIG;
 
 		if (fd < 0 && may_skip(a, count, fd))
 			continue;
@@ -126,7 +139,7 @@ static int listen_on_all(const struct addrinfo *list, int fds[TCP_SOCKETS_MAX])
 	return count;
 }
 
-int tcp_listen(const char *address, uint32_t port, int fds[TCP_SOCKETS_MAX])
+int tcp_listen(const char *address, uint32_t port, int64_t patience_ms, int fds[TCP_SOCKETS_MAX])
 {
 	struct addrinfo *list;
 	int r = resolve(address, port, &list);
@@ -135,7 +148,7 @@ int tcp_listen(const char *address, uint32_t port, int fds[TCP_SOCKETS_MAX])
 		report(LOG_ERR, "cannot listen on %s: %s", address, gai_strerror(r));
 		return -EADDRNOTAVAIL;
 	}
-	r = listen_on_all(list, fds);
+	r = listen_on_all(list, clock_ms() + patience_ms, fds);
 	freeaddrinfo(list);
 	return r;
 }

@@ -11,8 +11,9 @@
 /* Why address cannot be listened on by its name, or NULL when it can. */
 const char *tcp_resolve_check(const char *address, uint32_t port);
 
-/* Listens on every address that `address` stands for. Problems are reported. Returns the number of
+/* Listens on every address that `address` stands for; a port that is in use is waited for, for so
+ * many milliseconds in all. Problems are reported. Returns the number of
  * descriptors in fds (close-on-exec, the caller's) or -errno. */
-int tcp_listen(const char *address, uint32_t port, int fds[TCP_SOCKETS_MAX]);
+int tcp_listen(const char *address, uint32_t port, int64_t patience_ms, int fds[TCP_SOCKETS_MAX]);
 
 #endif

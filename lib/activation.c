@@ -74,34 +74,65 @@ int activation_take(struct activation_fd *ret, size_t max)
 	return r;
 }
 
-int activation_notify(const char *text, const int *fds, size_t count)
+static int prepared = -1;
+
+/* The supervisor's address; "" without one. */
+static const char *supervisor(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+
+	return path ? path : "";
+}
+
+/* Returns a socket that is connected to the supervisor, or -errno. */
+static int connect_supervisor(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(ACTIVATION_MAX * sizeof(int))];
-	} control = { 0 };
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct span name = path ? span_str(path) : SPAN_NONE;
+	struct span name = span_str(supervisor());
+	socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name.n);
 
-	if (name.n == 0)
-		return 0;
-	if (name.n >= sizeof(address.sun_path) || count > ACTIVATION_MAX)
+	if (name.n >= sizeof(address.sun_path))
 		return -EINVAL;
 	memcpy(address.sun_path, name.p, name.n);
 	if (name.p[0] == '@')
 		address.sun_path[0] = '\0';
 
 	AUTO_FD fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct iovec iov = { (char *)(uintptr_t)text, strlen(text) };
-	struct msghdr header = { .msg_name = &address,
-				 .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
-							    name.n),
-				 .msg_iov = &iov,
-				 .msg_iovlen = 1 };
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, length) < 0)
+		return -errno;
+	return take_fd(&fd);
+}
+
+int activation_notify_prepare(void)
+{
+	if (!*supervisor() || prepared >= 0)
+		return 0;
+	int fd = connect_supervisor();
 
 	if (fd < 0)
-		return -errno;
+		return fd;
+	prepared = fd;
+	return 0;
+}
+
+int activation_notify(const char *text, const int *fds, size_t count)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(ACTIVATION_MAX * sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { (char *)(uintptr_t)text, strlen(text) };
+	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (!*supervisor())
+		return 0;
+	if (count > ACTIVATION_MAX)
+		return -EINVAL;
+	AUTO_FD fd = prepared >= 0 ? take_fd(&prepared) : connect_supervisor();
+
+	if (fd < 0)
+		return fd;
 	if (count > 0) {
 		header.msg_control = control.bytes;
 		header.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(int));

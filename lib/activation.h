@@ -20,6 +20,10 @@ struct activation_fd {
  * none are for this process, -EINVAL for variables that make no sense. */
 int activation_take(struct activation_fd *ret, size_t max);
 
+/* Makes the connection for the next activation_notify() already, for a process that will not find
+ * the supervisor's socket any more. 0, also without a supervisor, or -errno. */
+int activation_notify_prepare(void);
+
 /* Tells the supervisor, e.g. "READY=1" or "FDSTORE=1\nFDNAME=door", with count descriptors. Returns
  * 1 when sent, 0 without a supervisor, -errno. */
 int activation_notify(const char *state, const int *fds, size_t count);

@@ -178,6 +178,7 @@ static int parse_line(struct config_problems *p, char *line)
 
 	if (r == 0 && p->errors == errors)
 		judge_unsupported(p, row);
+	p->config->lines[row - config_rows] = p->line;
 	return r;
 }
 

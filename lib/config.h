@@ -19,8 +19,17 @@ struct config_pair {
 	uint32_t most;
 };
 
+/* How many keys there are. */
+#define CONFIG_COUNT_ONE(...) +1
+enum {
+	CONFIG_KEYS = 0 CONFIG_TABLE(CONFIG_COUNT_ONE, CONFIG_COUNT_ONE, CONFIG_COUNT_ONE,
+				     CONFIG_COUNT_ONE, CONFIG_COUNT_ONE)
+};
+
 /* One member per key. Strings belong to the config and are never NULL. */
 struct config {
+	unsigned lines[CONFIG_KEYS]; /* where each key was set; 0: nowhere */
+
 #define MEMBER_TEXT(key, ...) char *key;
 #define MEMBER_NUM(key, ...)  uint32_t key;
 #define MEMBER_BOOL(key, ...) uint32_t key;
@@ -79,6 +88,9 @@ struct config_key {
 
 /* Describes key i in *ret and returns true, or returns false behind the last one. */
 bool config_key_at(size_t i, struct config_key *ret);
+
+/* The line of the file that set this key, 0 for a default. */
+unsigned config_line_of(const struct config *c, const char *key);
 
 /* Has key i the same value in both? */
 bool config_key_same(const struct config *a, const struct config *b, size_t i);

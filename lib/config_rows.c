@@ -133,6 +133,14 @@ bool config_key_at(size_t i, struct config_key *ret)
 	return true;
 }
 
+unsigned config_line_of(const struct config *c, const char *key)
+{
+	for (size_t i = 0; i < config_row_count; i++)
+		if (strcmp(config_rows[i].key, key) == 0)
+			return c->lines[i];
+	return 0;
+}
+
 bool config_key_same(const struct config *a, const struct config *b, size_t i)
 {
 	const void *x = config_member(&config_rows[i], a), *y = config_member(&config_rows[i], b);

@@ -97,6 +97,9 @@
 	TEXT(run_directory, "", 80, 0, \
 	     "Where the programs' sockets are: /run/keepwarm, or as an ordinary user " \
 	     "keepwarm-run beside the configuration.") \
+	TEXT(chroot_directory, "", 255, 0, \
+	     "Directory that every session is shut into, when started by root; nothing needs to " \
+	     "be in it.") \
 	TEXT(stat_filename, "/var/run/pimpstats", 255, 0, \
 	     "State file (LMDB) that pimpstat reads.") \
 	BOOL(foreground_mode, "no", 0, \
@@ -113,7 +116,6 @@
 	     "Log of XPROXY_TRACE.") \
 	BOOL(enable_select_cache, "no", LATER, "Cache SELECT.") \
 	BOOL(enable_admin_commands, "no", LATER, "XPROXY_ commands.") \
-	TEXT(chroot_directory, "", 255, LATER, "Directory to chroot to.") \
 	BOOL(dns_rr, "no", LATER, "Use the addresses of server_hostname in turn.") \
 	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
 	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \

@@ -1,4 +1,7 @@
-/* Giving up the rights of root: groups first, then the group, then the user, then a check. */
+/* Giving up the rights of root: the directory first, then groups, the group, the user, and a check.
+ *
+ * Trap: with the ids the kernel forgets the signal of the parent's death (PR_SET_PDEATHSIG).
+ */
 #include "lib/ids.h"
 
 #include <errno.h>
@@ -15,4 +18,13 @@ int ids_drop(uid_t uid, gid_t gid)
 	if (setuid(0) == 0 || getuid() != uid || geteuid() != uid || getegid() != gid)
 		return -EPERM;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int ids_confine(uid_t uid, gid_t gid, const char *directory)
+{
+	if (uid == 0 || gid == 0)
+		return -EINVAL;
+	if (*directory && (chroot(directory) < 0 || chdir("/") < 0))
+		return -errno;
+	return ids_drop(uid, gid);
 }

@@ -9,4 +9,9 @@
  * on. */
 int ids_drop(uid_t uid, gid_t gid);
 
+/* The same, and before that the directory becomes the root and the current directory ("": neither).
+ * Descriptors that are open keep what they lead to. 0, or -errno: then the process must not go on.
+ */
+int ids_confine(uid_t uid, gid_t gid, const char *directory);
+
 #endif

@@ -18,8 +18,9 @@
 	TEXT(N, local, 64)
 
 /* Everything that a session must know; times in seconds, sizes in bytes. `settings` names this
- * configuration: it differs after each reload and each start. A listener gets it, too, for its
- * children (session is 0 then). */
+ * configuration: it differs after each reload and each start. A listener gets it, too (session is
+ * 0 then), for its children, and for itself: one that root started obeys uid, gid and
+ * chroot_directory once, at the first. */
 #define MSG_WELCOME_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U64(N, settings) \
@@ -38,7 +39,8 @@
 	U32(N, log_facility) \
 	U32(N, log_priority) \
 	TEXT(N, hide_capabilities, 1000) \
-	TEXT(N, safe_commands, 1000)
+	TEXT(N, safe_commands, 1000) \
+	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
@@ -101,7 +103,7 @@
 #define MSG_LISTENER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, sockets)
 
-/* How many spare processes it shall keep; sent again after a reload. */
+/* How many spare processes it shall keep; comes behind WELCOME, both again after a reload. */
 #define MSG_POOL_FIELDS(N, U32, U64, TEXT) \
 	U32(N, spare_least) \
 	U32(N, spare_most) \

@@ -2,7 +2,8 @@
  *
  * A master that does nothing but keep lookup_processes workers alive. It waits in sigtimedwait(2):
  * every event it knows is a signal or the time. SIGHUP: the configuration is read again and, when
- * it is good, all workers are replaced; SIGTERM: they end, then the master. READY=1 is said when
+ * it is good, all workers are replaced; SIGTERM: they end, then the master; SIGUSR2: no worker is
+ * started any more, and each ends with its broker. READY=1 is said when
  * the workers have been forked, not when they have met the broker: a supervisor may well start the
  * broker later.
  */
@@ -47,6 +48,7 @@ struct master {
 	sigset_t watched, before;
 	struct slot slots[WORKERS_MAX];
 	size_t slot_count;
+	bool orphaned; /* the supervisor is gone: serves the broker that is there, and no other */
 	bool ending;
 };
 
@@ -141,8 +143,10 @@ __attribute__((noreturn)) static void become_worker(const struct master *m, pid_
 		_exit(EXIT_OK);
 	/* A hang-up of the whole process group is the master's to handle. */
 	(void)signal(SIGHUP, SIG_IGN);
+	worker_watch_signals();
 	(void)sigprocmask(SIG_SETMASK, &m->before, NULL);
 	worker_run(&m->config, m->socket_path);
+	_exit(EXIT_OK);
 }
 
 static void start_worker(struct master *m, struct slot *s, int64_t now_ms)
@@ -258,7 +262,7 @@ static int64_t next_wait(const struct master *m)
 {
 	int64_t now_ms = clock_ms(), wait = WAIT_MOST_MS;
 
-	for (size_t i = 0; i < m->slot_count; i++) {
+	for (size_t i = 0; i < m->slot_count && !m->orphaned; i++) {
 		int64_t left = m->slots[i].restart_ms - now_ms;
 
 		if (m->slots[i].pid == 0 && left < wait)
@@ -274,15 +278,23 @@ static void run(struct master *m)
 	while (!m->ending) {
 		switch (wait_signal(&m->watched, next_wait(m))) {
 		case SIGHUP:
-			reload(m);
+			if (!m->orphaned)
+				reload(m);
+			break;
+		case SIGUSR2:
+			m->orphaned = true;
+			(void)unsetenv("NOTIFY_SOCKET"); /* it may be another one's by now */
+			(void)signal_workers(m, SIGUSR2);
 			break;
 		case SIGTERM:
 		case SIGINT:
 			m->ending = true;
 			break;
 		}
-		reap(m, m->ending);
-		if (!m->ending)
+		reap(m, m->ending || m->orphaned);
+		if (m->orphaned && signal_workers(m, 0) == 0)
+			m->ending = true;
+		if (!m->ending && !m->orphaned)
 			start_workers(m);
 	}
 	(void)activation_notify("STOPPING=1", NULL, 0);
@@ -291,7 +303,7 @@ static void run(struct master *m)
 
 static void watch_signals(struct master *m)
 {
-	static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGCHLD};
+	static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGUSR2, SIGCHLD};
 
 	sigemptyset(&m->watched);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -301,6 +313,7 @@ static void watch_signals(struct master *m)
 	(void)sigprocmask(SIG_BLOCK, &m->watched, &m->before);
 	/* A worker must die of SIGTERM, whatever the mask was that we inherited. */
 	sigdelset(&m->before, SIGTERM);
+	sigdelset(&m->before, SIGUSR2);
 }
 
 int main(int argc, char **argv)

@@ -1,12 +1,14 @@
 /* A look-up worker. It may block in a resolver or a directory for as long as that takes; the broker
  * never does, and has one question out per worker. When the broker goes away the worker waits for
  * the next one: the pause grows from 50 ms to 1 s, because a broker that was restarted is back
- * within milliseconds, and one that is not will not be hurried.
+ * within milliseconds, and one that is not will not be hurried. After SIGUSR2 there is no next one:
+ * who listens there then has look-ups of its own.
  */
 #include "lookupd/worker.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 
 #include "lib/fd.h"
@@ -17,6 +19,21 @@
 
 #define PAUSE_LEAST_MS 50
 #define PAUSE_MOST_MS  1000
+
+static volatile sig_atomic_t orphaned;
+
+static void on_orphaned(int number)
+{
+	(void)number;
+	orphaned = 1;
+}
+
+void worker_watch_signals(void)
+{
+	const struct sigaction action = { .sa_handler = on_orphaned, .sa_flags = SA_RESTART };
+
+	(void)sigaction(SIGUSR2, &action, NULL);
+}
 
 int worker_answer(const struct config *c, const struct msg *question, char *text,
 		  struct msg *answer)
@@ -70,6 +87,8 @@ static bool serve_once(const struct config *c, const char *socket_path, bool *mi
 {
 	AUTO_FD sock = msgsock_connect(socket_path);
 
+	if (orphaned)
+		return false; /* whoever that is, it is not our broker any more */
 	if (sock < 0) {
 		if (is_late && !*missed)
 			log_printf(LOG_WARNING, "no broker at %s: %s; waiting for it", socket_path,
@@ -93,11 +112,13 @@ void worker_run(const struct config *c, const char *socket_path)
 	int pause = PAUSE_LEAST_MS;
 	bool missed = false;
 
-	for (;;) {
+	while (!orphaned) {
 		bool was_there = serve_once(c, socket_path, &missed, pause == PAUSE_MOST_MS);
 
 		if (was_there)
 			pause = PAUSE_LEAST_MS;
+		if (orphaned)
+			break;
 		(void)poll(NULL, 0, pause);
 		pause = pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
 	}

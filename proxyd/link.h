@@ -22,7 +22,8 @@ struct link {
 
 /* Meets the broker: a socket pair whose other end goes through the door with the message KNOCK.
  * Waits until the deadline for room in the door. The broker may answer with a push of WELCOME or
- * REFUSED. 0; -EPIPE when nobody holds the door's other end any more; -errno. */
+ * REFUSED. 0; -EPIPE when nobody holds the door's other end any more: there will never be a broker;
+ * -errno. */
 int link_knock(struct link *l, const struct msg *knock, int64_t deadline);
 
 /* Sends a request and waits for its reply, whose texts live until the next call. *ret_fd is its

@@ -7,6 +7,10 @@
  *
  * It also forks a process for each errand that the broker asks for, and passes on the one
  * descriptor that comes with that; what the errand is about does not come by here.
+ *
+ * Started by root it gives root up, and enters chroot_directory, as soon as it knows the settings
+ * and before the first fork. So that it still reaches the next broker from there, its current
+ * directory is the run directory, outside of that root, and stays so; its children leave it.
  */
 #include "proxyd/listener.h"
 
@@ -14,6 +18,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -22,6 +27,7 @@
 
 #include "lib/clock.h"
 #include "lib/fd.h"
+#include "lib/ids.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
 #include "proxyd/errand.h"
@@ -31,11 +37,15 @@
 #define RESPAWN_MS     1000 /* between two tries to start a nursery */
 #define BROKER_WAIT_MS 15000
 #define ERRANDS_MOST   64 /* the broker's bound is lower; but it may be the next broker */
+#define SOCKET_NAME    "listener"
 
 struct listener {
-	const char *broker_path;
-	int broker;  /* -1: none at the moment */
-	int door[2]; /* the sending end, and the receiving end */
+	const char *run_directory;
+	char broker_path[256];
+	bool goes_there; /* root started it: the run directory becomes the current one, */
+	bool is_there;	 /* and is it now */
+	int broker;	 /* -1: none at the moment */
+	int door[2];	 /* the sending end, and the receiving end */
 	int signals;
 	int sockets[POOLS_MAX];
 	size_t count;
@@ -60,7 +70,12 @@ static int meet_broker(struct listener *l)
 {
 	const struct msg hello = { .type = MSG_LISTENER,
 				   .LISTENER = { .sockets = (uint32_t)l->count } };
-	AUTO_FD fd = msgsock_connect(l->broker_path);
+
+	if (l->goes_there && !l->is_there && chdir(l->run_directory) < 0)
+		return -errno;
+	l->is_there = l->goes_there;
+
+	AUTO_FD fd = msgsock_connect(l->is_there ? SOCKET_NAME : l->broker_path);
 
 	if (fd < 0)
 		return fd;
@@ -95,6 +110,15 @@ static bool make_pipe(int *ret_read, int *ret_write)
 	return true;
 }
 
+/* In a new process: nothing outside of chroot_directory is its current directory any more. */
+static int leave_directory(const struct listener *l)
+{
+	if (!l->is_there || chdir("/") == 0)
+		return 0;
+	log_printf(LOG_ERR, "cannot go to /: %s", strerror(errno));
+	return -errno;
+}
+
 /* Returns true in the new process, with *ret_status to exit with. */
 static bool start_nursery(struct listener *l, int *ret_status)
 {
@@ -117,7 +141,7 @@ static bool start_nursery(struct listener *l, int *ret_status)
 			fd_drop(&l->life);
 			(void)take_fd(&life);
 			(void)take_fd(&reports);
-			*ret_status = nursery_run(&n);
+			*ret_status = leave_directory(l) < 0 ? 1 : nursery_run(&n);
 			return true;
 		}
 	}
@@ -286,6 +310,8 @@ static bool start_errand(struct listener *l)
 /* In its process: nothing of the sessions' is there for it. */
 static int run_errand(struct listener *l)
 {
+	if (leave_directory(l) < 0)
+		return 1;
 	pool_leave(l->table);
 	return errand_run(take_fd(&l->errand), &l->errand_start);
 }
@@ -362,11 +388,50 @@ static int make_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int listener_run(const struct activation_fd *sockets, size_t count, const char *broker_path)
+/* Root is given up here, and the current directory kept. */
+static int drop_root(const struct session_settings *settings)
+{
+	const char *directory = settings->chroot_directory;
+	int death_signal = 0;
+	AUTO_FD here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (here < 0 || prctl(PR_GET_PDEATHSIG, &death_signal) < 0)
+		return -errno;
+	int r = ids_confine(settings->values.uid, settings->values.gid, directory);
+
+	if (r < 0) {
+		log_printf(LOG_ERR, "cannot become uid %u%s%s: %s", settings->values.uid,
+			   *directory ? " in chroot_directory " : "", directory, strerror(-r));
+		return r;
+	}
+	/* the kernel has forgotten it with the ids */
+	if (fchdir(here) < 0 || prctl(PR_SET_PDEATHSIG, death_signal) < 0)
+		return -errno;
+	return 0;
+}
+
+static int confine(const struct listener *l)
+{
+	pid_t parent = getppid();
+	int r = activation_notify_prepare();
+
+	if (r < 0)
+		log_printf(LOG_WARNING, "the supervisor cannot be told: %s", strerror(-r));
+	r = drop_root(&l->settings);
+	return r == 0 && getppid() != parent ? -ECANCELED : r;
+}
+
+int listener_run(const struct activation_fd *sockets, size_t count, const char *run_directory)
 {
 	static struct listener l;
+	int n = snprintf(l.broker_path, sizeof(l.broker_path), "%s/" SOCKET_NAME, run_directory);
 
-	l.broker_path = broker_path;
+	if (n < 0 || (size_t)n >= sizeof(l.broker_path)) {
+		log_printf(LOG_ERR, "-r %s: the path is too long", run_directory);
+		return 1;
+	}
+	l.run_directory = run_directory;
+	l.goes_there = geteuid() == 0;
 	l.broker = l.life = l.reports = l.errand = -1;
 	l.count = count;
 	for (size_t i = 0; i < count; i++)
@@ -378,10 +443,13 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 
 	if (r == 0)
 		r = wait_for_settings(&l);
+	if (r == 0 && l.goes_there)
+		r = confine(&l);
 	if (r == -ECANCELED)
 		return 0; /* told to end before it began */
 	if (r < 0) {
-		log_printf(LOG_ERR, "the listener cannot start: %s: %s", broker_path, strerror(-r));
+		log_printf(LOG_ERR, "the listener cannot start: %s: %s", l.broker_path,
+			   strerror(-r));
 		return 1;
 	}
 	r = activation_notify("READY=1", NULL, 0);

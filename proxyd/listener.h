@@ -6,8 +6,8 @@
 
 #include "lib/activation.h"
 
-/* Serves the listening sockets until SIGTERM. broker_path is the broker's socket for listeners.
- * Returns the process's exit status; in a child it returns the session's. */
-int listener_run(const struct activation_fd *sockets, size_t count, const char *broker_path);
+/* Serves the listening sockets until SIGTERM. The run directory holds the broker's socket for
+ * listeners. Returns the process's exit status; in a child it returns the session's. */
+int listener_run(const struct activation_fd *sockets, size_t count, const char *run_directory);
 
 #endif

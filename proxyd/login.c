@@ -108,6 +108,8 @@ static enum session_end request_lease(struct session *s, struct msg *reply, int 
 			return END_NONE;
 		if (r == -ECANCELED)
 			return s->link.ended ? session_told_to_end(s) : END_SHUTDOWN;
+		if (s->link.ended)
+			return session_told_to_end(s);
 		link_close(&s->link); /* after a time-out, too: the broker is still busy with that
 					 one */
 		if (r == -ETIMEDOUT)

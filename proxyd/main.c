@@ -122,16 +122,6 @@ static int serve_one(const struct options *o, int client)
 	return session_run(&start);
 }
 
-static int serve_listening(const struct options *o, const struct activation_fd *sockets,
-			   size_t count)
-{
-	char path[256];
-
-	if (in_run_directory(o, "listener", path, sizeof(path)) < 0)
-		return 1;
-	return listener_run(sockets, count, path);
-}
-
 static int serve(const struct options *o)
 {
 	struct activation_fd fds[POOLS_MAX];
@@ -158,7 +148,7 @@ static int serve(const struct options *o)
 		if (listening == 0)
 			return serve_one(o, fds[0].fd);
 	}
-	return serve_listening(o, fds, (size_t)count);
+	return listener_run(fds, (size_t)count, o->run_directory);
 }
 
 int main(int argc, char **argv)

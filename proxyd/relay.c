@@ -198,8 +198,12 @@ static enum session_end serve_link(struct relay *r)
 {
 	struct session *s = r->s;
 
-	if (link_take_pushes(&s->link) == 0)
-		return s->link.ended ? session_told_to_end(s) : END_NONE;
+	int gone = link_take_pushes(&s->link);
+
+	if (s->link.ended) /* its last word may have come with its end */
+		return session_told_to_end(s);
+	if (gone == 0)
+		return END_NONE;
 	s->backend.leased = false;
 	return session_rejoin(s);
 }

@@ -89,12 +89,10 @@ enum session_end session_read_client(struct session *s, int64_t deadline,
 			return n == -ECANCELED ? END_SHUTDOWN : END_INTERNAL;
 		if (n == 0)
 			return on_timeout;
-		if (fds[1].revents && link_take_pushes(&s->link) < 0) {
-			enum session_end end = session_meet(s);
-
-			if (end == END_SHUTDOWN)
-				return end;
-		}
+		/* its last word may have come with its end */
+		if (fds[1].revents && link_take_pushes(&s->link) < 0 && !s->link.ended &&
+		    session_meet(s) == END_SHUTDOWN)
+			return END_SHUTDOWN;
 		if (s->link.ended)
 			return session_told_to_end(s);
 	}
@@ -107,6 +105,9 @@ void session_copy_settings(struct session_settings *to, const struct msg_WELCOME
 	to->values.hide_capabilities.p = to->hide_capabilities;
 	memcpy(to->safe_commands, from->safe_commands.p, from->safe_commands.n);
 	to->values.safe_commands.p = to->safe_commands;
+	memcpy(to->chroot_directory, from->chroot_directory.p, from->chroot_directory.n);
+	to->chroot_directory[from->chroot_directory.n] = '\0';
+	to->values.chroot_directory.p = to->chroot_directory;
 }
 
 static void take_settings(void *context, const struct msg_WELCOME *welcome)
@@ -159,10 +160,9 @@ enum session_end session_meet(struct session *s)
 	switch (knock(s, s->settings->settings, clock_ms() + BROKER_TIMEOUT)) {
 	case 0:
 		return END_NONE;
-	case -EPIPE: /* nobody will ever take what is put through the door */
 	case -ECANCELED:
 		return END_SHUTDOWN;
-	default:
+	default: /* -EPIPE: nobody will ever take what is put through the door */
 		return END_NO_BROKER;
 	}
 }
@@ -175,8 +175,8 @@ enum session_end session_rejoin(struct session *s)
 		return END_NONE;
 	switch (knock(s, s->settings->settings, clock_ms())) {
 	case 0:
+	case -EPIPE: /* there will be none: the session goes on by itself */
 		return END_NONE;
-	case -EPIPE:
 	case -ECANCELED:
 		return END_SHUTDOWN;
 	default:
@@ -285,11 +285,14 @@ static void linger(struct session *s)
 /* Started by xinetd or systemd as root: not one client byte is read before this. */
 static enum session_end give_up_root(const struct session *s)
 {
-	int r = ids_drop(s->settings->uid, s->settings->gid);
+	const struct session_settings *settings = &s->own_settings;
+	int r = ids_confine(settings->values.uid, settings->values.gid, settings->chroot_directory);
 
 	if (r == 0)
 		return END_NONE;
-	log_printf(LOG_ERR, "cannot become uid %u: %s", s->settings->uid, strerror(-r));
+	log_printf(LOG_ERR, "session refused: cannot become uid %u%s%s: %s", settings->values.uid,
+		   *settings->chroot_directory ? " in chroot_directory " : "",
+		   settings->chroot_directory, strerror(-r));
 	return END_INTERNAL;
 }
 

@@ -35,6 +35,7 @@ struct session_settings {
 	struct msg_WELCOME values;
 	char hide_capabilities[1000];
 	char safe_commands[1000];
+	char chroot_directory[256];
 };
 
 /* The backend connection of this session. */
@@ -97,11 +98,12 @@ int session_run(const struct session_start *start);
 void session_copy_settings(struct session_settings *to, const struct msg_WELCOME *from);
 
 /* Meets the broker, or a new one after the old one's death, where there is a door. END_NONE, or
- * END_NO_BROKER, or END_SHUTDOWN when the whole service is gone. */
+ * END_NO_BROKER, also when there will never be one, or END_SHUTDOWN. */
 enum session_end session_meet(struct session *s);
 
 /* The same in the middle of a session: never waits. When there is no room in the door, s->rejoin_at
- * says when to call this again. END_NONE or END_SHUTDOWN. */
+ * says when to call this again. Where there will never be a broker the session goes on without.
+ * END_NONE or END_SHUTDOWN. */
 enum session_end session_rejoin(struct session *s);
 
 /* Overwrites what the client proved itself with. */

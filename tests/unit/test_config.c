@@ -174,6 +174,16 @@ static void lines_of_blanks_are_skipped(void **unused)
 	assert_clean("\n   \n\t\n \r\n");
 }
 
+static void the_line_that_set_a_key_is_known(void **unused)
+{
+	(void)unused;
+	assert_clean("# x\ncache_size 1\n\nTLS_NO_TLSV1.1 no\ncache_size 2\n");
+	assert_int_equal(config_line_of(&c, "cache_size"), 5);
+	assert_int_equal(config_line_of(&c, "tls_no_tlsv1_1"), 4);
+	assert_int_equal(config_line_of(&c, "server_port"), 0);
+	assert_int_equal(config_line_of(&c, "no_such_key"), 0);
+}
+
 static void the_last_of_two_equal_keys_wins(void **unused)
 {
 	(void)unused;
@@ -550,6 +560,7 @@ int main(void)
 		cmocka_unit_test(carriage_returns_at_line_ends_do_not_matter),
 		cmocka_unit_test(the_last_line_may_lack_its_line_feed),
 		cmocka_unit_test(lines_of_blanks_are_skipped),
+		cmocka_unit_test(the_line_that_set_a_key_is_known),
 		cmocka_unit_test(the_last_of_two_equal_keys_wins),
 		cmocka_unit_test(a_key_without_a_value_is_an_error),
 		cmocka_unit_test(every_problem_is_reported_with_its_line),
