@@ -31,8 +31,10 @@ MUSL_GCC := $(if $(SAN),,$(shell command -v musl-gcc 2>/dev/null))
 TRIPLET  := $(shell $(CC) -print-multiarch)
 ifdef MUSL_GCC
 CC_PROXY := $(MUSL_GCC)
-C_PROXY  := $(BASE) -fno-pie -idirafter /usr/include -idirafter /usr/include/$(TRIPLET)
-LD_PROXY := -static -no-pie -Wl,-z,norelro,-z,noseparate-code
+C_PROXY  := $(BASE) -fno-pie -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -idirafter /usr/include -idirafter /usr/include/$(TRIPLET)
+# Fewer segments, fewer pages: each costs every session at its fork and its exit (RELRO and a separate
+# read-only segment alone 8 % of its CPU). --sort-section: see lib/large.h.
+LD_PROXY := -static -no-pie -Wl,-z,norelro,-z,noseparate-code,--gc-sections,--sort-section=name
 else
 CC_PROXY := $(CC)
 C_PROXY  := $(HOSTED)

@@ -13,12 +13,13 @@
 #include <sys/un.h>
 
 #include "lib/fd.h"
+#include "lib/large.h"
 
 #define FDS_LOOKED_FOR 253 /* SCM_MAX_FD */
 
 int msgsock_send(int sock, const struct msg *m, int fd)
 {
-	static char data[MSG_MAX];
+	static LARGE char data[MSG_MAX];
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int))];

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "lib/base64.h"
+#include "lib/large.h"
 #include "lib/clock.h"
 #include "proxyd/capability.h"
 #include "proxyd/imap_args.h"
@@ -187,7 +188,7 @@ static int add_id(struct attempt *a, struct buf *out)
 static int add_plain(struct attempt *a, struct buf *out)
 {
 	const struct credentials *c = &a->s->credentials;
-	static char message[PLAIN_MAX], base64[PLAIN_MAX * 4 / 3 + 4];
+	static LARGE char message[PLAIN_MAX], base64[PLAIN_MAX * 4 / 3 + 4];
 	struct buf plain = BUF_OVER(message);
 	int r;
 
@@ -293,7 +294,7 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 /* Sends the credentials by the best mechanism on offer and reads the verdict. */
 static enum backend_verdict authenticate(struct attempt *a)
 {
-	static char bytes[OUT_MAX];
+	static LARGE char bytes[OUT_MAX];
 	struct buf out = BUF_OVER(bytes);
 	struct span list = capabilities(a->b);
 	bool plain = capability_has(list, SPAN("AUTH=PLAIN"));

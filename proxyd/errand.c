@@ -14,6 +14,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
+#include "lib/large.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
 #include "proxyd/backend.h"
@@ -66,8 +67,8 @@ static const struct {
 
 static int run_job(const struct msg_JOB *job, int fd)
 {
-	static char from_backend[BUFFER];
-	static struct backend b;
+	static LARGE char from_backend[BUFFER];
+	static LARGE struct backend b;
 	int64_t deadline = clock_ms() + (int64_t)job->timeout * 1000;
 	int r = -EOPNOTSUPP;
 
@@ -83,7 +84,7 @@ static int run_job(const struct msg_JOB *job, int fd)
 /* Takes the job and does it. 0, or -errno when there was none. */
 static int serve(int link)
 {
-	static char received[MSG_MAX];
+	static LARGE char received[MSG_MAX];
 	struct msg job, done = { .type = MSG_DONE };
 	int fd = -1, r;
 

@@ -5,10 +5,11 @@
 
 #include "lib/ends.h"
 #include "lib/fd.h"
+#include "lib/large.h"
 #include "lib/msgsock.h"
 #include "proxyd/io.h"
 
-static char received[MSG_MAX];
+static LARGE char received[MSG_MAX];
 
 int link_knock(struct link *l, const struct msg *knock, int64_t deadline)
 {

@@ -28,6 +28,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
+#include "lib/large.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
 #include "proxyd/errand.h"
@@ -218,7 +219,7 @@ static void take_reports(struct listener *l)
 /* Takes one message. 0; -EAGAIN; -errno: the broker is gone. */
 static int take_message(struct listener *l)
 {
-	static char data[MSG_MAX];
+	static LARGE char data[MSG_MAX];
 	struct msg m;
 	AUTO_FD fd = -1;
 	int r = msgsock_receive(l->broker, ROLE_BROKER, data, &m, &fd);

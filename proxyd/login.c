@@ -11,6 +11,7 @@
 
 #include "lib/clock.h"
 #include "lib/kv.h"
+#include "lib/large.h"
 #include "lib/log.h"
 #include "proxyd/backend.h"
 #include "proxyd/capability.h"
@@ -77,7 +78,7 @@ static enum session_end refuse(struct session *s, struct span tag, const char *c
  * acknowledgement). */
 static enum session_end accept_client(struct session *s, struct span tag, bool sasl)
 {
-	static char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
+	static LARGE char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
 	struct buf out = BUF_OVER(bytes);
 	struct span list = { s->backend.capabilities, s->backend.capabilities_length };
 

@@ -8,6 +8,7 @@
 
 #include "lib/base64.h"
 #include "lib/clock.h"
+#include "lib/large.h"
 #include "proxyd/capability.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/imap_args.h"
@@ -237,7 +238,7 @@ static const struct mechanism {
  */
 static int take_message(struct span base64, take_fn *take, struct credentials *to)
 {
-	static char decoded[SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2];
+	static LARGE char decoded[SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2];
 
 	if (span_eq(base64, SPAN("*")))
 		return -ECANCELED;

@@ -13,6 +13,7 @@
 #include "lib/fd.h"
 #include "lib/ids.h"
 #include "lib/kv.h"
+#include "lib/large.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
 #include "proxyd/backend.h"
@@ -368,7 +369,7 @@ static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed
 
 int session_run(const struct session_start *start)
 {
-	static char from_client[CLIENT_BUFFER], from_backend[BACKEND_BUFFER];
+	static LARGE char from_client[CLIENT_BUFFER], from_backend[BACKEND_BUFFER];
 	static struct session s;
 	bool relayed = false;
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "lib/config.h"
+#include "lib/large.h"
 
 static void report(void *context, bool is_error, const char *line)
 {
@@ -13,7 +14,7 @@ static void report(void *context, bool is_error, const char *line)
 
 int settings_tool(const char *path, bool check, bool print)
 {
-	static char text[32768];
+	static LARGE char text[32768];
 	struct config c;
 	int warnings = 0;
 
