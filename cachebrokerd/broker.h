@@ -18,6 +18,7 @@ struct client;
 struct host;
 struct lookup;
 struct peer;
+struct tries;
 
 struct broker {
 	struct loop *loop;
@@ -31,6 +32,7 @@ struct broker {
 	struct keys *keys;
 	struct cache *cache;
 	struct accounts *accounts;
+	struct tries *tries;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;

@@ -7,10 +7,12 @@
 #include "cachebrokerd/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/process.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -105,10 +107,11 @@ static int on_lease(struct client *c, const struct msg *m, int *fd)
 	if (m->serial == 0 || m->LEASE.proof_kind != PROOF_PASSWORD || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
-	if (++c->leases > c->broker->config.login_attempts) {
+	if (c->leases >= c->broker->config.login_attempts) {
 		client_refuse(c, REFUSAL_ATTEMPTS, "login_attempts");
 		return 0;
 	}
+	tries_set(c->broker->tries, &c->visit, ++c->leases);
 	c->state = CLIENT_WAITING;
 	lease_begin(c, m);
 	return 0;
@@ -171,6 +174,8 @@ static void accepted(struct client *c)
 	struct state *state = c->broker->state;
 
 	c->accepted = true;
+	/* a log-in of its own must not buy the process further tries over another socket */
+	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
 	c->connection->proven = true;
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
@@ -200,8 +205,8 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 		if (!c->connection->cached)
 			return -EPROTO;
 		state_count(state, COUNTER_stale, 1);
-		c->leases--; /* its proof was good; another try for the same account costs nothing
-			      */
+		/* its proof was good; another try for the same account costs nothing */
+		tries_set(c->broker->tries, &c->visit, --c->leases);
 		break;
 	default:
 		return -EPROTO;
@@ -289,6 +294,7 @@ static void client_gone(struct peer *p)
 	lose_connection(c);
 	if (c->orphan)
 		b->orphans--;
+	tries_leave(b->tries, &c->visit);
 	state_session_gone(b->state, c->id);
 	if (c->previous)
 		c->previous->next = c->next;
@@ -332,6 +338,55 @@ void client_peer_new(struct peer *p)
 	b->client_count++;
 	p->owner = c;
 	broker_count(b);
+}
+
+/* Its socket may be hung up already, and the event of that wait behind the one of the door. */
+static bool has_hung_up(const struct client *c)
+{
+	struct pollfd fd = { .fd = c->peer->fd };
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLHUP | POLLERR);
+}
+
+/* Ends the client of an earlier socket of this process if that is hung up. Returns whether there
+ * was one. */
+static bool end_hung_up(struct broker *b, pid_t pid)
+{
+	for (struct client *c = b->clients; c; c = c->next)
+		if (c->visit.pid == pid && has_hung_up(c)) {
+			peer_end(c->peer);
+			return true;
+		}
+	return false;
+}
+
+void client_knock(struct broker *b, int fd, pid_t pid)
+{
+	AUTO_FD owned = fd;
+	struct tries_visit visit;
+	struct peer *p;
+	int used = tries_knock(b->tries, pid, process_clock_ms(), &visit);
+
+	if (used == -EBUSY && end_hung_up(b, pid))
+		used = tries_knock(b->tries, pid, process_clock_ms(), &visit);
+	if (used < 0) {
+		state_count(b->state, COUNTER_bad_messages, 1);
+		log_printf(LOG_WARNING, "process %d knocked again while it has a session", pid);
+		return;
+	}
+	if (peer_new(b, take_fd(&owned), &client_peer_kind, &p) < 0) {
+		tries_leave(b->tries, &visit);
+		return;
+	}
+	client_peer_new(p);
+	struct client *c = p->owner;
+
+	if (!c) {
+		tries_leave(b->tries, &visit);
+		return;
+	}
+	c->visit = visit;
+	c->leases = (unsigned)used;
 }
 
 void client_cut_off_silent(struct broker *b)

@@ -4,6 +4,7 @@
 
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
+#include "cachebrokerd/tries.h"
 
 /* Its states, in the order of a session; which message may come in which stands in client.c's
  * table. */
@@ -25,7 +26,8 @@ struct client {
 	int64_t since; /* monotonic ms: it came in */
 	uint32_t service;
 	char address[80]; /* "192.0.2.1:4711", for people */
-	unsigned leases;  /* asked for */
+	struct tries_visit visit;
+	unsigned leases;  /* asked for, also over earlier sockets of its process */
 	bool bound;	  /* has had a lease of this account: no other any more */
 	struct key bound_to;
 	bool accepted; /* its login has been counted */
@@ -38,6 +40,10 @@ struct client {
 /* The role of sessions, for peer_listen() and the door. */
 extern const struct peer_kind client_peer_kind;
 void client_peer_new(struct peer *p);
+
+/* A socket that process pid brought through a door; it is taken over in any case. A process has one
+ * at a time: a further one is closed. What it has used of login_attempts stays used. */
+void client_knock(struct broker *b, int fd, pid_t pid);
 
 /* The lease that the client waits for is there: hands the connection out; fd is closed here. */
 void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms);

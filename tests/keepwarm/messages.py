@@ -70,13 +70,14 @@ class Message:
 
 
 class Peer:
-    """A connection to one of the broker's sockets: `session`, `listener` or `lookup`."""
+    """A connection to one of the broker's sockets: `session`, `listener` or `lookup`; or what `sock` is connected to."""
 
-    def __init__(self, system, role="session"):
+    def __init__(self, system=None, role="session", sock=None):
         self.serial = 0
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock = sock or socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(DEADLINE)
-        self.sock.connect(str(system.run_directory / role))
+        if not sock:
+            self.sock.connect(str(system.run_directory / role))
 
     def __enter__(self):
         return self
@@ -137,3 +138,29 @@ class Peer:
 def session(system):
     """A peer that has said HELLO, as a session's process does."""
     return Peer(system).hello()
+
+
+class Door:
+    """A door of our own: we play the listener and all its children. (The kernel says that each knock is this
+    process's.)"""
+
+    def __init__(self, system):
+        self.listener = Peer(system, "listener")
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.push("LISTENER", fds=[theirs.fileno()], sockets=1)
+        theirs.close()
+        assert self.listener.receive().name == "POOL"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+        self.listener.sock.close()
+
+    def knock(self):
+        """A peer whose other end has been put through the door."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        socket.send_fds(self.sock, [encode("KNOCK")], [theirs.fileno()])
+        theirs.close()
+        return Peer(sock=ours)

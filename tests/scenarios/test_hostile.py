@@ -14,7 +14,8 @@ import pytest
 
 from keepwarm import messages, process
 from keepwarm.imap import Client
-from keepwarm.messages import ACCEPTED, FAILED, MSG_MAX, REFUSAL_ATTEMPTS, REFUSED, STALE, Peer, session
+from keepwarm.messages import (ACCEPTED, FAILED, MSG_MAX, REFUSAL_ATTEMPTS, REFUSED, STALE, Door, Peer,
+                               session)
 from keepwarm.process import cpu_share, fd_count, frozen, wait_until
 from keepwarm.system import BUILD, System
 
@@ -335,6 +336,68 @@ def test_what_sessions_say_of_themselves_does_not_fill_the_cache(make):
     for peer in peers:
         peer.sock.close()
     wait_until(lambda: scene.system.gauge("active") == 1, lambda: f"still counted: {scene.system.stats()}")
+
+
+# --- more than one knock -----------------------------------------------------------------------------------
+def guesses(peer, count):
+    """How many of so many guesses the broker lets this peer make."""
+    made = 0
+    for number in range(count):
+        reply = peer.ask_lease("victim", f"guess {number}")
+        if reply.name == "LEASED":
+            reply.sock.close()
+            peer.outcome(REFUSED)
+            made += 1
+        else:
+            assert reply.reason == REFUSAL_ATTEMPTS, reply
+    return made
+
+
+def test_knocking_again_brings_no_further_guesses(scene):
+    """A child that has been taken over puts one socket after the other through the door."""
+    made = 0
+    with Door(scene.system) as door:
+        for _ in range(50):
+            with door.knock().hello() as peer:
+                made += guesses(peer, 2)
+    assert made == int(scene.system.config.get("login_attempts", 3))
+    scene.check(bad=0)
+
+
+def test_knocking_again_after_a_login_brings_no_lease_at_all(scene):
+    """Else a login of its own would buy a child the guesses that it had used."""
+    with Door(scene.system) as door:
+        with door.knock().hello() as peer:
+            assert guesses(peer, 2) == 2
+            peer.lease()
+            peer.outcome(ACCEPTED)
+        with door.knock().hello() as peer:
+            assert guesses(peer, 3) == 0
+        with door.knock().hello(user="mallory") as peer:  # as a session does that goes on
+            peer.push("TALLY")
+    scene.check(bad=0)
+
+
+def test_a_process_has_one_socket_at_a_time(scene):
+    before = scene.system.counter("bad_messages")
+    with Door(scene.system) as door, door.knock().hello() as first:
+        for _ in range(3):
+            with door.knock() as second:
+                second.expect_cut_off()
+        first.lease()
+        first.sock.close()
+        with door.knock().hello() as later:  # at once: the broker may not have noticed yet
+            later.push("TALLY")
+    scene.check(bad=before + 3)
+
+
+def test_sockets_that_guess_nothing_leave_nothing_behind(scene):
+    with Door(scene.system) as door:
+        for _ in range(50):
+            door.knock().hello().sock.close()
+        with door.knock().hello() as peer:
+            assert guesses(peer, 4) == 3
+    scene.check(bad=0)
 
 
 # --- descriptors that bite ------------------------------------------------------------------------------
