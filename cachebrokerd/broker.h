@@ -37,11 +37,13 @@ struct broker {
 	struct lookup *lookup;
 	struct host *hosts;
 	struct client *clients; /* all sessions */
+	struct client *silent;	/* those that have not said HELLO, the first first */
 	struct peer *listeners;
 	struct timer *tick;
 
 	uint64_t next_id; /* of sessions and connections: never used twice */
 	unsigned client_count;
+	unsigned silent_count;
 	unsigned leased;  /* connections in use, being dialled or on their way back */
 	unsigned orphans; /* sessions whose connection a broker before us leased */
 	unsigned clients_most;

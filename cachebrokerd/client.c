@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/process.h"
@@ -17,7 +18,8 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 
-#define SILENT_MS 10000
+#define SILENT_MS   10000
+#define SILENT_MOST 512 /* a session says HELLO at once: more than these are no sessions */
 
 static struct span user_of(const struct client *c)
 {
@@ -70,6 +72,14 @@ static int refuse_with(struct client *c, uint32_t serial, enum msg_refusal reaso
 	return peer_send(c->peer, &m, -1);
 }
 
+static void leave_silent(struct client *c)
+{
+	if (c->state != CLIENT_NEW)
+		return;
+	DL_DELETE2(c->broker->silent, c, silent_previous, silent_next);
+	c->broker->silent_count--;
+}
+
 static int on_hello(struct client *c, const struct msg *m, int *fd)
 {
 	struct broker *b = c->broker;
@@ -85,6 +95,7 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 		(void)refuse_with(c, m->serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
 		return 0;
 	}
+	leave_silent(c);
 	c->state = CLIENT_READY;
 	if (m->HELLO.user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
@@ -294,6 +305,7 @@ static void client_gone(struct peer *p)
 	lose_connection(c);
 	if (c->orphan)
 		b->orphans--;
+	leave_silent(c);
 	tries_leave(b->tries, &c->visit);
 	state_session_gone(b->state, c->id);
 	if (c->previous)
@@ -337,6 +349,12 @@ void client_peer_new(struct peer *p)
 	b->clients = c;
 	b->client_count++;
 	p->owner = c;
+	/* A flood that says nothing pushes itself out, not those that come to log in. What an
+	 * ordinary session says waits in its socket already when it is let in. */
+	if (b->silent_count >= SILENT_MOST)
+		peer_end(b->silent->peer);
+	DL_APPEND2(b->silent, c, silent_previous, silent_next);
+	b->silent_count++;
 	broker_count(b);
 }
 
@@ -393,11 +411,8 @@ void client_cut_off_silent(struct broker *b)
 {
 	int64_t limit = clock_ms() - SILENT_MS;
 
-	for (struct client *c = b->clients, *next; c; c = next) {
-		next = c->next;
-		if (c->state == CLIENT_NEW && c->since < limit)
-			peer_end(c->peer);
-	}
+	while (b->silent && b->silent->since < limit)
+		peer_end(b->silent->peer);
 }
 
 void client_end(struct client *c, enum session_end reason, const char *text)

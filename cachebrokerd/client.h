@@ -20,7 +20,8 @@ enum client_state {
 struct client {
 	struct peer *peer;
 	struct broker *broker;
-	struct client *previous, *next; /* all clients */
+	struct client *previous, *next;		      /* all clients */
+	struct client *silent_previous, *silent_next; /* in state new */
 	enum client_state state;
 	uint64_t id;
 	int64_t since; /* monotonic ms: it came in */
@@ -51,7 +52,7 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 /* There is none. */
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
 
-/* Cuts off peers that have not said HELLO, or have been refused, for so long. */
+/* Cuts off peers that have not said HELLO, or have been refused, for ten seconds. */
 void client_cut_off_silent(struct broker *b);
 
 /* Tells the client to end its session. */
