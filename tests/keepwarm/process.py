@@ -159,3 +159,18 @@ def memory(pid):
             except OSError:
                 continue
     return b"".join(parts)
+
+
+def children(pid):
+    """The processes that it has started and not reaped."""
+    return [int(child) for child in read_proc(pid, f"task/{pid}/children").split()]
+
+
+def tcp_inodes_to(port):
+    """The inodes of all TCP sockets whose other end is this port."""
+    inodes = set()
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        if int(field[2].rpartition(":")[2], 16) == port and field[9] != "0":
+            inodes.add(int(field[9]))
+    return inodes
