@@ -11,31 +11,10 @@ import threading
 import pytest
 
 from keepwarm import process
+from keepwarm.failures import SIGNALS, VICTIMS, check_connections, sees_own_mail, settled, settled_with, wait_restarted
 from keepwarm.process import alive, wait_until
 
 BIG = b"".join(b"%07d\n" % number for number in range(1 << 18))  # 2 MiB that show what is missing or doubled
-
-
-def sees_own_mail(client, user):
-    client.ok("SELECT INBOX")
-    text = client.ok("FETCH 1:* BODY[]").text
-    assert text.count(b"This is the mail of <") == 1 and f"<{user}>".encode() in text, text
-
-
-# --- what is killed -----------------------------------------------------------------------------------------
-def parent(program):
-    """The process of a program that has children."""
-    def find(system):
-        return next((pid for pid in system.pids(program) if process.children(pid)), None)
-    return find
-
-
-VICTIMS = {
-    "broker": lambda system: next(iter(system.pids("cachebrokerd")), None),
-    "listener": lambda system: system.listener_pid(),
-    "lookupd": parent("lookupd"),
-}
-SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 
 
 # --- states of a session: generators, "kill now" at the first yield, "wait until it is back" at the second -------
@@ -197,63 +176,15 @@ STATES = [before_login, lease_waits_for_lookupd, lease_waits_for_the_mail_host, 
           backend_login_in_progress, relaying, in_a_big_fetch, in_idle, returning, client_gone_and_draining]
 
 
-# --- what must be true afterwards --------------------------------------------------------------------------
-def kinds_of_fds(pid, left_out):
-    """{kind: number} of the process's descriptors, without some sockets."""
-    kinds = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-            kind, _, inode = target.partition(":[")
-            if kind != "socket" or int(inode.rstrip("]")) not in left_out:
-                kind = kind if kind in ("socket", "pipe") else target
-                kinds[kind] = kinds.get(kind, 0) + 1
-    return kinds
-
-
-def settled(system, backend):
-    """Processes and descriptors, without those that the cache holds."""
-    cached = process.tcp_inodes_to(backend.port)
-    return system.programs(), {program: kinds_of_fds(system.pids(program)[0], cached)
-                               for program in ("in.imapproxyd", "cachebrokerd", "lookupd") if system.pids(program)}
-
-
-def owners(system, backend):
-    """[processes] of each connection to the mail host that anybody holds."""
-    inodes = process.tcp_inodes_to(backend.port)
-    held = {}
-    for pid in system.pids():
-        for inode in process.socket_inodes(pid) & inodes:
-            held.setdefault(inode, []).append(pid)
-    return list(held.values())
-
-
-def check_connections(system, backend):
-    """Each has one owner and has served one user; nobody has forgotten one."""
-    wait_until(lambda: all(len(pids) == 1 for pids in owners(system, backend)),
-               lambda: f"held twice: {owners(system, backend)}")
-    wait_until(lambda: len(owners(system, backend)) == len([c for c in backend.open_connections() if c.received]),
-               lambda: f"held: {owners(system, backend)}, open: {backend.open_connections()}")
-    for conn in backend.connections:
-        users = {login.user for login in backend.logins if login.conn is conn}
-        assert len(users) <= 1, f"one connection served {users}"
-
-
-def wait_restarted(system, name, old):
-    wait_until(lambda: VICTIMS[name](system) not in (None, old), lambda: f"{name} is not back:\n{system.log_text()}")
-
-
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("name", VICTIMS)
 def test_the_session_goes_on_when_a_program_ends(make, name, number, state):
     backend = make.backend()
     system = make.system(backend, spare_processes="2 2", lookup_processes=1)
-    wait_until(lambda: system.programs().get("proxyd") == 3, lambda: f"not settled: {system.programs()}")
     system.session("bystander").logout()
     system.wait_cached(1)
-    wait_until(lambda: system.programs().get("proxyd") == 3, lambda: f"not settled: {system.programs()}")
-    before = settled(system, backend)
+    before = settled_with(system, backend, 3)  # the listener and two spares
     with system.session("bystander") as bystander:
         steps = state(system, backend)
         next(steps)
