@@ -332,6 +332,7 @@ class Backend:
         self.listener = None
         self.accepting = threading.Event()
         self.accepting.set()
+        self.holding = threading.Event()  # a connection is accepted and waits for `accepting`
         for name, value in knobs.items():
             assert hasattr(self, name), name
             setattr(self, name, value)
@@ -355,7 +356,9 @@ class Backend:
                 sock, _ = listener.accept()
             except OSError:
                 return
-            self.accepting.wait(PATIENCE)
+            if not self.accepting.is_set():
+                self.holding.set()
+                self.accepting.wait(PATIENCE)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             conn = Conn(self, sock)
             self.accepted.append(conn)
@@ -373,7 +376,8 @@ class Backend:
         """From now on connects are neither accepted nor refused, until accepting.set()."""
         self.accepting.clear()
         self.listener.listen(0)
-        fillers = []
+        fillers = [socket.create_connection(("127.0.0.1", self.port))]
+        assert self.holding.wait(10)
         while True:
             sock = socket.socket()
             sock.settimeout(0.1)
