@@ -19,6 +19,7 @@ struct client;
 struct host;
 struct lookup;
 struct peer;
+struct tries;
 
 struct broker {
 	struct loop *loop;
@@ -33,16 +34,19 @@ struct broker {
 	struct keys *keys;
 	struct cache *cache;
 	struct accounts *accounts;
+	struct tries *tries;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;
 	struct client *clients; /* all sessions */
+	struct client *silent;	/* those that have not said HELLO, the first first */
 	struct peer *listeners;
 	struct timer *tick;
 
 	uint64_t settings; /* a random name of the configuration in force */
 	uint64_t next_id; /* of sessions and connections: never used twice */
 	unsigned client_count;
+	unsigned silent_count;
 	unsigned leased;  /* connections in use, being dialled or on their way back */
 	unsigned orphans; /* sessions whose connection a broker before us leased */
 	unsigned clients_most;

@@ -7,15 +7,19 @@
 #include "cachebrokerd/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/process.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 
-#define SILENT_MS 10000
+#define SILENT_MS   10000
+#define SILENT_MOST 512 /* a session says HELLO at once: more than these are no sessions */
 
 static struct span user_of(const struct client *c)
 {
@@ -70,6 +74,14 @@ static int refuse_with(struct client *c, uint32_t serial, enum msg_refusal reaso
 	return peer_send(c->peer, &m, -1);
 }
 
+static void leave_silent(struct client *c)
+{
+	if (c->state != CLIENT_NEW)
+		return;
+	DL_DELETE2(c->broker->silent, c, silent_previous, silent_next);
+	c->broker->silent_count--;
+}
+
 /* Where the client is, and whether there is room for it. False: it has been told that there is
  * none. */
 static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port)
@@ -86,6 +98,7 @@ static bool let_in(struct client *c, uint32_t serial, struct span address, uint3
 
 static void is_new(struct client *c, uint32_t service)
 {
+	leave_silent(c);
 	c->service = service;
 	c->state = CLIENT_READY;
 	state_count(c->broker->state, COUNTER_clients, 1);
@@ -103,20 +116,21 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	return 0;
 }
 
-void client_knock(struct peer *p, const struct msg_KNOCK *knock)
+/* What it says of itself has come with its socket. */
+static void introduce(struct client *c, const struct msg_KNOCK *knock)
 {
-	struct client *c = p->owner;
-	struct broker *b = p->broker;
+	struct broker *b = c->broker;
 
-	if (p->ended || !let_in(c, 0, knock->client, knock->client_port))
-		return;
 	if (knock->service != SERVICE_IMAP) {
-		peer_end(p);
+		peer_end(c->peer);
 		return;
 	}
+	if (!let_in(c, 0, knock->client, knock->client_port))
+		return;
 	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
 		 * come back */
+		leave_silent(c);
 		c->service = knock->service;
 		c->orphan = true;
 		c->state = CLIENT_DONE;
@@ -127,7 +141,7 @@ void client_knock(struct peer *p, const struct msg_KNOCK *knock)
 		is_new(c, knock->service);
 	}
 	if (knock->settings != b->settings)
-		(void)client_welcome(p, 0, c->id);
+		(void)client_welcome(c->peer, 0, c->id);
 }
 
 static int on_lease(struct client *c, const struct msg *m, int *fd)
@@ -136,10 +150,11 @@ static int on_lease(struct client *c, const struct msg *m, int *fd)
 	if (m->serial == 0 || m->LEASE.proof_kind != PROOF_PASSWORD || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
-	if (++c->leases > c->broker->config.login_attempts) {
+	if (c->leases >= c->broker->config.login_attempts) {
 		client_refuse(c, REFUSAL_ATTEMPTS, "login_attempts");
 		return 0;
 	}
+	tries_set(c->broker->tries, &c->visit, ++c->leases);
 	c->state = CLIENT_WAITING;
 	lease_begin(c, m);
 	return 0;
@@ -161,6 +176,8 @@ static void accepted(struct client *c)
 	struct state *state = c->broker->state;
 
 	c->accepted = true;
+	/* a log-in of its own must not buy the process further tries over another socket */
+	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
 	c->connection->proven = true;
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
@@ -239,8 +256,8 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 			return -EPROTO;
 		c->accepted = false;
 		state_count(state, COUNTER_stale, 1);
-		c->leases--; /* its proof was good; another try for the same account costs nothing
-			      */
+		/* its proof was good; another try for the same account costs nothing */
+		tries_set(c->broker->tries, &c->visit, --c->leases);
 		break;
 	default:
 		return -EPROTO;
@@ -346,6 +363,8 @@ static void client_gone(struct peer *p)
 	lose_connection(c);
 	if (c->orphan)
 		b->orphans--;
+	leave_silent(c);
+	tries_leave(b->tries, &c->visit);
 	state_session_gone(b->state, c->id);
 	if (c->previous)
 		c->previous->next = c->next;
@@ -388,18 +407,71 @@ void client_peer_new(struct peer *p)
 	b->clients = c;
 	b->client_count++;
 	p->owner = c;
+	/* A flood that says nothing pushes itself out, not those that come to log in. What an
+	 * ordinary session says waits in its socket already when it is let in. */
+	if (b->silent_count >= SILENT_MOST)
+		peer_end(b->silent->peer);
+	DL_APPEND2(b->silent, c, silent_previous, silent_next);
+	b->silent_count++;
 	broker_count(b);
+}
+
+/* Its socket may be hung up already, and the event of that wait behind the one of the door. */
+static bool has_hung_up(const struct client *c)
+{
+	struct pollfd fd = { .fd = c->peer->fd };
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLHUP | POLLERR);
+}
+
+/* Ends the client of an earlier socket of this process if that is hung up. Returns whether there
+ * was one. */
+static bool end_hung_up(struct broker *b, pid_t pid)
+{
+	for (struct client *c = b->clients; c; c = c->next)
+		if (c->visit.pid == pid && has_hung_up(c)) {
+			peer_end(c->peer);
+			return true;
+		}
+	return false;
+}
+
+void client_knock(struct broker *b, int fd, pid_t pid, const struct msg_KNOCK *knock)
+{
+	AUTO_FD owned = fd;
+	struct tries_visit visit;
+	struct peer *p;
+	int used = tries_knock(b->tries, pid, process_clock_ms(), &visit);
+
+	if (used == -EBUSY && end_hung_up(b, pid))
+		used = tries_knock(b->tries, pid, process_clock_ms(), &visit);
+	if (used < 0) {
+		state_count(b->state, COUNTER_bad_messages, 1);
+		log_printf(LOG_WARNING, "process %d knocked again while it has a session", pid);
+		return;
+	}
+	if (peer_new(b, take_fd(&owned), &client_peer_kind, &p) < 0) {
+		tries_leave(b->tries, &visit);
+		return;
+	}
+	client_peer_new(p);
+	struct client *c = p->owner;
+
+	if (!c) {
+		tries_leave(b->tries, &visit);
+		return;
+	}
+	c->visit = visit;
+	c->leases = (unsigned)used;
+	introduce(c, knock);
 }
 
 void client_cut_off_silent(struct broker *b)
 {
 	int64_t limit = clock_ms() - SILENT_MS;
 
-	for (struct client *c = b->clients, *next; c; c = next) {
-		next = c->next;
-		if (c->state == CLIENT_NEW && c->since < limit)
-			peer_end(c->peer);
-	}
+	while (b->silent && b->silent->since < limit)
+		peer_end(b->silent->peer);
 }
 
 void client_end(struct client *c, enum session_end reason, const char *text)

@@ -4,6 +4,7 @@
 
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
+#include "cachebrokerd/tries.h"
 
 /* Its states, in the order of a session; which message may come in which stands in client.c's
  * table. */
@@ -19,13 +20,15 @@ enum client_state {
 struct client {
 	struct peer *peer;
 	struct broker *broker;
-	struct client *previous, *next; /* all clients */
+	struct client *previous, *next;		      /* all clients */
+	struct client *silent_previous, *silent_next; /* in state new */
 	enum client_state state;
 	uint64_t id;
 	int64_t since; /* monotonic ms: it came in */
 	uint32_t service;
 	char address[80]; /* "192.0.2.1:4711", for people */
-	unsigned leases;  /* asked for */
+	struct tries_visit visit;
+	unsigned leases;  /* asked for, also over earlier sockets of its process */
 	bool bound;	  /* has had a lease of this account: no other any more */
 	struct key bound_to;
 	bool accepted; /* its connection is logged in */
@@ -40,8 +43,10 @@ struct client {
 extern const struct peer_kind client_peer_kind;
 void client_peer_new(struct peer *p);
 
-/* The session that peer p belongs to has come through a door. It is refused, or may go on. */
-void client_knock(struct peer *p, const struct msg_KNOCK *knock);
+/* A socket that process pid brought through a door with what it says of itself; it is taken over in
+ * any case. A process has one at a time: a further one is closed. What it has used of
+ * login_attempts stays used. */
+void client_knock(struct broker *b, int fd, pid_t pid, const struct msg_KNOCK *knock);
 
 /* Sends the settings. 0 or -errno. */
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session);
@@ -52,7 +57,7 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 /* There is none. */
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
 
-/* Cuts off peers that have not introduced themselves, or have been refused, for so long. */
+/* Cuts off peers that have not introduced themselves, or have been refused, for ten seconds. */
 void client_cut_off_silent(struct broker *b);
 
 /* Tells the client to end its session. */

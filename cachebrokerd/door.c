@@ -75,14 +75,13 @@ static bool is_local_packet_socket(int fd)
 
 static void let_in(struct door *d, int fd, const struct msg_KNOCK *knock)
 {
-	struct peer *p;
+	AUTO_FD owned = fd;
+	struct ucred maker; /* of the socket pair, as the kernel saw it */
+	socklen_t n = sizeof(maker);
 
-	if (!is_local_packet_socket(fd)) {
-		fd_drop(&fd);
-	} else if (peer_new(d->broker, fd, &client_peer_kind, &p) == 0) {
-		client_peer_new(p);
-		client_knock(p, knock);
-	}
+	if (is_local_packet_socket(fd) &&
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &n) == 0)
+		client_knock(d->broker, take_fd(&owned), maker.pid, knock);
 }
 
 static void on_door(void *context, uint32_t events)

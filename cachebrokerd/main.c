@@ -18,7 +18,9 @@
 #include "cachebrokerd/door.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
+#include "cachebrokerd/process.h"
 #include "cachebrokerd/sockets.h"
+#include "cachebrokerd/tries.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -234,7 +236,8 @@ static int make_parts(struct broker *b)
 	       (r = loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick)));
 	b->cache = cache_new();
 	b->accounts = accounts_new();
-	return r == 0 && (!b->cache || !b->accounts) ? -ENOMEM : r;
+	b->tries = tries_new(process_started);
+	return r == 0 && (!b->cache || !b->accounts || !b->tries) ? -ENOMEM : r;
 }
 
 static void free_parts(struct broker *b)
@@ -245,6 +248,7 @@ static void free_parts(struct broker *b)
 	lookup_free(b->lookup);
 	cache_free(b->cache);
 	accounts_free(b->accounts);
+	tries_free(b->tries);
 	keys_free(b->keys);
 	timer_end(&b->tick);
 	state_close(b->state);

@@ -330,6 +330,9 @@ class Backend:
         self.mailboxes = {}
         self.port = None
         self.listener = None
+        self.accepting = threading.Event()
+        self.accepting.set()
+        self.holding = threading.Event()  # a connection is accepted and waits for `accepting`
         for name, value in knobs.items():
             assert hasattr(self, name), name
             setattr(self, name, value)
@@ -353,6 +356,9 @@ class Backend:
                 sock, _ = listener.accept()
             except OSError:
                 return
+            if not self.accepting.is_set():
+                self.holding.set()
+                self.accepting.wait(PATIENCE)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             conn = Conn(self, sock)
             self.accepted.append(conn)
@@ -366,7 +372,26 @@ class Backend:
             pass
         self.listener.close()
 
+    def fill_backlog(self):
+        """From now on connects are neither accepted nor refused, until accepting.set()."""
+        self.accepting.clear()
+        self.listener.listen(0)
+        fillers = [socket.create_connection(("127.0.0.1", self.port))]
+        assert self.holding.wait(10)
+        while True:
+            sock = socket.socket()
+            sock.settimeout(0.1)
+            try:
+                sock.connect(("127.0.0.1", self.port))
+            except TimeoutError:
+                sock.close()
+                break
+            fillers.append(sock)
+        for sock in fillers:
+            sock.close()  # they stay in the queue
+
     def stop(self):
+        self.accepting.set()
         self.deaf()
         for gate in self.gates.values():
             gate.open()

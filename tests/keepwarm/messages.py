@@ -4,7 +4,9 @@ The table is read from lib/msg_table.h, so there is no second copy of it. Nothin
 nonsense: wrong versions, roles and numbers of descriptors are what the tests are about.
 """
 import array
+import os
 import re
+import signal
 import socket
 import struct
 
@@ -71,9 +73,9 @@ class Message:
 
 
 class Peer:
-    """A connection to one of the broker's sockets: `session`, `listener` or `lookup`; or sock, which came from it."""
+    """A connection to one of the broker's sockets: `session`, `listener` or `lookup`; or what `sock` is connected to."""
 
-    def __init__(self, system, role="session", sock=None):
+    def __init__(self, system=None, role="session", sock=None):
         self.serial = 0
         self.sock = sock or socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(DEADLINE)
@@ -139,3 +141,48 @@ class Peer:
 def session(system):
     """A peer that has said HELLO, as a session's process does."""
     return Peer(system).hello()
+
+
+class Door:
+    """A door of our own: we play the listener and all its children. (The kernel says that each knock is this
+    process's.)"""
+
+    def __init__(self, system):
+        self.listener = Peer(system, "listener")
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.push("LISTENER", fds=[theirs.fileno()], sockets=1)
+        theirs.close()
+        welcome, pool = self.listener.receive(), self.listener.receive()
+        assert (welcome.name, pool.name) == ("WELCOME", "POOL")
+        self.settings = welcome.settings
+        self.children = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self.sock.close()
+        self.listener.sock.close()
+
+    def knock(self, **values):
+        """A peer whose other end has been put through the door."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        said = {"service": 1, "client": "192.0.2.1", "local": "192.0.2.2", "settings": self.settings, **values}
+        socket.send_fds(self.sock, [encode("KNOCK", **said)], [theirs.fileno()])
+        theirs.close()
+        return Peer(sock=ours)
+
+    def knock_in_a_process(self, **values):
+        """The same by a process of its own, which then does nothing more."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                peer = self.knock(**values)
+                while peer:
+                    signal.pause()
+            finally:
+                os._exit(1)
+        self.children.append(pid)

@@ -165,3 +165,18 @@ def parent(pid):
     """The process that started it, or that has inherited it; None when it is gone."""
     stat = read_proc(pid, "stat").decode(errors="replace")
     return int(stat.rpartition(")")[2].split()[1]) if stat else None
+
+
+def children(pid):
+    """The processes that it has started and not reaped."""
+    return [int(child) for child in read_proc(pid, f"task/{pid}/children").split()]
+
+
+def tcp_inodes_to(port):
+    """The inodes of all TCP sockets whose other end is this port."""
+    inodes = set()
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        if int(field[2].rpartition(":")[2], 16) == port and field[9] != "0":
+            inodes.add(int(field[9]))
+    return inodes

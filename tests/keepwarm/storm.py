@@ -1,10 +1,12 @@
 """One client of the concurrency test: many logins of many users, each of which must see its own mail only.
 
 Run as `python3 -m keepwarm.storm PORT NUMBER LOGINS USERS`; prints one JSON object, exits 1 at the first
-thing that is not as it must be.
+thing that is not as it must be. LOGINS 0: goes on until its standard input ends.
 """
+import itertools
 import json
 import random
+import select
 import sys
 import time
 
@@ -33,15 +35,19 @@ def one_login(port, user, how, wrong_first, leave):
 
 def main(port, number, logins, users):
     chance = random.Random(number)
-    result = {"logins": 0, "reused": 0, "wrong": 0}
+    result = {"logins": 0, "reused": 0, "wrong": 0, "slowest": 0}
     begin = time.monotonic()
-    for turn in range(logins):
+    for turn in range(logins) if logins else itertools.count():
+        if not logins and select.select([sys.stdin], [], [], 0)[0]:
+            break
+        last = time.monotonic()
         wrong_first = turn % WRONG_EVERY == WRONG_EVERY - 1
         leave = "close" if chance.random() < 0.2 else "logout"
         result["reused"] += one_login(port, f"user{chance.randint(1, users)}", chance.choice(HOWS),
                                       wrong_first, leave)
         result["logins"] += 1
         result["wrong"] += wrong_first
+        result["slowest"] = max(result["slowest"], time.monotonic() - last)
     result["seconds"] = time.monotonic() - begin
     print(json.dumps(result))
 

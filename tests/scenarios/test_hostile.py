@@ -3,6 +3,7 @@
 The tests play a taken-over session process, or somebody who found the broker's sockets. What they do costs
 them their own link; the broker lives on, a session of somebody else notices nothing, the next login works.
 """
+import contextlib
 import os
 import resource
 import socket
@@ -12,11 +13,13 @@ import time
 
 import pytest
 
-from keepwarm import messages, process
+from keepwarm import flood, messages, process
+from keepwarm.flood import Flood
 from keepwarm.imap import Client
-from keepwarm.messages import ACCEPTED, FAILED, MSG_MAX, REFUSAL_ATTEMPTS, REFUSED, STALE, Peer, session
+from keepwarm.messages import (ACCEPTED, DEADLINE, FAILED, MSG_MAX, REFUSAL_ATTEMPTS, REFUSED, STALE, Door, Peer,
+                               session)
 from keepwarm.process import cpu_share, fd_count, frozen, wait_until
-from keepwarm.system import BUILD, System
+from keepwarm.system import BUILD, SANITIZED, System
 
 ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root has ids to drop")
 
@@ -182,11 +185,16 @@ def the_scene(make_once):
     return scene
 
 
+def take_greeting(sock):
+    sock.settimeout(DEADLINE)
+    assert sock.recv(4096).startswith(b"* OK")
+
+
 def test_give_is_a_sessions_last_word(scene):
     """It gets no second lease, and nothing that it says afterwards is heard."""
     with session(scene.system) as peer:
         leased = peer.lease()
-        assert leased.sock.recv(4096)  # the greeting
+        take_greeting(leased.sock)
         peer.outcome(ACCEPTED)
         peer.push("RETURNING")
         peer.push("GIVE", fds=[leased.sock.fileno()])
@@ -264,6 +272,60 @@ def test_a_session_is_cut_off_and_keeps_nothing_open_for(make_once, what, greete
     scene.check(bad=before + 1)
 
 
+OF_SESSIONS = ("HELLO", "LEASE", "OUTCOME", "RETURNING", "GIVE", "TALLY")
+
+
+def test_every_number_that_is_no_message_of_a_session_cuts_it_off(make_once):
+    """Those of other roles, of later versions (ADMIN), and all that mean nothing; with a body and without."""
+    scene = the_scene(make_once)
+    before = scene.system.counter("bad_messages")
+    numbers = sorted(set(range(256)) - {messages.TABLE[name][0] for name in OF_SESSIONS})
+    for number in numbers:
+        for body in (b"", bytes(200)):
+            with session(scene.system) as peer:
+                peer.send_bytes(bytes([messages.VERSION, number]) + bytes(6) + body)
+                peer.expect_cut_off()
+    scene.check(bad=before + 2 * len(numbers))
+
+
+@contextlib.contextmanager
+def descriptor_limit(pid, most):
+    """Inside the with block the process has only the descriptors below `most`. Its own user sets that: root may lack
+    the right in a container."""
+    uid, gid = (status_of(pid)[name][0] for name in ("Uid", "Gid"))
+    become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if os.getuid() == 0 else []
+
+    def set_limit(soft):
+        subprocess.run([*become, "prlimit", f"--pid={pid}", f"--nofile={soft}:"], check=True)
+
+    before = next(line.split()[3] for line in process.read_proc(pid, "limits").decode().splitlines()
+                  if line.startswith("Max open files"))
+    set_limit(most)
+    try:
+        yield
+    finally:
+        set_limit(before)
+
+
+def test_a_descriptor_that_does_not_fit_costs_the_connection_and_nothing_else(scene):
+    """The broker's limit is lowered until it has no number free: the control data of a GIVE are truncated then."""
+    broker = scene.broker[0]
+    with session(scene.system) as peer:
+        leased = peer.lease()
+        peer.outcome(ACCEPTED)
+        peer.push("RETURNING")
+        wait_until(lambda: scene.system.gauge("active") == 2, "not leased")
+        numbers = set(map(int, os.listdir(f"/proc/{broker}/fd")))
+        with descriptor_limit(broker, next(number for number in range(10000) if number not in numbers)):
+            peer.push("GIVE", fds=[leased.sock.fileno()])
+            peer.expect_cut_off()
+        leased.sock.close()
+    scene.backend.wait_for(lambda: len(scene.backend.open_connections()) == 1, "the lost connection is open")
+    with scene.system.session("mallory", reused=False):
+        pass
+    scene.check(bad=1)
+
+
 @pytest.mark.parametrize("role", ["listener", "lookup"])
 @pytest.mark.parametrize("what", ["HELLO", "LEASE", "KNOCK", "DONE"])
 def test_other_sockets_have_other_roles(make_once, role, what):
@@ -284,6 +346,42 @@ def test_an_empty_datagram_is_a_hang_up(make_once):
 
 
 # --- bounds of one session ------------------------------------------------------------------------------
+def test_a_thousand_guesses_over_one_connection_are_three(scene):
+    with session(scene.system) as peer:
+        assert guesses(peer, 1000) == 3
+    scene.backend.wait_for(lambda: len(scene.backend.open_connections()) == 1, "a lease is left open")
+    assert len(scene.backend.accepted) <= 6  # these, the bystander's, and looks whether the host is there
+    scene.check(bad=0)
+
+
+def test_who_goes_on_with_a_lease_of_before_has_no_further_one(scene):
+    with Door(scene.system) as door, door.knock(user="victim") as peer:
+        peer.push("LEASE", serial=9, proof_kind=1, user="mallory", secret="pw-mallory")
+        peer.expect_cut_off()
+    scene.check()
+
+
+def test_a_connection_given_back_under_another_name_reaches_nobody(scene):
+    """A process that has been taken over logs its lease in as somebody else."""
+    with session(scene.system) as peer:
+        leased = peer.lease(user="victim", password="a guess")
+        speak_for(leased.sock, "mallory")
+        peer.outcome(ACCEPTED)
+        peer.push("RETURNING")
+        peer.push("GIVE", fds=[leased.sock.fileno()])
+        scene.system.wait_cached(1)
+    with scene.system.session("victim", reused=False) as victim:
+        victim.ok("SELECT INBOX")
+        assert b"<victim>" in victim.ok("FETCH 1 BODY[]").text
+    scene.check()
+
+
+def speak_for(sock, user):
+    """Logs a fresh backend connection in."""
+    with Client(0, sock=sock.dup()) as client:
+        assert client.login(user, f"pw-{user}").ok
+
+
 def test_a_session_has_so_many_leases(make):
     scene = Scene(make, login_attempts=2)
     with session(scene.system) as peer:
@@ -332,16 +430,180 @@ def test_an_accepted_login_is_counted_once(scene):
 
 
 def test_what_sessions_say_of_themselves_does_not_fill_the_cache(make):
-    """HELLO with a user is what a session says that has outlived a broker: it costs the others nothing."""
+    """KNOCK with a user is what a session says that has outlived a broker: it costs the others nothing."""
     scene = Scene(make, cache_size=5)
-    peers = [Peer(scene.system).hello(user=f"orphan{n}") for n in range(300)]
-    with scene.system.session("anna") as client:
-        client.ok("NOOP")
-        client.logout()
-    scene.check(bad=0)
-    for peer in peers:
-        peer.sock.close()
+    with Door(scene.system) as door:
+        for number in range(40):
+            door.knock_in_a_process(user=f"orphan{number}")
+        wait_until(lambda: scene.system.gauge("active") == 41, lambda: f"not all are there: {scene.system.stats()}")
+        with scene.system.session("anna") as client:
+            client.ok("NOOP")
+            client.logout()
+        scene.system.wait_cached(1)
+        scene.check(bad=0)
     wait_until(lambda: scene.system.gauge("active") == 1, lambda: f"still counted: {scene.system.stats()}")
+
+
+# --- replies that are late, or to nothing -----------------------------------------------------------------
+class Worker(Peer):
+    """A look-up worker of ours; the latest gets the next question."""
+
+    def __init__(self, system):
+        super().__init__(system, "lookup")
+        self.push("WORKER")
+        session(system).sock.close()  # when that has been served, we have been seen
+
+    def account(self, serial, user, port, host="127.0.0.1"):
+        self.push("ACCOUNT", serial=serial, status=1, host=host, host_port=port, backend_user=user)
+
+
+@pytest.mark.parametrize("wrong", ["another serial", "no serial", "another kind", "nothing was asked"])
+def test_a_worker_that_answers_out_of_turn_is_cut_off_and_its_question_goes_to_another(scene, wrong):
+    system = scene.system
+    with Worker(system) as worker, system.client() as client:
+        if wrong == "nothing was asked":
+            worker.account(1, "mallory", 1)
+            worker.expect_cut_off()
+        client.send("a1 LOGIN anna pw-anna\r\n")
+        if wrong != "nothing was asked":
+            question = worker.receive()
+            assert (question.name, question.user) == ("LOOKUP", b"anna")
+            if wrong == "another kind":
+                worker.push("ADDRESSES", serial=question.serial, addresses="192.0.2.9")
+            else:
+                worker.account(question.serial + 1 if wrong == "another serial" else 0, "mallory", 1)
+            worker.expect_cut_off()
+        assert client.reply("a1").ok
+    scene.check(bad=1)
+
+
+def test_an_answer_that_comes_when_nobody_waits_any_more_is_nobody_elses(scene):
+    system = scene.system
+    with Worker(system) as worker:
+        with system.client() as client:
+            client.send("a1 LOGIN slow pw-slow\r\n")
+            late = worker.receive()
+        wait_until(lambda: system.gauge("clients") == 1, lambda: f"the client is still there: {system.stats()}")
+        with system.session("anna") as client:  # another worker's question
+            client.ok("NOOP")
+        worker.account(late.serial, "mallory", 1, "192.0.2.9")
+        with system.client() as client:
+            client.send("a1 LOGIN slow pw-slow\r\n")
+            question = worker.receive()
+            assert question.user == b"slow" and question.serial != late.serial
+            worker.account(question.serial, "slow", scene.backend.port)
+            assert client.reply("a1").ok
+    scene.check(bad=0)
+
+
+class Broker:
+    """The broker's part in one session, spoken by us: what it says late must not reach the session."""
+
+    def __init__(self, folder):
+        self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listening.bind(str(folder / "session"))
+        self.listening.listen(5)
+        self.listening.settimeout(DEADLINE)
+
+    def welcome(self):
+        peer = Peer(sock=self.listening.accept()[0])
+        hello = peer.receive()
+        assert hello.name == "HELLO"
+        seconds = {name: 20 for name in ("login_timeout", "idle_timeout", "backend_timeout", "lease_timeout")}
+        peer.push("WELCOME", serial=hello.serial, session=1, uid=65534, gid=65534, login_attempts=3, max_errors=10,
+                  max_line_login=8192, **seconds)
+        return peer
+
+
+def test_a_late_reply_with_a_connection_is_dropped_with_it(backend, tmp_path):
+    broker = Broker(tmp_path)
+    sock, served = tcp_pair()
+    child = serve_as_root(tmp_path, served, tmp_path / "log")
+    served.close()
+    try:
+        link = broker.welcome()
+        with Client(0, sock=sock) as client:
+            client.send("a1 LOGIN anna pw-anna\r\n")
+            lease = link.receive()
+            assert lease.name == "LEASE"
+            others, sent = socket.socketpair()
+            link.push("LEASED", fds=[sent.fileno()], serial=lease.serial - 1, cached=1, host="late", host_port=1)
+            link.push("LEASED", fds=[sent.fileno()], serial=0, cached=1, host="pushed", host_port=1)
+            sent.close()
+            with socket.create_connection(("127.0.0.1", backend.port)) as right:
+                link.push("LEASED", fds=[right.fileno()], serial=lease.serial, host="127.0.0.1",
+                          host_port=backend.port, backend_user="anna")
+            assert client.reply("a1").ok
+            client.ok("SELECT INBOX")
+            assert b"<anna>" in client.ok("FETCH 1 BODY[]").text
+            others.settimeout(DEADLINE)
+            assert others.recv(100) == b"", "the late connection was used"
+            assert link.receive().outcome == ACCEPTED
+    finally:
+        child.kill()
+        child.wait()
+
+
+# --- more than one knock -----------------------------------------------------------------------------------
+def guesses(peer, count):
+    """How many of so many guesses the broker lets this peer make."""
+    made = 0
+    for number in range(count):
+        reply = peer.ask_lease("victim", f"guess {number}")
+        if reply.name == "LEASED":
+            reply.sock.close()
+            peer.outcome(REFUSED)
+            made += 1
+        else:
+            assert reply.reason == REFUSAL_ATTEMPTS, reply
+    return made
+
+
+def test_knocking_again_brings_no_further_guesses(scene):
+    """A child that has been taken over puts one socket after the other through the door."""
+    made = 0
+    with Door(scene.system) as door:
+        for _ in range(50):
+            with door.knock() as peer:
+                made += guesses(peer, 2)
+    assert made == int(scene.system.config.get("login_attempts", 3))
+    scene.check(bad=0)
+
+
+def test_knocking_again_after_a_login_brings_no_lease_at_all(scene):
+    """Else a login of its own would buy a child the guesses that it had used."""
+    with Door(scene.system) as door:
+        with door.knock() as peer:
+            assert guesses(peer, 2) == 2
+            peer.lease()
+            peer.outcome(ACCEPTED)
+        with door.knock() as peer:
+            assert guesses(peer, 3) == 0
+        with door.knock(user="mallory") as peer:  # as a session does that goes on
+            peer.push("TALLY")
+    scene.check(bad=0)
+
+
+def test_a_process_has_one_socket_at_a_time(scene):
+    before = scene.system.counter("bad_messages")
+    with Door(scene.system) as door, door.knock() as first:
+        for _ in range(3):
+            with door.knock() as second:
+                second.expect_cut_off()
+        first.lease()
+        first.sock.close()
+        with door.knock() as later:  # at once: the broker may not have noticed yet
+            later.push("TALLY")
+    scene.check(bad=before + 3)
+
+
+def test_sockets_that_guess_nothing_leave_nothing_behind(scene):
+    with Door(scene.system) as door:
+        for _ in range(50):
+            door.knock().sock.close()
+        with door.knock() as peer:
+            assert guesses(peer, 4) == 3
+    scene.check(bad=0)
 
 
 # --- descriptors that bite ------------------------------------------------------------------------------
@@ -475,6 +737,46 @@ def test_peers_that_say_nothing_are_cut_off_and_make_room(small):
     small.check(bad=0)
     for sock in flood:
         sock.close()
+
+
+def resident(pid):
+    """Bytes of memory that the process uses."""
+    return int(process.read_proc(pid, "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("count, said, room", [(11000, b"", 8 << 20), (5000, HELLO, 24 << 20)],
+                         ids=["that say nothing", "that say HELLO"])
+def test_thousands_of_connections_keep_nobody_from_logging_in(scene, count, said, room):
+    """Of those that say nothing, here more than max_clients, only some hundred are kept; those that say HELLO are
+    sessions."""
+    count = min(count, flood.most(), resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 3 if said else count)
+    if count < 2000:
+        pytest.skip(f"only {count} descriptors here")
+    system, broker = scene.system, scene.broker[0]
+    assert logs_in(system)
+    wait_until(lambda: system.gauge("active") == 1, "an old session is still there")
+    fds, memory = fd_count(broker) - system.gauge("cached"), resident(broker)
+    with Flood(system.run_directory / "session", count, said) as many:
+        logins, most_fds, most_memory = 0, 0, 0
+        while not many.is_complete() or logins < 20:
+            begin = time.monotonic()
+            assert logs_in(system), f"refused after {logins} logins: {system.stats()}"
+            assert time.monotonic() - begin < 5
+            logins += 1
+            most_fds, most_memory = max(most_fds, fd_count(broker)), max(most_memory, resident(broker))
+        number = many.number()
+        assert number == count
+        if said:
+            wait_until(lambda: system.gauge("clients") > count, "not all are sessions")
+        scene.check()
+        most_fds, most_memory = max(most_fds, fd_count(broker)), max(most_memory, resident(broker))
+        print(f"{number} connections, meanwhile {logins} logins; broker: {most_fds} descriptors, "
+              f"{(most_memory - memory) >> 10} KiB more")
+    assert SANITIZED or most_memory - memory < room, f"{most_memory - memory} bytes more"
+    assert said or most_fds < fds + 1000
+    wait_until(lambda: fd_count(broker) - system.gauge("cached") <= fds,
+               lambda: f"{fd_count(broker)} descriptors, and before it were {fds}: {system.stats()}")
+    scene.check()
 
 
 # --- what a process holds --------------------------------------------------------------------------------

@@ -1,0 +1,15 @@
+/* A process's age. */
+#ifndef CACHEBROKERD_PROCESS_H
+#define CACHEBROKERD_PROCESS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Milliseconds since the machine started, time asleep included: the clock of process_started(). */
+int64_t process_clock_ms(void);
+
+/* When the process started, rounded down to the kernel's ticks; -errno when /proc does not show
+ * it. */
+int64_t process_started(pid_t pid);
+
+#endif

@@ -1,0 +1,44 @@
+/* The login attempts that a process has used, whatever the number of sockets it came in by. Pure:
+ * the time and the look at a process's age are arguments.
+ *
+ * Each socket has its count (client.h). But a child of the listener that has been taken over can
+ * put one socket after the other through the door; the kernel says which process made each
+ * (SO_PEERCRED), and that cannot be forged in the jail.
+ */
+#ifndef CACHEBROKERD_TRIES_H
+#define CACHEBROKERD_TRIES_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define TRIES_SLOTS	 4096	/* processes remembered; a newer one takes the place of an older */
+#define TRIES_ALL	 65535u /* used up, whatever login_attempts is */
+#define TRIES_BELIEVE_MS 600000 /* for so long a pid is taken for the same process unseen */
+
+struct tries;
+
+/* When did this process start, in ms since the machine did? Negative: that cannot be seen. */
+typedef int64_t tries_started_fn(pid_t pid);
+
+/* One socket of a process. All zero: it is not counted (it did not come through a door). */
+struct tries_visit {
+	pid_t pid;
+	uint64_t number;
+};
+
+/* NULL: no memory. */
+struct tries *tries_new(tries_started_fn *started);
+void tries_free(struct tries *t);
+
+/* A process brings a socket, now (ms since the machine started). Returns how many attempts it has
+ * used before and sets *ret, or -EBUSY: an earlier socket of it is still there. The process's age
+ * is looked at only if its pid is remembered. */
+int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret);
+
+/* It has used so many now. */
+void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
+
+/* The socket is gone; a process that has used no attempt is forgotten. */
+void tries_leave(struct tries *t, const struct tries_visit *visit);
+
+#endif

@@ -1,0 +1,200 @@
+/* Attempts per process: what a second knock inherits, and who is another process. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cachebrokerd/process.h"
+#include "cachebrokerd/tries.h"
+
+#define PID 4711
+
+static int64_t start;	/* of every process, as started() says */
+static unsigned looked; /* so often was it asked */
+
+static int64_t started(pid_t pid)
+{
+	(void)pid;
+	looked++;
+	return start;
+}
+
+static struct tries *make(int64_t process_start)
+{
+	struct tries *t = tries_new(started);
+
+	assert_non_null(t);
+	start = process_start;
+	looked = 0;
+	return t;
+}
+
+/* One whole visit of a process that uses so many attempts more. Returns what it found used. */
+static int visit(struct tries *t, pid_t pid, int64_t now, unsigned more)
+{
+	struct tries_visit v;
+	int used = tries_knock(t, pid, now, &v);
+
+	assert_true(used >= 0);
+	tries_set(t, &v, (unsigned)used + more);
+	tries_leave(t, &v);
+	return used;
+}
+
+static void a_second_knock_inherits_what_is_used(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	assert_int_equal(visit(t, PID, 1000, 1), 0);
+	assert_int_equal(visit(t, PID, 2000, 2), 1);
+	assert_int_equal(visit(t, PID, 3000, 0), 3);
+	assert_int_equal(visit(t, PID, 4000, 0), 3);
+	tries_free(t);
+}
+
+static void a_process_that_used_nothing_is_forgotten(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	assert_int_equal(visit(t, PID, 1000, 0), 0);
+	assert_int_equal(visit(t, PID, 2000, 0), 0);
+	assert_int_equal(looked, 0);
+	tries_free(t);
+}
+
+static void an_ordinary_knock_looks_at_no_process(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	for (pid_t pid = 1; pid < 3 * TRIES_SLOTS; pid++)
+		assert_int_equal(visit(t, pid, 1000 + pid, 1), 0);
+	assert_int_equal(looked, 0);
+	tries_free(t);
+}
+
+static void a_later_process_of_the_same_pid_is_not_punished(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	assert_int_equal(visit(t, PID, 1000, 3), 0);
+	start = 1001;
+	assert_int_equal(visit(t, PID, 2000, 1), 0);
+	assert_int_equal(visit(t, PID, 3000, 1), 1);
+	tries_free(t);
+}
+
+static void a_process_that_cannot_be_seen_is_taken_for_the_same(void **unused)
+{
+	struct tries *t = make(-ENOENT);
+
+	(void)unused;
+	assert_int_equal(visit(t, PID, 1000, 3), 0);
+	assert_int_equal(visit(t, PID, 2000, 0), 3);
+	assert_int_equal(visit(t, PID, 999 + TRIES_BELIEVE_MS, 0), 3);
+	assert_int_equal(visit(t, PID, 1000 + TRIES_BELIEVE_MS, 0), 0);
+	tries_free(t);
+}
+
+static void a_process_has_one_socket_at_a_time(void **unused)
+{
+	struct tries *t = make(900);
+	struct tries_visit first, second;
+
+	(void)unused;
+	assert_int_equal(tries_knock(t, PID, 1000, &first), 0);
+	assert_int_equal(tries_knock(t, PID, 1001, &second), -EBUSY);
+	assert_int_equal(second.number, 0);
+	tries_leave(t, &second); /* of no effect */
+	assert_int_equal(tries_knock(t, PID, 1002, &second), -EBUSY);
+	tries_set(t, &first, 2);
+	tries_leave(t, &first);
+	assert_int_equal(tries_knock(t, PID, 1003, &second), 2);
+	tries_free(t);
+}
+
+static void an_old_socket_does_not_speak_for_a_later_process(void **unused)
+{
+	struct tries *t = make(900);
+	struct tries_visit old, fresh;
+
+	(void)unused;
+	assert_int_equal(tries_knock(t, PID, 1000, &old), 0);
+	start = 1500; /* it died, and the broker has not noticed */
+	assert_int_equal(tries_knock(t, PID, 2000, &fresh), 0);
+	tries_set(t, &old, 3);
+	tries_leave(t, &old);
+	tries_set(t, &fresh, 1);
+	tries_leave(t, &fresh);
+	assert_int_equal(visit(t, PID, 3000, 0), 1);
+	tries_free(t);
+}
+
+static void more_attempts_than_can_be_counted_stay_used_up(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	assert_int_equal(visit(t, PID, 1000, UINT32_MAX), 0);
+	assert_int_equal(visit(t, PID, 2000, 1), (int)TRIES_ALL);
+	assert_int_equal(visit(t, PID, 3000, 0), (int)TRIES_ALL);
+	tries_free(t);
+}
+
+static void a_process_that_nobody_names_is_not_counted(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	assert_int_equal(visit(t, 0, 1000, 3), 0);
+	assert_int_equal(visit(t, 0, 2000, 3), 0);
+	tries_free(t);
+}
+
+static void the_start_of_a_living_process_is_seen(void **unused)
+{
+	int64_t before = process_clock_ms(), ours = process_started(getpid());
+	pid_t child = fork();
+
+	(void)unused;
+	if (child == 0) {
+		(void)pause();
+		_exit(0);
+	}
+	assert_true(child > 0);
+	int64_t its = process_started(child);
+
+	(void)kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_true(ours > 0 && ours <= before);
+	assert_true(its >= before - 20 && its <= process_clock_ms());
+	assert_true(process_started(child) < 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_second_knock_inherits_what_is_used),
+		cmocka_unit_test(a_process_that_used_nothing_is_forgotten),
+		cmocka_unit_test(an_ordinary_knock_looks_at_no_process),
+		cmocka_unit_test(a_later_process_of_the_same_pid_is_not_punished),
+		cmocka_unit_test(a_process_that_cannot_be_seen_is_taken_for_the_same),
+		cmocka_unit_test(a_process_has_one_socket_at_a_time),
+		cmocka_unit_test(an_old_socket_does_not_speak_for_a_later_process),
+		cmocka_unit_test(more_attempts_than_can_be_counted_stay_used_up),
+		cmocka_unit_test(a_process_that_nobody_names_is_not_counted),
+		cmocka_unit_test(the_start_of_a_living_process_is_seen),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
