@@ -1,10 +1,10 @@
-"""A private throwaway Cyrus IMAP on loopback. User `userN` (at most 250 of them) has the password `secretN`.
+"""A private throwaway Cyrus IMAP on loopback. User `userN` (at most 350 of them) has the password `secretN`.
 
 Mailboxes are made when deliver() is called; until then a user has an empty INBOX, made at the first login.
 """
 from keepwarm import debroot
 
-USERS = 250
+USERS = 350
 PACKAGES = "cyrus-imapd cyrus-admin sasl2-bin libsasl2-modules"
 # The passwords are made with the root: one process each is too slow for every start.
 AFTER = f"""
@@ -18,7 +18,7 @@ proc_path: /run/cyrus/proc
 mboxname_lockpath: /run/cyrus/lock
 defaultpartition: default
 partition-default: /var/spool/cyrus/mail
-altnamespace: no
+altnamespace: yes
 unixhierarchysep: yes
 allowplaintext: yes
 servername: localhost
