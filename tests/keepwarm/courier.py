@@ -25,8 +25,8 @@ prefix=/usr exec_prefix=/usr sbindir=/usr/sbin bindir=/usr/bin
 . /etc/courier/imapd-ssl
 IMAP_STARTTLS=NO IMAP_TLS=0 TLS_REQUIRED=0
 set +a
-couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noidentlookup -stderrlogger=/usr/sbin/courierlogger \\
-	{port} /usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir &
+couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noidentlookup \\
+	-stderrlogger=/usr/sbin/courierlogger {port} /usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir &
 wait
 """
 USERDB = "{name}\tuid=65534|gid=65534|home={home}|mail={home}/Maildir|systempw={digest}\n"

@@ -41,14 +41,19 @@ mkdir -m 1777 dev/shm
 INSTALL = MOUNT + """
 printf '#!/bin/sh\\nexit 101\\n' >usr/sbin/policy-rc.d
 chmod 755 usr/sbin/policy-rc.d
-[ ! -e etc/resolv.conf ] || cat /etc/resolv.conf >"$work/resolv.conf"
+if [ -e /etc/resolv.conf ]; then # it may be a link into /run
+	cp -L /etc/resolv.conf "$work/resolv.conf"
+	rm etc/resolv.conf
+	cp "$work/resolv.conf" etc/resolv.conf
+fi
 chroot . apt-get update -q || echo "apt-get update failed, perhaps the lists will do"
 chroot . apt-get install -q -y --no-install-recommends $packages
 chroot . sh -eu -c "$after"
 cd "$work/upper"
 find . ! -type c ! -path './var/cache/*' ! -path './var/log/*' ! -path './var/lib/apt/*' ! -path './var/lib/dpkg/*' \\
 	! -path './usr/share/doc/*' ! -path './usr/share/man/*' ! -path './usr/share/locale/*' \\
-	! -path './tmp/*' ! -path ./usr/sbin/policy-rc.d >"$work/list"
+	! -path './tmp/*' ! -path ./usr/sbin/policy-rc.d ! -path ./etc/resolv.conf >"$work/list"
+umask 077 # there is a copy of etc/shadow in it
 tar -cf "$tar.new" --no-recursion -T "$work/list"
 mv "$tar.new" "$tar"
 """
@@ -77,7 +82,7 @@ def prepare(name, packages, after=":"):
     with open(CACHE / f"{name}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it at once
         if not tar.exists():
-            for old in CACHE.glob(f"{name}-*.tar*"):
+            for old in CACHE.glob(f"{name}-*"):
                 old.unlink()
             problem = install(tar, packages, after)
             if problem:
