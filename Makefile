@@ -1,6 +1,6 @@
 # Keepwarm. `make` builds every program into build/; `make SAN=1` builds them with ASan and UBSan into
-# build/san/; `make check-unit`, `make fuzz`, `make lint`, `make install` do what they say. The test
-# suite as a whole is ./check.
+# build/san/; `make check-unit`, `make fuzz`, `make chaos`, `make lint`, `make install` do what they say.
+# The test suite as a whole is ./check.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
@@ -142,6 +142,13 @@ build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(LIB_C) $(FILTER)
 fuzz: $(FUZZERS)
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f); mkdir -p build/corpus/$$n; \
 		$$f -max_total_time=$(FUZZ_SECONDS) build/corpus/$$n tests/fuzz/corpus/$$n; done
+
+# --- chaos: clients and mail host abort at random bytes; ./check runs a short one -----------------------
+CHAOS_ABORTS ?= 100000
+.PHONY: chaos
+chaos: all
+	cd tests && KEEPWARM_BUILD=$(B) KEEPWARM_CHAOS_ABORTS=$(CHAOS_ABORTS) PYTHONDONTWRITEBYTECODE=1 \
+		/usr/bin/python3 -m pytest -q --tb=short scenarios/test_chaos.py
 
 # --- bench: what it costs beside its peers (root; takes minutes) -------------------------------------
 BENCHES   := $(addprefix $(B)/bench/,$(filter-out hist,$(patsubst bench/%.c,%,$(wildcard bench/*.c))))

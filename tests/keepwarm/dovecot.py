@@ -68,13 +68,14 @@ MESSAGE = ("From: sender@example.test\r\nTo: {user}@example.test\r\nSubject: mar
 
 
 class Dovecot:
-    def __init__(self, users=50):
+    def __init__(self, users=50, extra=""):
+        """extra: lines for the end of dovecot.conf."""
         self.folder = temp_folder()
         self.port = process.free_port()
         self.log = self.folder / "log"
         self.names = [f"user{n}" for n in range(1, users + 1)]
         (self.folder / "run").mkdir()
-        (self.folder / "dovecot.conf").write_text(CONF.format(folder=self.folder, port=self.port))
+        (self.folder / "dovecot.conf").write_text(CONF.format(folder=self.folder, port=self.port) + extra)
         lines = [f"{name}:{{PLAIN}}{self.password(name)}::::::\n" for name in self.names]
         (self.folder / "users").write_text("".join(lines))
         for name in self.names:
@@ -85,8 +86,11 @@ class Dovecot:
     def password(name):
         return "secret" + name.removeprefix("user")
 
+    def maildir(self, name):
+        return self.folder / "mail" / name / "Maildir"
+
     def deliver(self, name):
-        maildir = self.folder / "mail" / name / "Maildir"
+        maildir = self.maildir(name)
         for part in ("cur", "new", "tmp"):
             (maildir / part).mkdir(parents=True)
         (maildir / "cur" / "1700000000.M1P1.host:2,S").write_text(MESSAGE.format(user=name), newline="")

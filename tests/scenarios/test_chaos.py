@@ -1,0 +1,97 @@
+"""Clients and a mail host that abort at random byte positions: no stray byte, no wrong mailbox, no hang, no leak.
+
+KEEPWARM_CHAOS_ABORTS: so many aborts (`make chaos`: 100,000); without it the time is fixed, KEEPWARM_CHAOS_SECONDS.
+KEEPWARM_CHAOS_SEED repeats the choices of another run, though not its timing.
+"""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keepwarm import chaos, process
+from keepwarm.process import fd_count, wait_until
+from keepwarm.system import ROOT
+
+CLIENTS = 6
+ABORTS = int(os.environ.get("KEEPWARM_CHAOS_ABORTS", "0"))
+SECONDS = int(os.environ.get("KEEPWARM_CHAOS_SECONDS", "40"))
+SEED = int(os.environ.get("KEEPWARM_CHAOS_SEED", "0")) or random.randrange(1, 10 ** 6)
+DROP_RATE = 0.01
+LONGEST = 7200
+
+
+def client(system, number):
+    argv = [sys.executable, "-m", "keepwarm.chaos", system.port, SEED * 10 + number, -(-ABORTS // CLIENTS),
+            0 if ABORTS else SECONDS]
+    return process.start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         env=dict(os.environ, PYTHONPATH=str(ROOT / "tests")))
+
+
+def settled(system):
+    """What must be the same before and after."""
+    return system.programs(), system.fds(), fd_count(system.listener_pid()), system.gauge("cached")
+
+
+def run_clients(system):
+    """What all clients have counted, together; every client must be content."""
+    children = [client(system, number) for number in range(CLIENTS)]
+    total, complaints = {}, []
+    for child in children:
+        output, errors = child.communicate(timeout=LONGEST)
+        if child.returncode != 0:
+            complaints.append(errors.decode().strip())
+            continue
+        for name, count in json.loads(output).items():
+            total[name] = total.get(name, 0) + count
+    assert not complaints, "\n".join(complaints)
+    return total
+
+
+@pytest.mark.xfail(chaos.BYE_IN_A_RESPONSE_IS_KNOWN, strict=True, raises=AssertionError,
+                   reason="LOGOUT is answered in the middle of a response that the mail host broke off")
+@pytest.mark.parametrize("broken", [b"* STATUS INB", b"* 1 FETCH (BODY[] {500}\r\nhalf of the mess"], ids=["line", "literal"])
+def test_no_bye_within_a_response_that_broke_off(make, broken):
+    backend = make.backend()
+    system = make.system(backend)
+
+    def break_off(conn):
+        conn.send(broken)
+        conn.drop()
+    backend.answers["STATUS"] = break_off
+    client = system.session("anna")
+    client.send("a1 STATUS INBOX (MESSAGES)\r\na2 LOGOUT\r\n")
+    assert client.read_to_end() == broken
+
+
+def test_aborts_at_random_bytes_of_both_sides(make, capsys):
+    if ABORTS:
+        signal.alarm(LONGEST)
+    backend = chaos.ChaosBackend(SEED, DROP_RATE)
+    make.started.append(backend)
+    system = make.system(backend, cache_size=12, spare_processes="3 3")
+    system.session("user1").close()
+    system.wait_cached(1)
+    backend.open_connections()[0].drop()
+    wait_until(lambda: settled(system)[3] == 0 and system.programs()["proxyd"] == 4, lambda: f"{settled(system)}")
+    before = settled(system)
+    begin = time.monotonic()
+    with capsys.disabled():
+        print(f"\nchaos: seed {SEED}", flush=True)
+    total = run_clients(system)
+    with capsys.disabled():
+        print(f"chaos: {total['aborts']} aborts of clients and {backend.drops} of the mail host in "
+              f"{time.monotonic() - begin:.0f} s, {100 * total['reused'] / total['logins']:.0f} % of "
+              f"{total['logins']} logins reused, {total['ended']} sessions ended by the other side")
+    assert not backend.problems, "\n".join(backend.problems[:20])
+    wait_until(lambda: system.programs()["proxyd"] == 4, lambda: f"sessions are left: {system.programs()}")
+    for conn in backend.open_connections():
+        conn.drop()
+    wait_until(lambda: settled(system) == before, lambda: f"{settled(system)}, and before it was {before}")
+    assert system.counter("sessions_killed") == 0
+    assert total["reused"] > total["logins"] / 10, "hardly a connection was reused, so this showed little"
+    system.session("user1").logout()
