@@ -1,11 +1,11 @@
 /* Pairs of lease and give against a running broker: K sessions at once, no IMAP between.
  *
  * Each session does what the broker's rules ask of a real one: HELLO, LEASE, RETURNING, GIVE, close
- * (and OUTCOME for a new connection); one pair is all that a session may do. With -e the sessions are connected and
- * have said HELLO before the clock starts, in batches, so that only LEASE to GIVE is timed. The
- * mail host behind the broker must greet, since a connection with unread bytes is never cached;
- * nobody logs in to it. Users take turns, so that a user's connection is back before it is leased
- * again. Prints one JSON object on one line; latencies are in microseconds.
+ * (and OUTCOME for a new connection); one pair is all that a session may do. With -e the sessions
+ * are connected and have said HELLO before the clock starts, in batches, so that only LEASE to GIVE
+ * is timed. The mail host behind the broker must greet, since a connection with unread bytes is
+ * never cached; nobody logs in to it. Users take turns, so that a user's connection is back before
+ * it is leased again. Prints one JSON object on one line; latencies are in microseconds.
  */
 #include <errno.h>
 #include <getopt.h>

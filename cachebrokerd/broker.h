@@ -44,7 +44,7 @@ struct broker {
 	struct timer *tick;
 
 	uint64_t settings; /* a random name of the configuration in force */
-	uint64_t next_id; /* of sessions and connections: never used twice */
+	uint64_t next_id;  /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned silent_count;
 	unsigned leased;  /* connections in use, being dialled or on their way back */

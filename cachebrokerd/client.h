@@ -28,13 +28,13 @@ struct client {
 	uint32_t service;
 	char address[80]; /* "192.0.2.1:4711", for people */
 	struct tries_visit visit;
-	unsigned leases;  /* asked for, also over earlier sockets of its process */
-	bool bound;	  /* has had a lease of this account: no other any more */
+	unsigned leases; /* asked for, also over earlier sockets of its process */
+	bool bound;	 /* has had a lease of this account: no other any more */
 	struct key bound_to;
 	bool accepted; /* its connection is logged in */
 	bool login_counted;
-	bool orphan;   /* has a connection that a broker before us leased */
-	bool counted;  /* its TALLY came */
+	bool orphan;  /* has a connection that a broker before us leased */
+	bool counted; /* its TALLY came */
 	struct lease lease;
 	struct connection *connection; /* leased */
 };

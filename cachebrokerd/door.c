@@ -79,8 +79,7 @@ static void let_in(struct door *d, int fd, const struct msg_KNOCK *knock)
 	struct ucred maker; /* of the socket pair, as the kernel saw it */
 	socklen_t n = sizeof(maker);
 
-	if (is_local_packet_socket(fd) &&
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &n) == 0)
+	if (is_local_packet_socket(fd) && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &n) == 0)
 		client_knock(d->broker, take_fd(&owned), maker.pid, knock);
 }
 

@@ -1,4 +1,5 @@
-/* The event loop of the broker: sd-event behind a few functions, so that one file knows libsystemd.
+/* The event loop of the broker: sd-event for timers and signals, and an epoll descriptor of our own
+ * for the rest, behind a few functions, so that one file knows libsystemd.
  *
  * Call-backs never free what the loop may still touch: an object that ends is buried with
  * loop_bury() and freed when the dispatch is over.

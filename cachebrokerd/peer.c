@@ -15,7 +15,6 @@
 #include "lib/log.h"
 #include "lib/msgsock.h"
 
-#define MESSAGES_A_TURN 16 /* then the others' turn */
 #define ACCEPTS_A_TURN	64
 #define PEERS_TO_REFUSE 64
 
@@ -103,14 +102,11 @@ static void on_ready(void *context, uint32_t events)
 	struct peer *p = context;
 
 	(void)events;
-	for (int i = 0; i < MESSAGES_A_TURN && !p->ended; i++) {
-		int r = handle_one(p);
+	/* one a turn: mostly there is no further one, and if there is, the others come first */
+	int r = handle_one(p);
 
-		if (r == -EAGAIN)
-			return;
-		if (r < 0)
-			peer_end(p);
-	}
+	if (r < 0 && r != -EAGAIN)
+		peer_end(p);
 }
 
 int peer_new(struct broker *b, int fd, const struct peer_kind *kind, struct peer **ret)

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "lib/large.h"
+
 static void move_to_front(struct buf *b)
 {
 	if (b->off == 0)
@@ -74,6 +76,14 @@ void buf_consume_secret(struct buf *b, size_t n)
 	assert(n <= b->len);
 	explicit_bzero(b->data + b->off, n);
 	buf_consume(b, n);
+}
+
+void buf_release(struct buf *b)
+{
+	if (b->len > 0)
+		return;
+	large_release(b->data, b->cap);
+	b->dirty = 0;
 }
 
 void buf_wipe(struct buf *b)

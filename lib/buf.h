@@ -45,6 +45,10 @@ void buf_consume(struct buf *b, size_t n);
 /* Takes n bytes off the front and overwrites them: they were a secret. */
 void buf_consume_secret(struct buf *b, size_t n);
 
+/* Gives the memory of an empty buffer over a LARGE array (large.h) back to the kernel. One that is
+ * not empty stays as it is. */
+void buf_release(struct buf *b);
+
 /* Empties the buffer and overwrites all that was ever written. */
 void buf_wipe(struct buf *b);
 

@@ -7,27 +7,42 @@
 #include <syslog.h>
 
 static const struct config_name ip_versions[] = {
-	{ "0", 0 }, { "4", 4 }, { "6", 6 }, { NULL, 0 },
-};
-
-static const struct config_name log_facilities[] = {
-	{ "LOG_USER", LOG_USER },     { "LOG_MAIL", LOG_MAIL },     { "LOG_DAEMON", LOG_DAEMON },
-	{ "LOG_AUTH", LOG_AUTH },     { "LOG_LPR", LOG_LPR },       { "LOG_NEWS", LOG_NEWS },
-	{ "LOG_UUCP", LOG_UUCP },     { "LOG_CRON", LOG_CRON },     { "LOG_LOCAL0", LOG_LOCAL0 },
-	{ "LOG_LOCAL1", LOG_LOCAL1 }, { "LOG_LOCAL2", LOG_LOCAL2 }, { "LOG_LOCAL3", LOG_LOCAL3 },
-	{ "LOG_LOCAL4", LOG_LOCAL4 }, { "LOG_LOCAL5", LOG_LOCAL5 }, { "LOG_LOCAL6", LOG_LOCAL6 },
-	{ "LOG_LOCAL7", LOG_LOCAL7 }, { NULL, 0 },
-};
-
-static const struct config_name log_priorities[] = {
-	{ "LOG_EMERG", LOG_EMERG },	{ "LOG_ALERT", LOG_ALERT }, { "LOG_CRIT", LOG_CRIT },
-	{ "LOG_ERR", LOG_ERR },		{ "LOG_WARNING", LOG_WARNING },
-	{ "LOG_NOTICE", LOG_NOTICE },	{ "LOG_INFO", LOG_INFO },   { "LOG_DEBUG", LOG_DEBUG },
+	{ "0", 0 },
+	{ "4", 4 },
+	{ "6", 6 },
 	{ NULL, 0 },
 };
 
+static const struct config_name log_facilities[] = {
+	{ "LOG_USER", LOG_USER },
+	{ "LOG_MAIL", LOG_MAIL },
+	{ "LOG_DAEMON", LOG_DAEMON },
+	{ "LOG_AUTH", LOG_AUTH },
+	{ "LOG_LPR", LOG_LPR },
+	{ "LOG_NEWS", LOG_NEWS },
+	{ "LOG_UUCP", LOG_UUCP },
+	{ "LOG_CRON", LOG_CRON },
+	{ "LOG_LOCAL0", LOG_LOCAL0 },
+	{ "LOG_LOCAL1", LOG_LOCAL1 },
+	{ "LOG_LOCAL2", LOG_LOCAL2 },
+	{ "LOG_LOCAL3", LOG_LOCAL3 },
+	{ "LOG_LOCAL4", LOG_LOCAL4 },
+	{ "LOG_LOCAL5", LOG_LOCAL5 },
+	{ "LOG_LOCAL6", LOG_LOCAL6 },
+	{ "LOG_LOCAL7", LOG_LOCAL7 },
+	{ NULL, 0 },
+};
+
+static const struct config_name log_priorities[] = {
+	{ "LOG_EMERG", LOG_EMERG }, { "LOG_ALERT", LOG_ALERT },	    { "LOG_CRIT", LOG_CRIT },
+	{ "LOG_ERR", LOG_ERR },	    { "LOG_WARNING", LOG_WARNING }, { "LOG_NOTICE", LOG_NOTICE },
+	{ "LOG_INFO", LOG_INFO },   { "LOG_DEBUG", LOG_DEBUG },	    { NULL, 0 },
+};
+
 #define ROW(key_, default_, ...) \
-	{ .key = #key_, .default_text = default_, .offset = offsetof(struct config, key_), \
+	{ .key = #key_, \
+	  .default_text = default_, \
+	  .offset = offsetof(struct config, key_), \
 	  __VA_ARGS__ },
 #define ROW_TEXT(key, text, longest, flags_, meaning_) \
 	ROW(key, text, .type = CONFIG_TEXT, .most = longest, .unit = "", .flags = flags_, \
@@ -44,9 +59,8 @@ static const struct config_name log_priorities[] = {
 	ROW(key, text, .type = CONFIG_PAIR, .least = least_, .most = most_, .unit = unit_, \
 	    .flags = flags_, .meaning = meaning_)
 
-const struct config_row config_rows[] = {
-	CONFIG_TABLE(ROW_TEXT, ROW_NUM, ROW_BOOL, ROW_NAME, ROW_PAIR)
-};
+const struct config_row config_rows[] = { CONFIG_TABLE(ROW_TEXT, ROW_NUM, ROW_BOOL, ROW_NAME,
+						       ROW_PAIR) };
 const size_t config_row_count = sizeof(config_rows) / sizeof(config_rows[0]);
 
 void *config_member(const struct config_row *row, const struct config *c)
@@ -81,8 +95,8 @@ static int print_row(const struct config *c, const struct config_row *row, char 
 		const char *s = *(char *const *)value;
 
 		/* A key without a value would be an error to the parser. */
-		return *s ? snprintf(text, cap, "%s %s\n", key, row->flags & SECRET ? "***" : s) :
-			    snprintf(text, cap, "#%s\n", key);
+		return *s ? snprintf(text, cap, "%s %s\n", key, row->flags & SECRET ? "***" : s)
+			  : snprintf(text, cap, "#%s\n", key);
 	}
 	case CONFIG_NUM:
 		return snprintf(text, cap, "%s %u\n", key, *(const uint32_t *)value);

@@ -8,6 +8,17 @@
 #ifndef LIB_LARGE_H
 #define LIB_LARGE_H
 
-#define LARGE __attribute__((section(".bss.zz_large"), aligned(4096)))
+#include <stddef.h>
+#include <sys/mman.h>
+
+#define LARGE_PAGE 4096
+#define LARGE	   __attribute__((section(".bss.zz_large"), aligned(LARGE_PAGE)))
+
+/* Gives the memory of a LARGE array back to the kernel: its content is zeros afterwards. Not the
+ * rest of a last page that it has in part. */
+static inline void large_release(void *array, size_t size)
+{
+	(void)madvise(array, size - size % LARGE_PAGE, MADV_DONTNEED);
+}
 
 #endif

@@ -62,8 +62,8 @@ enum msg_type {
 };
 
 /* struct msg_HELLO and so on: a text is a span that borrows the datagram's bytes. */
-#define MSG_MEMBER_U32(N, name)	    uint32_t name;
-#define MSG_MEMBER_U64(N, name)	    uint64_t name;
+#define MSG_MEMBER_U32(N, name)		  uint32_t name;
+#define MSG_MEMBER_U64(N, name)		  uint64_t name;
 #define MSG_MEMBER_TEXT(N, name, longest) struct span name;
 #define MSG_STRUCT(name, number, senders, descriptors, FIELDS) \
 	struct msg_##name { \

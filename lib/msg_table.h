@@ -84,8 +84,8 @@
 	TEXT(N, capabilities, 4096) \
 	TEXT(N, line, 1500)
 
-/* The last word of a session that gives nothing back. `reason` is of enum session_end, `not_cached` of enum not_cached. `line`
- * is the log line when the process could not write it itself. */
+/* The last word of a session that gives nothing back. `reason` is of enum session_end, `not_cached`
+ * of enum not_cached. `line` is the log line when the process could not write it itself. */
 #define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	U32(N, not_cached) \

@@ -17,9 +17,15 @@
 
 #define FDS_LOOKED_FOR 253 /* SCM_MAX_FD */
 
+static LARGE char data[MSG_MAX]; /* of the message that is being sent */
+
+void msgsock_release(void)
+{
+	large_release(data, sizeof(data));
+}
+
 int msgsock_send(int sock, const struct msg *m, int fd)
 {
-	static LARGE char data[MSG_MAX];
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int))];
@@ -92,13 +98,13 @@ static unsigned collect(struct msghdr *header, enum msg_role sender, int *ret_fd
 	return count;
 }
 
-int msgsock_receive(int sock, enum msg_role sender, char *data, struct msg *m, int *ret_fd)
+int msgsock_receive(int sock, enum msg_role sender, char *received, struct msg *m, int *ret_fd)
 {
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(FDS_LOOKED_FOR * sizeof(int))];
 	} control;
-	struct iovec iov = { data, MSG_MAX };
+	struct iovec iov = { received, MSG_MAX };
 	struct msghdr header = { .msg_iov = &iov,
 				 .msg_iovlen = 1,
 				 .msg_control = control.bytes,
@@ -118,7 +124,7 @@ int msgsock_receive(int sock, enum msg_role sender, char *data, struct msg *m, i
 		return -ECONNRESET;
 	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		return -EBADMSG;
-	int r = msg_decode((struct span){ data, (size_t)n }, sender, count, m);
+	int r = msg_decode((struct span){ received, (size_t)n }, sender, count, m);
 
 	if (r < 0)
 		return r;

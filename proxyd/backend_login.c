@@ -197,16 +197,17 @@ static int add_plain(struct attempt *a, struct buf *out)
 	       (r = buf_add(&plain, (struct span){ a->b->user, a->b->user_length })) ||
 	       (r = buf_add_char(&plain, '\0')) ||
 	       (r = buf_add(&plain, (struct span){ c->secret, c->secret_length })));
-	if (r == 0) {
-		r = base64_encode(buf_span(&plain), base64, sizeof(base64));
-		if (r >= 0)
-			r = buf_add(out, (struct span){ base64, (size_t)r });
+	int n = r == 0 ? base64_encode(buf_span(&plain), base64, sizeof(base64)) : r;
+
+	if (n > 0) {
+		(void)((r = buf_add(out, (struct span){ base64, (size_t)n })) ||
+		       (r = buf_add_str(out, "\r\n")));
+		explicit_bzero(base64, (size_t)n);
 	}
-	if (r == 0)
-		r = buf_add_str(out, "\r\n");
 	buf_wipe(&plain);
-	explicit_bzero(base64, sizeof(base64));
-	return r;
+	large_release(message, sizeof(message));
+	large_release(base64, sizeof(base64));
+	return n < 0 ? n : r;
 }
 
 /* 1: completed, see a->status; or -errno. */
@@ -313,6 +314,7 @@ static enum backend_verdict authenticate(struct attempt *a)
 		r = plain ? login_by_plain(a, &out) : login_by_login(a, &out);
 	}
 	buf_wipe(&out);
+	buf_release(&out);
 	if (r < 0)
 		return fail(a, describe(r));
 	enum backend_verdict verdict =

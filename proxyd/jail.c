@@ -176,8 +176,7 @@ int jail_enter_nursery(struct jail_nursery *n)
 	size_t count = 7;
 
 	for (size_t i = 0; i < n->count; i++)
-		places[count++] =
-			(struct place){ &n->sockets[i], JAIL_SOCKETS + (int)i };
+		places[count++] = (struct place){ &n->sockets[i], JAIL_SOCKETS + (int)i };
 	int r = arrange(places, count, (unsigned)(JAIL_SOCKETS + n->count));
 
 	(void)(r || (r = give_up_rights()) || (r = forbid_files_and_looks()) ||

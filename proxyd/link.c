@@ -46,8 +46,7 @@ static void take_push(struct link *l, const struct msg *m)
 		set_end(l, m->END.reason, m->END.text);
 		break;
 	case MSG_REFUSED: /* at the door */
-		set_end(l,
-			m->REFUSED.reason == REFUSAL_LIMIT ? END_TOO_MANY_CLIENTS : END_SHUTDOWN,
+		set_end(l, m->REFUSED.reason == REFUSAL_LIMIT ? END_TOO_MANY_CLIENTS : END_SHUTDOWN,
 			SPAN_NONE);
 		break;
 	case MSG_WELCOME:
@@ -127,6 +126,12 @@ int link_take_pushes(struct link *l)
 		return 0;
 	link_close(l);
 	return -ECONNRESET;
+}
+
+void link_release(void)
+{
+	large_release(received, sizeof(received));
+	msgsock_release();
 }
 
 void link_close(struct link *l)

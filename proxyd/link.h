@@ -40,6 +40,9 @@ int link_push(struct link *l, struct msg *m, int fd);
  * closed). */
 int link_take_pushes(struct link *l);
 
+/* Gives memory back to the kernel before a long wait. */
+void link_release(void);
+
 void link_close(struct link *l);
 
 #endif

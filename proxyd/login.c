@@ -49,8 +49,7 @@ static void log_failure(struct session *s, const char *code, struct span why)
 	char bytes[LOG_LINE_MAX];
 	struct buf line = BUF_OVER(bytes);
 
-	if (buf_add_str(&line, "login failed") < 0 ||
-	    kv_add_u64(&line, "session", s->id) < 0 ||
+	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->id) < 0 ||
 	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
 	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
 	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||

@@ -44,7 +44,8 @@ static int prepare_socket(int socket)
 	struct timeval look = { .tv_sec = POOL_LOOK };
 	int on = 1, flags = fcntl(socket, F_GETFL);
 
-	(void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* not of a local one */
+	(void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on,
+			 sizeof(on)); /* not of a local one */
 	if (flags < 0 || fcntl(socket, F_SETFL, flags & ~O_NONBLOCK) < 0)
 		return -errno;
 	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof(look)) < 0 ? -errno : 0;
@@ -182,7 +183,7 @@ int pool_fill(struct pool *p, uint32_t *room, bool *ret_child)
 		p->target = p->target * 2 < p->most ? p->target * 2 : p->most;
 	atomic_store(&p->shared->wanted, (int)p->target);
 	atomic_store(&p->shared->low, (int)(p->target / 2));
-	for (; spares < p->target && *room > 0; spares++, --*room) {
+	for (; spares<p->target && * room> 0; spares++, --*room) {
 		uint32_t slot = find_free(p);
 
 		if (slot == POOL_SPARES_MAX)

@@ -33,7 +33,7 @@ struct pool {
 	struct pool_table *table;
 	struct pool_shared *shared; /* of the table: this pool's */
 	unsigned generation;
-	uint32_t target;	    /* spares wanted now, between least and most */
+	uint32_t target; /* spares wanted now, between least and most */
 	uint32_t least, most;
 	bool fork_failed; /* the last time */
 	bool exhausted;	  /* no spare was left when the pool was looked at */

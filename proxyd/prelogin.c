@@ -108,7 +108,7 @@ static enum session_end try_login(struct dialogue *d, struct span tag_in_command
 		return END_NONE;
 	case LOGIN_REFUSED:
 		return ++d->failed_logins >= d->s->settings->login_attempts ? END_TOO_MANY_LOGINS
-									   : END_NONE;
+									    : END_NONE;
 	case LOGIN_OVER:
 		break;
 	}

@@ -18,6 +18,8 @@
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 
+#define REST_AFTER 1000 /* ms without traffic */
+
 struct relay {
 	struct session *s;
 	struct follow follow;
@@ -27,6 +29,7 @@ struct relay {
 	bool client_gone;  /* it takes no more: what comes for it is thrown away */
 	bool backend_ended;
 	int64_t last_traffic; /* monotonic ms */
+	bool at_rest;	      /* memory has been given back since then */
 	int64_t ended_at;     /* when the client left; 0: it has not */
 	int64_t logout_at;    /* when it said LOGOUT */
 	uint64_t drained;
@@ -92,12 +95,18 @@ static void write_to_client(struct relay *r)
 	r->looked_at -= (size_t)n;
 }
 
+static void note_traffic(struct relay *r)
+{
+	r->last_traffic = clock_ms();
+	r->at_rest = false;
+}
+
 static void read_client(struct relay *r)
 {
 	int n = io_fill_now(r->s->client, &r->s->in);
 
 	if (n > 0)
-		r->last_traffic = clock_ms();
+		note_traffic(r);
 	else if (n == 0)
 		r->client_ended = true;
 	else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS)
@@ -109,7 +118,7 @@ static void read_backend(struct relay *r)
 	int n = io_fill_now(r->s->backend.fd, &r->s->backend.in);
 
 	if (n > 0) {
-		r->last_traffic = clock_ms();
+		note_traffic(r);
 		look_at_backend(r);
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
 		r->backend_ended = true;
@@ -220,6 +229,25 @@ static enum session_end serve_deadline(struct relay *r)
 	return r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT;
 }
 
+/* Waits. A session that has been quiet for a while gives its buffers' memory back first: thousands
+ * wait in IDLE. */
+static int wait_with(struct relay *r, struct pollfd *fds, nfds_t count)
+{
+	int64_t until = wait_until(r), rest = r->last_traffic + REST_AFTER;
+
+	if (!r->at_rest && rest < until) {
+		int n = io_poll(fds, count, rest);
+
+		if (n != 0)
+			return n;
+		r->at_rest = true;
+		buf_release(&r->s->in);
+		buf_release(&r->s->backend.in);
+		link_release();
+	}
+	return io_poll(fds, count, until);
+}
+
 static enum session_end wait_for_traffic(struct relay *r)
 {
 	struct session *s = r->s;
@@ -236,7 +264,7 @@ static enum session_end wait_for_traffic(struct relay *r)
 		{ .fd = backend_events == 0 ? -1 : s->backend.fd, .events = backend_events },
 		{ .fd = s->link.sock, .events = POLLIN },
 	};
-	int n = io_poll(fds, 3, wait_until(r));
+	int n = wait_with(r, fds, 3);
 
 	if (n < 0)
 		return n == -ECANCELED ? END_SHUTDOWN : END_INTERNAL;

@@ -42,7 +42,7 @@ struct session_settings {
 struct backend {
 	int fd; /* -1: none */
 	bool cached;
-	bool leased; /* the broker that leased it still knows the lease */
+	bool leased;		 /* the broker that leased it still knows the lease */
 	bool capabilities_stale; /* they are those before login */
 	uint32_t port;
 	struct buf in; /* read and not yet dealt with */
@@ -82,8 +82,8 @@ struct session {
 
 /* What a session begins with. */
 struct session_start {
-	int client;	       /* connected; taken over */
-	struct link link;      /* connected, or with a door */
+	int client;		/* connected; taken over */
+	struct link link;	/* connected, or with a door */
 	struct msg_HELLO hello; /* where the client came in; its texts live as long */
 	/* NULL: a process of its own for one connection. Else this is a listener's child, jailed,
 	 * and meets the broker through the door. */

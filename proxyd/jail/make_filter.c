@@ -21,7 +21,7 @@
 #include "proxyd/jail.h"
 
 #define GLIBC_FORK (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)
-#define PAIR_TYPE (SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
+#define PAIR_TYPE  (SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
 
 struct rule {
 	int call;
@@ -82,9 +82,7 @@ static const struct rule nursery[] = {
 	{ SCMP_SYS(close_range), 0, { { 0 } } },
 	{ SCMP_SYS(munmap), 0, { { 0 } } },
 	{ SCMP_SYS(setrlimit), 1, { SCMP_A0(SCMP_CMP_EQ, RLIMIT_NPROC) } },
-	{ SCMP_SYS(prlimit64),
-	  2,
-	  { SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_NPROC) } },
+	{ SCMP_SYS(prlimit64), 2, { SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_NPROC) } },
 	{ SCMP_SYS(prctl), 1, { SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP) } },
 };
 
