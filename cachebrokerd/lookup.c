@@ -65,6 +65,8 @@ void lookup_free(struct lookup *l)
 {
 	if (!l)
 		return;
+	while (l->workers)
+		peer_end(l->workers->peer); /* its question goes back into the line */
 	while (l->first) {
 		struct question *q = l->first;
 

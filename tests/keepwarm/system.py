@@ -173,11 +173,12 @@ class System:
         return holders[0]
 
     def listener_pid(self):
-        """The proxyd that no proxyd has started."""
-        proxyds = self.pids("proxyd")
+        """The proxyd that the supervisor has started, or, without one, no proxyd has started."""
+        proxyds, supervisors = self.pids("proxyd"), self.pids("in.imapproxyd")
         for pid in proxyds:
-            if process.parent(pid) not in (None, *proxyds) and \
-                    process.read_proc(pid, f"task/{pid}/children").split():
+            parent = process.parent(pid)
+            started = parent in supervisors if supervisors else parent not in (None, *proxyds)
+            if started and process.read_proc(pid, f"task/{pid}/children").split():
                 return pid
         return None
 
