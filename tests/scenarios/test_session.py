@@ -1,8 +1,12 @@
 """The session between login and logout: what passes, in what order, and how it ends."""
+import os
+import re
+
 import pytest
 
 from keepwarm.backend import CLOSE
-from keepwarm.process import wait_until
+from keepwarm.process import read_proc, wait_until
+from keepwarm.system import SANITIZED
 
 BODY = b"Subject: t\r\n\r\nx LOGOUT\r\nz9 LOGOUT\r\n* OK [XPROXYREUSE]\r\n"
 
@@ -264,3 +268,27 @@ def test_tcp_keepalives_are_as_the_key_says_on_both_sides(make, backend, value, 
         client.ok("NOOP")
         wait_until(lambda: keepalive_timers(system.port, client.port) is alive, "the client's side")
         wait_until(lambda: keepalive_timers(None, backend.port) is alive, "the mail host's side")
+
+
+def private_kib(pid):
+    """Memory that is this process's only."""
+    text = read_proc(pid, "smaps_rollup").decode()
+    return int(re.search(r"^Private_Dirty: +(\d+) kB", text, re.M)[1])
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has memory of its own")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may look into a session's process")
+def test_a_session_at_rest_gives_its_buffers_back(make, backend):
+    backend.mailboxes["anna"] = {b"INBOX": [b"Subject: large\r\n\r\n" + b"x" * 100000]}
+    system = make.system(backend)
+    with system.session() as client:
+        client.ok("SELECT INBOX")
+        pid = system.pid_serving(client)
+        wait_until(lambda: private_kib(pid) < 60, lambda: f"at rest it has {private_kib(pid)} KiB")
+        at_rest = private_kib(pid)
+        assert len(client.ok("FETCH 1 BODY[]").text) > 100000
+        busy = private_kib(pid)
+        assert busy >= at_rest + 24, (at_rest, busy)
+        wait_until(lambda: private_kib(pid) <= at_rest + 8, lambda: f"{at_rest} KiB, and then {private_kib(pid)}")
+        client.ok("NOOP")
+        assert len(client.ok("FETCH 1 BODY[]").text) > 100000
