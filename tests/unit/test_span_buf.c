@@ -178,6 +178,41 @@ static void wiped_secrets_are_gone_from_memory(void **unused)
 	assert_int_equal(buf_span(&b).n, 0);
 }
 
+/* Whatever was done with the buffer: wiping leaves nothing of what was ever in it. */
+static void wiping_reaches_all_that_was_ever_written(void **unused)
+{
+	static const char zeros[64];
+	char memory[64] = {0};
+	struct buf b = BUF_OVER(memory);
+	unsigned random = 1;
+
+	(void)unused;
+	for (int round = 0; round < 20000; round++) {
+		size_t room, n;
+		char *tail;
+
+		random = random * 1103515245 + 12345;
+		n = random >> 16 & 31;
+		switch (random >> 24 & 3) {
+		case 0:
+			(void)buf_add(&b, (struct span){"secretsecretsecretsecretsecretse", n});
+			break;
+		case 1:
+			tail = buf_tail(&b, &room);
+			n = n < room ? n : room;
+			memset(tail, 'x', n);
+			buf_filled(&b, n);
+			break;
+		default:
+			buf_consume(&b, n < b.len ? n : b.len);
+		}
+		if (round % 100 == 99) {
+			buf_wipe(&b);
+			assert_memory_equal(memory, zeros, sizeof(zeros));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +228,7 @@ int main(void)
 		cmocka_unit_test(numbers_are_written_in_decimal),
 		cmocka_unit_test(the_tail_is_all_the_room_there_is),
 		cmocka_unit_test(wiped_secrets_are_gone_from_memory),
+		cmocka_unit_test(wiping_reaches_all_that_was_ever_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
