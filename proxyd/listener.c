@@ -88,13 +88,34 @@ static int meet_broker(struct listener *l)
 	return 0;
 }
 
+/* SIGSYS is the jail's: the process did what it must not. The broker counts. */
+static void report_killed(struct listener *l, const char *what, pid_t pid, int signal)
+{
+	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
+
+	log_printf(LOG_ERR, "%s process %d was killed by signal %d (%s)", what, (int)pid, signal,
+		   signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
+	if (l->broker >= 0)
+		(void)msgsock_send(l->broker, &m, -1);
+}
+
+static void take_reports(struct listener *l)
+{
+	struct nursery_report report;
+
+	while (read(l->reports, &report, sizeof(report)) == (ssize_t)sizeof(report))
+		report_killed(l, "session", report.pid, report.signal);
+}
+
 /* --- the nursery --------------------------------------------------------------------------- */
 
 /* Its spares leave; who has a client goes on with it. */
 static void retire_nursery(struct listener *l)
 {
-	if (l->nursery > 0)
+	if (l->nursery > 0) {
 		pool_retire(l->table, (unsigned)l->count);
+		take_reports(l);
+	}
 	l->nursery = 0;
 	fd_drop(&l->life);
 	fd_drop(&l->reports);
@@ -156,17 +177,6 @@ static bool start_nursery(struct listener *l, int *ret_status)
 
 /* --- processes that are gone ----------------------------------------------------------------- */
 
-/* SIGSYS is the jail's: the process did what it must not. The broker counts. */
-static void report_killed(struct listener *l, const char *what, pid_t pid, int signal)
-{
-	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
-
-	log_printf(LOG_ERR, "%s process %d was killed by signal %d (%s)", what, (int)pid, signal,
-		   signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
-	if (l->broker >= 0)
-		(void)msgsock_send(l->broker, &m, -1);
-}
-
 /* The slot of an errand's process, or of a free one (0), or ERRANDS_MOST. */
 static size_t find_errand(const struct listener *l, pid_t pid)
 {
@@ -204,14 +214,6 @@ static void reap(struct listener *l)
 		if (WIFSIGNALED(status))
 			report_killed(l, what, pid, WTERMSIG(status));
 	}
-}
-
-static void take_reports(struct listener *l)
-{
-	struct nursery_report report;
-
-	while (read(l->reports, &report, sizeof(report)) == (ssize_t)sizeof(report))
-		report_killed(l, "session", report.pid, report.signal);
 }
 
 /* --- the broker ---------------------------------------------------------------------------- */

@@ -166,6 +166,7 @@ int nursery_run(struct nursery *n)
 	int client;
 
 	s.n = n;
+	log_limits((int)n->settings->values.log_facility, (int)n->settings->values.log_priority);
 	s.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	io_init();
 	(void)sigaction(SIGURG, &nudged, NULL);

@@ -1,6 +1,8 @@
 """The log: one line at each session's end, with its reason, and nothing that a stranger can forge."""
 import re
 
+import pytest
+
 from keepwarm.imap import b64
 
 END = re.compile(r".*\breason=(\S+).*")
@@ -89,3 +91,13 @@ def test_the_log_can_be_a_file(make, backend):
     backend.wait_for(lambda: target.exists() and "reason=logout" in target.read_text(), system.log_text)
     line = [line for line in target.read_text().splitlines() if "reason=logout" in line][0]
     assert re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", line), line
+
+
+@pytest.mark.parametrize("mask, logged", [("LOG_INFO", True), ("LOG_NOTICE", False)])
+def test_sessions_obey_the_priority_mask(make, backend, mask, logged):
+    system = make.system(backend, syslog_prioritymask=mask)
+    system.session().logout()
+    with system.client() as client:  # a notice in any case
+        assert not client.login("anna", "wrong").ok
+    system.wait_log("login failed")
+    assert ("session ended" in system.log_text()) is logged
