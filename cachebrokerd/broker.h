@@ -39,7 +39,7 @@ struct broker {
 	struct lookup *lookup;
 	struct host *hosts;
 	struct client *clients; /* all sessions */
-	struct client *silent;	/* those that have not said HELLO, the first first */
+	struct client *silent;	/* those that have not introduced themselves, the first first */
 	struct peer *listeners;
 	struct timer *tick;
 

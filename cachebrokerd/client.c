@@ -19,7 +19,7 @@
 #include "lib/log.h"
 
 #define SILENT_MS   10000
-#define SILENT_MOST 512 /* a session says HELLO at once: more than these are no sessions */
+#define SILENT_MOST 512 /* a session introduces itself at once: more than these are none */
 
 static struct span user_of(const struct client *c)
 {
@@ -91,6 +91,7 @@ static bool let_in(struct client *c, uint32_t serial, struct span address, uint3
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
 	if (b->client_count <= b->clients_most && !b->stopping)
 		return true;
+	c->refused = true;
 	state_count(b->state, COUNTER_clients_refused, 1);
 	(void)refuse_with(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
 	return false;
@@ -181,9 +182,7 @@ static void accepted(struct client *c)
 	c->connection->proven = true;
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
-	if (!c->login_counted)
-		state_count(state, COUNTER_logins, 1);
-	c->login_counted = true;
+	state_count(state, COUNTER_logins, 1);
 	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
 	show_active(c, user_of(c), c->connection->host->label);
 }
@@ -234,6 +233,17 @@ static void lose_connection(struct client *c)
 	lease_wake(&key);
 }
 
+/* What was taken for a login was none. */
+static void take_back(struct client *c)
+{
+	struct state *state = c->broker->state;
+
+	c->accepted = false;
+	state_uncount(state, COUNTER_logins, 1);
+	state_uncount(state, COUNTER_logins_reused, 1);
+	state_session_gone(state, c->id);
+}
+
 static int on_outcome(struct client *c, const struct msg *m, int *fd)
 {
 	struct state *state = c->broker->state;
@@ -254,7 +264,8 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 	case OUTCOME_STALE:
 		if (!c->connection->cached)
 			return -EPROTO;
-		c->accepted = false;
+		if (c->accepted)
+			take_back(c);
 		state_count(state, COUNTER_stale, 1);
 		/* its proof was good; another try for the same account costs nothing */
 		tries_set(c->broker->tries, &c->visit, --c->leases);
@@ -345,6 +356,8 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 {
 	struct client *c = p->owner;
 
+	if (c->refused)
+		return 0; /* said before it has heard of it */
 	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
 		if (handlers[i].type == m->type)
 			return handlers[i].states & c->state ? handlers[i].handle(c, m, fd)

@@ -32,7 +32,7 @@ struct client {
 	bool bound;	 /* has had a lease of this account: no other any more */
 	struct key bound_to;
 	bool accepted; /* its connection is logged in */
-	bool login_counted;
+	bool refused; /* there was no room for it */
 	bool orphan;  /* has a connection that a broker before us leased */
 	bool counted; /* its TALLY came */
 	struct lease lease;

@@ -7,6 +7,7 @@
 #include "cachebrokerd/door.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #include "cachebrokerd/client.h"
 #include "lib/activation.h"
+#include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
@@ -24,6 +26,7 @@
 
 struct door {
 	struct broker *broker;
+	uint64_t sending_end; /* its cookie */
 	struct door *next;
 	struct watch *watch;
 	int fd;
@@ -73,14 +76,58 @@ static bool is_local_packet_socket(int fd)
 	       type == SOCK_SEQPACKET;
 }
 
+/* One line a second: who is hostile may knock as often as it likes. */
+static void complain(struct door *d, const char *why)
+{
+	static int64_t silent_until;
+	int64_t now = clock_ms();
+
+	state_count(d->broker->state, COUNTER_bad_messages, 1);
+	if (now < silent_until)
+		return;
+	silent_until = now + 1000;
+	log_printf(LOG_WARNING, "a bad knock at %s: %s", d->name, why);
+}
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t n = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0 ? 0 : cookie;
+}
+
+/* A child could hand us the door itself, which would then never hang up. */
 static void let_in(struct door *d, int fd, const struct msg_KNOCK *knock)
 {
 	AUTO_FD owned = fd;
 	struct ucred maker; /* of the socket pair, as the kernel saw it */
 	socklen_t n = sizeof(maker);
+	uint64_t cookie = cookie_of(fd);
 
-	if (is_local_packet_socket(fd) && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &n) == 0)
+	if (is_local_packet_socket(fd) && cookie != 0 && cookie != d->sending_end &&
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &n) == 0)
 		client_knock(d->broker, take_fd(&owned), maker.pid, knock);
+	else
+		complain(d, "what was brought is no session's socket");
+}
+
+/* An empty packet looks like the end of the stream. */
+static bool has_hung_up(const struct door *d)
+{
+	struct pollfd fd = { .fd = d->fd };
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLHUP | POLLERR);
+}
+
+/* No knock is let in until there is room. A door that nobody holds any more would call for
+ * attention for ever. */
+static void shut(struct door *d)
+{
+	if (has_hung_up(d))
+		close_door(d);
+	else
+		d->closed = watch_events(d->watch, 0) == 0;
 }
 
 static void on_door(void *context, uint32_t events)
@@ -93,23 +140,21 @@ static void on_door(void *context, uint32_t events)
 		struct msg m;
 
 		if (peer_house_is_full(d->broker)) {
-			d->closed = watch_events(d->watch, 0) == 0;
+			shut(d);
 			return;
 		}
 		int fd = -1, r = msgsock_receive(d->fd, ROLE_DOOR, data, &m, &fd);
 
 		if (r == -EAGAIN)
 			return;
-		if (r == -ECONNRESET) {
+		if (r == -ECONNRESET && has_hung_up(d)) {
 			close_door(d); /* the listener and all its children are gone */
 			return;
 		}
-		if (r < 0) {
-			state_count(d->broker->state, COUNTER_bad_messages, 1);
-			log_printf(LOG_WARNING, "a bad knock at %s: %s", d->name, strerror(-r));
-			continue;
-		}
-		let_in(d, fd, &m.KNOCK);
+		if (r < 0)
+			complain(d, strerror(-r));
+		else
+			let_in(d, fd, &m.KNOCK);
 	}
 }
 
@@ -137,6 +182,8 @@ int door_adopt(struct broker *b, int fd, const char *name)
 		return -ENOMEM;
 	d->broker = b;
 	d->fd = fd;
+	/* "door-RECEIVING-SENDING", see on_listener() */
+	d->sending_end = strtoull(strrchr(name, '-') + 1, NULL, 16);
 	(void)snprintf(d->name, sizeof(d->name), "%s", name);
 	int r = loop_watch(b->loop, fd, EPOLLIN, on_door, d, &d->watch);
 
@@ -178,8 +225,6 @@ static int tell_pool(struct peer *p)
 
 static int on_listener(struct peer *p, const struct msg *m, int *fd)
 {
-	uint64_t cookie = 0;
-	socklen_t n = sizeof(cookie);
 	char name[ACTIVATION_NAME];
 
 	if (m->type == MSG_REAPED) {
@@ -190,9 +235,12 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 	if (p->owner)
 		return -EPROTO; /* one door each */
 	p->owner = p;
-	if (!is_local_packet_socket(*fd) || getsockopt(*fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0)
+	if (!is_local_packet_socket(*fd) || cookie_of(*fd) == 0)
 		return -EBADF;
-	(void)snprintf(name, sizeof(name), "door-%016llx", (unsigned long long)cookie);
+	/* both in its name: after our death the supervisor knows nothing else of it */
+	(void)snprintf(name, sizeof(name), "door-%016llx-%016llx",
+		       (unsigned long long)cookie_of(*fd),
+		       (unsigned long long)m->LISTENER.sending_end);
 	if (!find_door(name))
 		store(*fd, name);
 	int r = door_adopt(p->broker, take_fd(fd), name);

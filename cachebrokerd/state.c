@@ -196,6 +196,12 @@ void state_count(struct state *s, enum counter which, uint64_t by)
 	s->changed = true;
 }
 
+void state_uncount(struct state *s, enum counter which, uint64_t by)
+{
+	s->now.counters[which] -= by;
+	s->changed = true;
+}
+
 void state_count_end(struct state *s, enum session_end end)
 {
 	s->now.ends[end]++;

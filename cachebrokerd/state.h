@@ -32,6 +32,7 @@ void state_leave(struct state *s);
 void state_close(struct state *s);
 
 void state_count(struct state *s, enum counter which, uint64_t by);
+void state_uncount(struct state *s, enum counter which, uint64_t by);
 void state_count_end(struct state *s, enum session_end end);
 void state_count_not_cached(struct state *s, enum not_cached reason);
 

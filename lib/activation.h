@@ -8,7 +8,7 @@
 
 #define ACTIVATION_MAX	 64
 #define ACTIVATION_FIRST 3
-#define ACTIVATION_NAME	 32
+#define ACTIVATION_NAME	 48
 
 struct activation_fd {
 	int fd;

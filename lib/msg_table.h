@@ -99,9 +99,11 @@
 	U32(N, reason) \
 	TEXT(N, text, 200)
 
-/* A listener introduces itself; the descriptor is the receiving end of its children's door. */
+/* A listener introduces itself; the descriptor is the receiving end of its children's door.
+ * `sending_end` is the SO_COOKIE of the other one: who brings that through it brings no session. */
 #define MSG_LISTENER_FIELDS(N, U32, U64, TEXT) \
-	U32(N, sockets)
+	U32(N, sockets) \
+	U64(N, sending_end)
 
 /* How many spare processes it shall keep; comes behind WELCOME, both again after a reload. */
 #define MSG_POOL_FIELDS(N, U32, U64, TEXT) \

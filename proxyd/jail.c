@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
@@ -33,9 +34,10 @@ struct place {
 	int number;
 };
 
+/* A kernel without it (before 5.9) has no jail: what stays open is as good as what is given. */
 static int close_from(unsigned first)
 {
-	return syscall(SYS_close_range, first, ~0u, 0) < 0 && errno != ENOSYS ? -errno : 0;
+	return syscall(SYS_close_range, first, ~0u, 0) < 0 ? -errno : 0;
 }
 
 /* Lifts all out of each other's way, then sets each down in its place; a place that nobody takes is
@@ -72,12 +74,17 @@ static int limit(int what)
 	return setrlimit(what, &none) < 0 ? -errno : 0;
 }
 
-/* What a process that is made from this one takes over: no new privileges, no dumps. */
+/* What a process that is made from this one takes over: no capabilities (a unit may have given some
+ * to an ordinary user), no new privileges, no dumps. */
 static int give_up_rights(void)
 {
-	int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
 
-	return r < 0 ? r : limit(RLIMIT_CORE);
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
+	    syscall(SYS_capset, &header, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return limit(RLIMIT_CORE);
 }
 
 #ifdef KEEPWARM_SANITIZED

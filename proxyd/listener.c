@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,9 +70,13 @@ struct listener {
 /* Connects to the broker and gives it the door. It answers with the settings and POOL. */
 static int meet_broker(struct listener *l)
 {
-	const struct msg hello = { .type = MSG_LISTENER,
-				   .LISTENER = { .sockets = (uint32_t)l->count } };
+	struct msg hello = { .type = MSG_LISTENER, .LISTENER = { .sockets = (uint32_t)l->count } };
+	socklen_t n = sizeof(hello.LISTENER.sending_end);
 
+	if (l->door[0] < 0 && msgsock_pair(l->door) < 0)
+		return -errno;
+	if (getsockopt(l->door[0], SOL_SOCKET, SO_COOKIE, &hello.LISTENER.sending_end, &n) < 0)
+		return -errno;
 	if (l->goes_there && !l->is_there && chdir(l->run_directory) < 0)
 		return -errno;
 	l->is_there = l->goes_there;
@@ -119,6 +124,19 @@ static void retire_nursery(struct listener *l)
 	l->nursery = 0;
 	fd_drop(&l->life);
 	fd_drop(&l->reports);
+}
+
+/* Somebody who holds the sending end has shut it down, or made the broker close the other one:
+ * there is a new door, and the broker is told as if it were new. */
+static void replace_door(struct listener *l)
+{
+	log_printf(LOG_WARNING, "the door is broken: there will be another one");
+	retire_nursery(l);
+	fd_drop(&l->door[0]);
+	fd_drop(&l->door[1]);
+	fd_drop(&l->broker);
+	l->bounds.spare_least = 0; /* no nursery before the broker has the door */
+	l->next_try = clock_ms();
 }
 
 static bool make_pipe(int *ret_read, int *ret_write)
@@ -340,7 +358,7 @@ static int patience(const struct listener *l)
 
 	if (l->broker < 0)
 		until = l->next_try;
-	if (l->nursery == 0 && l->next_nursery < until)
+	if (l->nursery == 0 && l->bounds.spare_least > 0 && l->next_nursery < until)
 		until = l->next_nursery;
 	return until == INT64_MAX ? -1 : until > now ? (int)(until - now) : 0;
 }
@@ -351,13 +369,18 @@ static bool wait_for_work(struct listener *l)
 		{ .fd = l->signals, .events = POLLIN },
 		{ .fd = l->broker, .events = POLLIN },
 		{ .fd = l->reports, .events = POLLIN },
+		{ .fd = l->door[0] }, /* a hang-up */
 	};
 
-	(void)poll(fds, 3, patience(l));
+	(void)poll(fds, 4, patience(l));
 	if (fds[2].revents)
 		take_reports(l);
 	if (fds[0].revents && !take_signals(l))
 		return false;
+	if (fds[3].revents) {
+		replace_door(l);
+		return true;
+	}
 	if (fds[1].revents || (l->broker < 0 && clock_ms() >= l->next_try))
 		serve_broker(l);
 	return true;
@@ -371,7 +394,8 @@ static int serve(struct listener *l)
 		/* before any other fork: no spare may inherit the link */
 		if (l->errand >= 0 && start_errand(l))
 			return run_errand(l);
-		if (l->nursery == 0 && clock_ms() >= l->next_nursery && start_nursery(l, &status))
+		if (l->nursery == 0 && l->bounds.spare_least > 0 && clock_ms() >= l->next_nursery &&
+		    start_nursery(l, &status))
 			return status;
 	} while (wait_for_work(l));
 	retire_nursery(l);
@@ -435,17 +459,15 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 	}
 	l.run_directory = run_directory;
 	l.goes_there = geteuid() == 0;
-	l.broker = l.life = l.reports = l.errand = -1;
+	l.broker = l.life = l.reports = l.errand = l.door[0] = l.door[1] = -1;
 	l.count = count;
 	for (size_t i = 0; i < count; i++)
 		l.sockets[i] = sockets[i].fd;
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* a dead nursery's children */
 	l.signals = make_signals();
 	l.table = pool_table_new();
-	int r = l.signals < 0 || !l.table ? -errno : msgsock_pair(l.door);
+	int r = l.signals < 0 || !l.table ? -errno : wait_for_settings(&l);
 
-	if (r == 0)
-		r = wait_for_settings(&l);
 	if (r == 0 && l.goes_there)
 		r = confine(&l);
 	if (r == -ECANCELED)

@@ -179,7 +179,7 @@ int nursery_run(struct nursery *n)
 		return 1;
 	}
 	do {
-		atomic_store(&n->table->woken, false);
+		pool_listen(&s.pools[0]); /* one flag for all of them */
 		reap(&s);
 		tick(&s);
 		if (fill(&s, &client))

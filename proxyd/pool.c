@@ -51,14 +51,34 @@ static int prepare_socket(int socket)
 	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof(look)) < 0 ? -errno : 0;
 }
 
+static struct pool_generation *generation_of(struct pool_table *table, unsigned number)
+{
+	return &table->generations[number % POOL_GENERATIONS];
+}
+
+/* A parent that was killed in the middle of a fork may have left a slot behind. */
+static void clear_half_made(struct pool_shared *pool)
+{
+	for (uint32_t i = 0; i < atomic_load(&pool->used); i++) {
+		pid_t forking = -1;
+
+		(void)atomic_compare_exchange_strong(&pool->slots[i], &forking, 0);
+	}
+}
+
 int pool_init(struct pool *p, struct pool_table *table, unsigned n, int socket, int wake,
 	      uint32_t least, uint32_t most)
 {
+	unsigned number = atomic_load(&table->generation);
+	struct pool_generation *generation = generation_of(table, number);
+
+	clear_half_made(&generation->pools[n]);
 	*p = (struct pool){ .socket = socket,
 			    .wake = wake,
 			    .table = table,
-			    .shared = &table->pools[n],
-			    .generation = atomic_load(&table->generation),
+			    .shared = &generation->pools[n],
+			    .woken = &generation->woken,
+			    .generation = number,
 			    .target = least,
 			    .least = least,
 			    .most = most < POOL_SPARES_MAX ? most : POOL_SPARES_MAX };
@@ -70,7 +90,7 @@ static void wake_parent(const struct pool *p)
 {
 	uint64_t one = 1;
 
-	if (!atomic_exchange(&p->table->woken, true))
+	if (!atomic_exchange(p->woken, true))
 		(void)!write(p->wake, &one, sizeof(one));
 }
 
@@ -139,18 +159,28 @@ static uint32_t find_free(struct pool *p)
 	return i;
 }
 
+static bool forget_spare(struct pool_shared *pool, pid_t pid)
+{
+	for (uint32_t i = 0; i < atomic_load(&pool->used); i++)
+		if (atomic_load(&pool->slots[i]) == pid) {
+			atomic_store(&pool->slots[i], 0);
+			return true;
+		}
+	return false;
+}
+
 void pool_reaped(struct pool_table *table, unsigned pools, pid_t pid)
 {
-	for (unsigned n = 0; n < pools; n++) {
-		struct pool_shared *pool = &table->pools[n];
-
-		for (uint32_t i = 0; i < atomic_load(&pool->used); i++)
-			if (atomic_load(&pool->slots[i]) == pid) {
-				atomic_store(&pool->slots[i], 0);
+	for (unsigned g = 0; g < POOL_GENERATIONS; g++)
+		for (unsigned n = 0; n < pools; n++)
+			if (forget_spare(&table->generations[g].pools[n], pid))
 				return;
-			}
-	}
 	atomic_fetch_sub(&table->busy, 1);
+}
+
+void pool_listen(struct pool *p)
+{
+	atomic_store(p->woken, false);
 }
 
 /* The truth about the spares; the children's counter only estimates it. */
@@ -216,10 +246,11 @@ void pool_adapt(struct pool *p)
 
 void pool_retire(struct pool_table *table, unsigned pools)
 {
-	atomic_fetch_add(&table->generation, 1);
+	struct pool_generation *g = generation_of(table, atomic_fetch_add(&table->generation, 1));
+
 	for (unsigned n = 0; n < pools; n++)
-		for (uint32_t i = 0; i < atomic_load(&table->pools[n].used); i++) {
-			pid_t pid = atomic_load(&table->pools[n].slots[i]);
+		for (uint32_t i = 0; i < atomic_load(&g->pools[n].used); i++) {
+			pid_t pid = atomic_load(&g->pools[n].slots[i]);
 
 			if (pid > 0)
 				(void)kill(pid, SIGURG);

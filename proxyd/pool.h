@@ -19,12 +19,19 @@ struct pool_shared {
 	_Atomic(pid_t) slots[POOL_SPARES_MAX]; /* 0: free, -1: being forked, else the spare's pid */
 };
 
+/* Spares that are leaving and those that are coming do not count each other. */
+#define POOL_GENERATIONS 4
+
+struct pool_generation {
+	atomic_bool woken; /* the parent has been told that spares are few */
+	struct pool_shared pools[POOLS_MAX];
+};
+
 /* What all pools' processes share: anonymous memory, which a process with a client has given up. */
 struct pool_table {
 	atomic_uint generation; /* a spare of another one leaves */
 	atomic_int busy;	/* processes that are no spares and have not been reaped */
-	atomic_bool woken;	/* the parent has been told that spares are few */
-	struct pool_shared pools[POOLS_MAX];
+	struct pool_generation generations[POOL_GENERATIONS]; /* by the number's remainder */
 };
 
 struct pool {
@@ -32,6 +39,7 @@ struct pool {
 	int wake;   /* eventfd: a child found that few spares are left */
 	struct pool_table *table;
 	struct pool_shared *shared; /* of the table: this pool's */
+	atomic_bool *woken;	    /* of the table: this generation's */
 	unsigned generation;
 	uint32_t target; /* spares wanted now, between least and most */
 	uint32_t least, most;
@@ -53,6 +61,9 @@ void pool_leave(struct pool_table *table);
 /* The process pid is gone: if it was a spare of one of the table's first `pools`, its slot is free,
  * else there is one busy process less. */
 void pool_reaped(struct pool_table *table, unsigned pools, pid_t pid);
+
+/* The parent is about to look at its pools: it may be woken again from now on. */
+void pool_listen(struct pool *p);
 
 /* Forks until there are as many spares as wanted; *room is how many processes may still be
  * started. Returns 0 in the parent; in a new child the descriptor of its client, once it has one,

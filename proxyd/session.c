@@ -25,6 +25,7 @@
 #define WRITE_TIMEOUT  60000 /* ms for an answer of our own */
 #define BROKER_TIMEOUT 10000 /* ms for WELCOME, also while a broker is being restarted */
 #define LINGER_TIMEOUT 1000  /* ms for the client to take a BYE */
+#define BROKERS_ASKED  3     /* before a client is told that there is none */
 #define REJOIN_PAUSE   1000  /* ms between two tries to reach a broker in mid-session */
 #define LINGER_BYTES   65536
 
@@ -326,15 +327,17 @@ static enum session_end begin_alone(struct session *s)
 	return end == END_NONE ? prelogin_greet(s) : end;
 }
 
-/* Knocks without any settings: the broker sends them, or REFUSED. */
+/* Knocks without any settings: the broker sends them, or REFUSED. If it dies over that, the next
+ * one is asked. */
 static enum session_end ask_for_room(struct session *s)
 {
 	int64_t deadline = clock_ms() + BROKER_TIMEOUT;
-	int r = knock(s, 0, deadline);
+	int r = -ECONNRESET, brokers = 0;
 
-	while (r >= 0 && s->id == 0 && !s->link.ended) {
-		r = io_wait(s->link.sock, POLLIN, deadline);
-		if (r == 0)
+	while (s->id == 0 && !s->link.ended &&
+	       (r >= 0 || (r == -ECONNRESET && brokers++ < BROKERS_ASKED))) {
+		r = r < 0 ? knock(s, 0, deadline) : io_wait(s->link.sock, POLLIN, deadline);
+		if (r == 0 && s->link.sock >= 0)
 			r = link_take_pushes(&s->link);
 	}
 	if (s->link.ended)

@@ -73,6 +73,7 @@ static const struct rule nursery[] = {
 	/* fork() of musl and of glibc */
 	{ SCMP_SYS(fork), 0, { { 0 } } },
 	{ SCMP_SYS(clone), 1, { SCMP_A0(SCMP_CMP_EQ, GLIBC_FORK) } },
+	{ SCMP_SYS(clone), 1, { SCMP_A0(SCMP_CMP_EQ, SIGCHLD) } }, /* musl without SYS_fork */
 	{ SCMP_SYS(set_robust_list), 0, { { 0 } } },
 	{ SCMP_SYS(rseq), 0, { { 0 } } },
 	{ SCMP_SYS(rt_sigprocmask), 0, { { 0 } } },

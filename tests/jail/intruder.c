@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "lib/clock.h"
+#include "lib/msgsock.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
 #include "proxyd/session.h"
@@ -83,6 +84,7 @@ CALL(shmget, 1, 4096, 0600)
 CALL(timer_create, 0, NULL, page)
 CALL(seccomp, 1, 0, NULL)
 CALL(reboot, 0, 0, 0, NULL)
+CALL(wait4, -1, NULL, 1, NULL)
 
 static long try_nothing(struct session *s)
 {
@@ -159,24 +161,114 @@ static long try_write_elsewhere(struct session *s)
 	return write(s->backend.fd, "x", 1);
 }
 
+/* Sends a message's worth of nothing through the door. */
+static long try_empty_knock(struct session *s)
+{
+	(void)s;
+	return sendto(JAIL_DOOR, "", 0, 0, NULL, 0);
+}
+
+/* If the broker took it for a session's socket, the door would never hang up. */
+static long try_knock_with_the_door(struct session *s)
+{
+	const struct msg knock = { .type = MSG_KNOCK,
+				   .KNOCK = { .service = SERVICE_IMAP,
+					      .client = SPAN("x"),
+					      .local = SPAN("x"),
+					      .user = SPAN("x") } };
+
+	(void)s;
+	return msgsock_send(JAIL_DOOR, &knock, JAIL_DOOR);
+}
+
+/* Moves the door, which all sessions share, to where shutdown() is allowed. */
+static long try_shut_the_moved_door(struct session *s)
+{
+	static char data[MSG_MAX];
+	const struct msg m = { .type = MSG_LEASED };
+	struct msg received;
+	int pair[2], fd = -1;
+
+	(void)s;
+	close(JAIL_LOG);
+	close(JAIL_LINK);
+	if (msgsock_pair(pair) < 0 || pair[0] != JAIL_LINK ||
+	    msgsock_send(pair[0], &m, JAIL_DOOR) < 0)
+		return -1;
+	close(JAIL_CLIENT);
+	if (msgsock_receive(pair[1], ROLE_BROKER, data, &received, &fd) < 0 || fd != JAIL_CLIENT)
+		return -1;
+	return shutdown(JAIL_CLIENT, SHUT_RDWR);
+}
+
+/* clang-format off: one a line, tests/scenarios/test_jail.py reads them */
 #define CALL_ROWS(ROW) \
 	ROW(open) \
-	ROW(openat) ROW(creat) ROW(unlink) ROW(stat) ROW(socket) ROW(connect) ROW(bind) ROW( \
-		listen) ROW(accept4) ROW(fork) ROW(vfork) ROW(clone) ROW(execve) ROW(kill) \
-		ROW(tkill) ROW(ptrace) ROW(process_vm_readv) ROW(pidfd_open) ROW(pidfd_getfd) ROW( \
-			mount) ROW(umount2) ROW(chroot) ROW(chdir) ROW(unshare) ROW(setns) \
-			ROW(setuid) ROW(setresuid) ROW(setgroups) ROW(io_uring_setup) ROW( \
-				userfaultfd) ROW(keyctl) ROW(add_key) ROW(perf_event_open) \
-				ROW(bpf) ROW(personality) ROW(mprotect) ROW(mmap) ROW( \
-					memfd_create) ROW(dup) ROW(dup2) ROW(ioctl) ROW(fcntl) \
-					ROW(setrlimit) ROW(prlimit64) ROW(splice) ROW( \
-						sendfile) ROW(inotify_init1) ROW(shmget) \
-						ROW(timer_create) ROW(seccomp) ROW(reboot) ROW( \
-							nothing) ROW(undump) ROW(linger) \
-							ROW(sendto_address) ROW(pass_to_client) \
-								ROW(pass_to_backend) ROW( \
-									shut_door) ROW(inet_pair) \
-									ROW(write_elsewhere)
+	ROW(openat) \
+	ROW(creat) \
+	ROW(unlink) \
+	ROW(stat) \
+	ROW(socket) \
+	ROW(connect) \
+	ROW(bind) \
+	ROW(listen) \
+	ROW(accept4) \
+	ROW(fork) \
+	ROW(vfork) \
+	ROW(clone) \
+	ROW(execve) \
+	ROW(kill) \
+	ROW(tkill) \
+	ROW(ptrace) \
+	ROW(process_vm_readv) \
+	ROW(pidfd_open) \
+	ROW(pidfd_getfd) \
+	ROW(mount) \
+	ROW(umount2) \
+	ROW(chroot) \
+	ROW(chdir) \
+	ROW(unshare) \
+	ROW(setns) \
+	ROW(setuid) \
+	ROW(setresuid) \
+	ROW(setgroups) \
+	ROW(io_uring_setup) \
+	ROW(userfaultfd) \
+	ROW(keyctl) \
+	ROW(add_key) \
+	ROW(perf_event_open) \
+	ROW(bpf) \
+	ROW(personality) \
+	ROW(mprotect) \
+	ROW(mmap) \
+	ROW(memfd_create) \
+	ROW(dup) \
+	ROW(dup2) \
+	ROW(ioctl) \
+	ROW(fcntl) \
+	ROW(setrlimit) \
+	ROW(prlimit64) \
+	ROW(splice) \
+	ROW(sendfile) \
+	ROW(inotify_init1) \
+	ROW(shmget) \
+	ROW(timer_create) \
+	ROW(seccomp) \
+	ROW(reboot) \
+	ROW(nothing) \
+	ROW(undump) \
+	ROW(linger) \
+	ROW(sendto_address) \
+	ROW(pass_to_client) \
+	ROW(pass_to_backend) \
+	ROW(shut_door) \
+	ROW(inet_pair) \
+	ROW(write_elsewhere) \
+	ROW(wait4) \
+	ROW(empty_knock) \
+	ROW(knock_with_the_door) \
+	ROW(shut_the_moved_door)
+/* clang-format on */
 
 static const struct {
 	const char *name;

@@ -18,9 +18,16 @@ def parent(program):
     return find
 
 
+def nursery(system):
+    """The proxyd that makes the spares: the listener's child that has children."""
+    listener = system.listener_pid()
+    return next((pid for pid in process.children(listener) if process.children(pid)), None) if listener else None
+
+
 VICTIMS = {
     "broker": lambda system: next(iter(system.pids("cachebrokerd")), None),
     "listener": lambda system: system.listener_pid(),
+    "nursery": nursery,
     "lookupd": parent("lookupd"),
 }
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}

@@ -13,8 +13,9 @@ from keepwarm.process import wait_until
 from keepwarm.system import ROOT, SANITIZED, SOURCE, stage
 
 INTRUDER = SOURCE / "test" / "proxyd-intruder"
-NAMES = re.findall(r"ROW\((\w+)\)", (ROOT / "tests/jail/intruder.c").read_text(encoding="utf-8"))
-ATTEMPTS = sorted(set(NAMES) - {"nothing", "name"})
+SOURCE_CODE = (ROOT / "tests/jail/intruder.c").read_text(encoding="utf-8")
+NAMES = re.findall(r"^\tROW\((\w+)\)", SOURCE_CODE, re.M)
+ATTEMPTS = set(NAMES) - {"nothing"}
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer build has no filter: its run-time needs other calls")
 
@@ -44,18 +45,23 @@ def test_an_attempt_that_comes_back_would_be_seen(jailed):
 
 
 def test_there_are_enough_attempts():
-    assert len(ATTEMPTS) >= 30
+    assert len(ATTEMPTS) >= 60
+    defined = re.findall(r"^CALL\((\w+)|^static long try_(\w+)\(struct session", SOURCE_CODE, re.M)
+    assert set(NAMES) == {call or function for call, function in defined}
 
 
 # What the nursery may and its children inherit from it, to no avail: no socket of theirs listens (EINVAL), no
 # process may be made (EAGAIN).
-REFUSED = {"accept4": errno.EINVAL, "fork": errno.EAGAIN}
+REFUSED = {"accept4": errno.EINVAL, "fork": errno.EAGAIN, "clone": errno.EAGAIN, "wait4": errno.ECHILD}
+
+# What it may do, and what must not help it.
+ALLOWED = ("empty_knock", "knock_with_the_door", "shut_the_moved_door")
 
 
 def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
     with jailed.session() as bystander:
         survived, refused = {}, {}
-        for name in ATTEMPTS:
+        for name in sorted(ATTEMPTS - set(ALLOWED)):
             answer = attempt(jailed, name)
             if answer == f"survived {name} {REFUSED.get(name)}\r\n".encode():
                 refused[name] = answer
@@ -65,7 +71,7 @@ def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
         assert set(refused) == set(REFUSED)
         bystander.send(b"nothing\r\n")
         bystander.expect(rb"survived nothing 0\r\n")
-    killed = len(ATTEMPTS) - len(REFUSED)
+    killed = len(ATTEMPTS) - len(REFUSED) - len(ALLOWED)
     jailed.wait_counter("sessions_killed", killed)
     wait_until(lambda: jailed.log_text().count("it tried a forbidden system call") == killed,
                "one line each in the log")
@@ -87,3 +93,34 @@ def test_a_session_is_locked_up_before_the_client_speaks(make, backend):
         assert "0" not in status["Uid"].split()
         assert re.search(r"Max processes +0 +0", limits)
         assert re.search(r"Max core file size +0 +0", limits)
+
+
+def serves(system):
+    try:
+        with system.session("later") as later:
+            later.send(b"nothing\r\n")
+            later.expect(rb"survived nothing 0\r\n")
+            return True
+    except (AssertionError, OSError):
+        return False
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_who_plays_with_the_door_keeps_nobody_out(jailed, name):
+    with jailed.session() as bystander:
+        for _ in range(3):
+            with jailed.session("mallory") as client:
+                client.send(f"{name}\r\n".encode())
+                if name != "shut_the_moved_door":
+                    client.expect(f"survived {name} 0\r\n".encode())
+            if name == "shut_the_moved_door":  # clients that come in this moment are told that there is no service
+                wait_until(lambda: serves(jailed), "nobody is served any more")
+            for _ in range(3):
+                assert serves(jailed)
+        bystander.send(b"nothing\r\n")
+        bystander.expect(rb"survived nothing 0\r\n")
+    if name == "shut_the_moved_door":
+        jailed.wait_log("the door is broken")
+    else:
+        wait_until(lambda: jailed.counter("bad_messages") >= 3, "the knocks are not counted")
+    wait_until(lambda: jailed.gauge("active") == 0, lambda: f"somebody stays: {jailed.stats()}")
