@@ -296,6 +296,14 @@ static enum session_end pump(struct relay *r)
 	}
 }
 
+/* May the proxy say something of its own? Not in the middle of a response, also not of one that the
+ * mail host broke off. */
+static bool is_between_responses(const struct relay *r)
+{
+	return r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
+	       !r->follow.server_rest && r->looked_at == 0;
+}
+
 /* BYE and the tagged OK in one write; the client is answered before its connection is reset. */
 static void say_goodbye(struct relay *r)
 {
@@ -303,21 +311,16 @@ static void say_goodbye(struct relay *r)
 	struct buf out = BUF_OVER(bytes);
 	struct span tag = { r->follow.logout_tag, r->follow.logout_tag_length };
 
-	if (buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 && buf_add(&out, tag) == 0 &&
-	    buf_add_str(&out, " OK Completed\r\n") == 0)
+	if (is_between_responses(r) && buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 &&
+	    buf_add(&out, tag) == 0 && buf_add_str(&out, " OK Completed\r\n") == 0)
 		session_tell_last(r->s, buf_span(&out));
 }
 
-/* A BYE of the proxy's own, where the client is not in the middle of a response and has had none.
- */
+/* A BYE of the proxy's own, where the client has had none. */
 static void say_bye(struct relay *r, enum session_end end)
 {
-	struct session *s = r->s;
-	bool between = r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
-		       !r->follow.server_rest && r->looked_at == 0;
-
-	if (between && !r->follow.bye && !r->client_gone)
-		session_say_bye(s, end);
+	if (is_between_responses(r) && !r->follow.bye && !r->client_gone)
+		session_say_bye(r->s, end);
 }
 
 /* Would a LOGOUT of ours be taken for a command, and not for a part of what the client has begun?
