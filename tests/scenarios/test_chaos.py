@@ -75,7 +75,7 @@ def test_aborts_at_random_bytes_of_both_sides(make, capsys):
     system.session("user1").close()
     system.wait_cached(1)
     backend.open_connections()[0].drop()
-    wait_until(lambda: settled(system)[3] == 0 and system.programs()["proxyd"] == 4, lambda: f"{settled(system)}")
+    wait_until(lambda: settled(system)[3] == 0 and system.programs()["proxyd"] == 5, lambda: f"{settled(system)}")
     before = settled(system)
     begin = time.monotonic()
     with capsys.disabled():
@@ -86,7 +86,7 @@ def test_aborts_at_random_bytes_of_both_sides(make, capsys):
               f"{time.monotonic() - begin:.0f} s, {100 * total['reused'] / total['logins']:.0f} % of "
               f"{total['logins']} logins reused, {total['ended']} sessions ended by the other side")
     assert not backend.problems, "\n".join(backend.problems[:20])
-    wait_until(lambda: system.programs()["proxyd"] == 4, lambda: f"sessions are left: {system.programs()}")
+    wait_until(lambda: system.programs()["proxyd"] == 5, lambda: f"sessions are left: {system.programs()}")
     for conn in backend.open_connections():
         conn.drop()
     wait_until(lambda: settled(system) == before, lambda: f"{settled(system)}, and before it was {before}")
