@@ -111,14 +111,16 @@ static size_t filter(struct rewrite *w, const struct follow *f, struct buf *b, s
 	struct buf end = BUF_OVER(bytes);
 	size_t kept = 0, word = 0, i = w->held;
 	bool ended = false;
+	char c = 0; /* a blank may be put over it */
 
 	for (; i < n && !ended; i++) {
-		if (!ends_word(w, p[i])) {
+		c = p[i];
+		if (!ends_word(w, c)) {
 			if (i - word >= REWRITE_WORD)
 				w->state = REWRITE_SKIP;
 			continue;
 		}
-		ended = p[i] == '\n' || p[i] == ']';
+		ended = c == '\n' || c == ']';
 		if (is_kept(w, (struct span){ p + word, i - word })) {
 			memmove(p + kept, p + word, i - word);
 			kept += i - word;
@@ -132,7 +134,7 @@ static size_t filter(struct rewrite *w, const struct follow *f, struct buf *b, s
 	w->held = ended ? 0 : i - word;
 	if (ended) {
 		w->state = REWRITE_PASS;
-		(void)add_end(w, f, p[i - 1], &end);
+		(void)add_end(w, f, c, &end);
 	}
 	(void)buf_replace(b, from + kept, word - kept, buf_span(&end));
 	return kept + end.len + (n - i);

@@ -39,6 +39,7 @@ static void a_list_is_rewritten_wherever_it_stands(void **unused)
 		{"* CAPABILITY " LIST "\r\n", "* CAPABILITY " KEPT "\r\n"},
 		{"* capability " LIST "\r\n", "* capability " KEPT "\r\n"},
 		{"* OK [CAPABILITY " LIST "] hello\r\n", "* OK [CAPABILITY " KEPT "] hello\r\n"},
+		{"a OK [CAPABILITY A B] x\r\n", "a OK [CAPABILITY A B XIMAPPROXY] x\r\n"},
 		{"* ok [Capability " LIST "]\r\n", "* ok [Capability " KEPT "]\r\n"},
 		{"* PREAUTH [CAPABILITY " LIST "] x\r\n", "* PREAUTH [CAPABILITY " KEPT "] x\r\n"},
 		{"* NO [CAPABILITY " LIST "] x\r\n", "* NO [CAPABILITY " KEPT "] x\r\n"},
