@@ -64,6 +64,26 @@ void buf_filled(struct buf *b, size_t n)
 		b->dirty = b->off + b->len;
 }
 
+int buf_replace(struct buf *b, size_t at, size_t n, struct span s)
+{
+	assert(at <= b->len && n <= b->len - at);
+	if (s.n > b->cap - (b->len - n))
+		return -ENOBUFS;
+	if (s.n > n && s.n - n > b->cap - b->off - b->len)
+		move_to_front(b);
+	char *hole = b->data + b->off + at;
+	size_t behind = b->len - at - n;
+
+	memmove(hole + s.n, hole + n, behind);
+	if (s.n > 0)
+		memcpy(hole, s.p, s.n);
+	b->len = at + behind;
+	buf_filled(b, s.n);
+	if (b->len == 0)
+		b->off = 0;
+	return 0;
+}
+
 void buf_consume(struct buf *b, size_t n)
 {
 	assert(n <= b->len);

@@ -39,6 +39,9 @@ char *buf_tail(struct buf *b, size_t *room);
 /* n bytes were written at buf_tail(). */
 void buf_filled(struct buf *b, size_t n);
 
+/* Puts s in the place of n bytes of the content at position `at`. 0 or -ENOBUFS. */
+int buf_replace(struct buf *b, size_t at, size_t n, struct span s);
+
 /* Takes n bytes (at most the content) off the front. */
 void buf_consume(struct buf *b, size_t n);
 

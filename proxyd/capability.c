@@ -4,7 +4,8 @@
 #include <errno.h>
 
 /* Words that begin like this are not offered after login: they are settled before it, change the
- * stream under the proxy, change who is logged in, or lead past the proxy. */
+ * stream under the proxy, change who is logged in, or lead past the proxy (URLAUTH: its URLs name
+ * the mail host). */
 static const struct span not_offered[] = {
 	{ "AUTH=", 5 },
 	{ "SASL-IR", 7 },
@@ -15,6 +16,8 @@ static const struct span not_offered[] = {
 	{ "X-UNAUTHENTICATE", 16 },
 	{ "LOGIN-REFERRALS", 15 },
 	{ "MAILBOX-REFERRALS", 17 },
+	{ "URLAUTH", 7 },
+	{ "JMAPACCESS", 10 },
 	{ "XIMAPPROXY", 10 },
 };
 
@@ -30,7 +33,7 @@ bool capability_has(struct span list, struct span name)
 	}
 }
 
-static bool is_offered(struct span word, struct span hide)
+bool capability_offered(struct span word, struct span hide)
 {
 	for (size_t i = 0; i < sizeof(not_offered) / sizeof(not_offered[0]); i++)
 		if (span_istarts(word, not_offered[i]))
@@ -45,7 +48,7 @@ int capability_filter(struct span list, struct span hide, struct buf *out)
 
 		if (word.n == 0)
 			return buf_add_str(out, "XIMAPPROXY");
-		if (!is_offered(word, hide))
+		if (!capability_offered(word, hide))
 			continue;
 		if (buf_add(out, word) < 0 || buf_add_char(out, ' ') < 0)
 			return -ENOBUFS;

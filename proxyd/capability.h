@@ -12,8 +12,12 @@
 /* Is name in the list (words separated by blanks, in any case)? */
 bool capability_has(struct span list, struct span name);
 
-/* Appends the mail host's list after login without what the proxy cannot keep up or must not offer,
- * without the words of hide, and with XIMAPPROXY at the end. 0 or -ENOBUFS. */
+/* Is this word of a mail host's list told to clients after login? Not what the proxy cannot keep up
+ * or must not offer, nor the words of hide. XIMAPPROXY is for the list's end. */
+bool capability_offered(struct span word, struct span hide);
+
+/* Appends the mail host's list after login with its offered words only, and XIMAPPROXY at the
+ * end. 0 or -ENOBUFS. */
 int capability_filter(struct span list, struct span hide, struct buf *out);
 
 /* The list in a response: the words of "* CAPABILITY ..." or of a [CAPABILITY ...] code in the

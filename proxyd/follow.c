@@ -113,6 +113,9 @@ static void end_line(struct follow *f, struct span tail)
 	} else if (tail.n > 1 && tail.p[tail.n - 1] == '}' && memchr(tail.p, '{', tail.n)) {
 		spoil(f, NOT_CACHED_ODD); /* looks like an announcement, is none for us */
 	}
+	if (f->dropping && f->client == FOLLOW_WAIT)
+		f->client = FOLLOW_LINE; /* the answer came in the continuation's place */
+	f->dropping = f->dropping && f->client != FOLLOW_LINE;
 }
 
 /* A message has lines; no other argument that clients push without asking does. */
@@ -132,16 +135,13 @@ static void judge_verb(struct follow *f, enum verb_class class)
 	case VERB_FINGERPRINT:
 		spoil(f, NOT_CACHED_FINGERPRINT);
 		break;
-	case VERB_RAW:
-		f->raw = true;
-		spoil(f, NOT_CACHED_VERB);
-		break;
 	case VERB_NEVER:
 		spoil(f, NOT_CACHED_VERB);
 		break;
 	case VERB_SAFE:
 	case VERB_IDLE:
 	case VERB_LOGOUT:
+	case VERB_REFUSED:
 	case VERB_UID:
 		break;
 	}
@@ -158,19 +158,25 @@ static bool begin_logout(struct follow *f, struct span tag, size_t line_length)
 	return true;
 }
 
-/* The first line of a command. Returns false when it must not be passed on (LOGOUT). */
+/* The first line of a command. Returns false when it must not be passed on. */
 static bool begin_command(struct follow *f, struct span line, size_t line_length)
 {
 	struct span rest = line;
 	struct span tag = span_word(&rest, ' '), verb = span_word(&rest, ' ');
 	struct span second = span_word(&rest, ' ');
 
-	if (line.n == 0 || line.p[0] == ' ' || !is_tag(tag) || verb.n == 0) {
+	enum verb_class class = verb_class_of(verb, second, f->site_verbs);
+	bool well_formed = line.n > 0 && line.p[0] != ' ' && is_tag(tag) && verb.n > 0;
+
+	if (class == VERB_REFUSED) { /* whatever the tag: the mail host may see no harm in it */
+		f->refused_tag_length = well_formed ? tag.n : 0;
+		f->client = FOLLOW_REFUSED;
+		return false;
+	}
+	if (!well_formed) {
 		spoil(f, NOT_CACHED_ODD); /* answered without a tag, or not at all */
 		return true;
 	}
-	enum verb_class class = verb_class_of(verb, second, f->site_verbs);
-
 	if (class == VERB_LOGOUT && begin_logout(f, tag, line_length))
 		return false;
 	judge_verb(f, class);
@@ -209,7 +215,7 @@ static bool take_line(struct follow *f, struct span whole)
 		spoil(f, NOT_CACHED_FINGERPRINT);
 	if (f->client == FOLLOW_DONE)
 		return end_idle(f, line, whole.n);
-	if (f->client == FOLLOW_REST) {
+	if (f->client == FOLLOW_REST || f->dropping) {
 		end_line(f, line);
 		return true;
 	}
@@ -264,7 +270,8 @@ static size_t take_literal(struct follow *f, struct span bytes)
 {
 	size_t n = bytes.n < f->literal_left ? bytes.n : (size_t)f->literal_left;
 
-	judge_literal(f, (struct span){ bytes.p, n });
+	if (!f->dropping)
+		judge_literal(f, (struct span){ bytes.p, n });
 	f->literal_left -= n;
 	if (f->literal_left == 0)
 		f->client = FOLLOW_REST;
@@ -274,9 +281,7 @@ static size_t take_literal(struct follow *f, struct span bytes)
 /* One step at the front of bytes: how many of them may be passed on; 0 is a halt. */
 static size_t step(struct follow *f, struct span bytes, bool full)
 {
-	if (f->raw)
-		return bytes.n;
-	if (f->client == FOLLOW_WAIT || f->client == FOLLOW_LOGOUT)
+	if (f->client == FOLLOW_WAIT || f->client == FOLLOW_LOGOUT || f->client == FOLLOW_REFUSED)
 		return 0;
 	if (f->client == FOLLOW_LITERAL)
 		return take_literal(f, bytes);
@@ -301,8 +306,9 @@ static size_t step(struct follow *f, struct span bytes, bool full)
 size_t follow_client(struct follow *f, struct span bytes, bool full)
 {
 	size_t done = 0;
+	bool dropping = f->dropping;
 
-	while (done < bytes.n) {
+	while (done < bytes.n && f->dropping == dropping) {
 		size_t n = step(f, span_from(bytes, done), full && done == 0);
 
 		if (n == 0)
@@ -310,6 +316,12 @@ size_t follow_client(struct follow *f, struct span bytes, bool full)
 		done += n;
 	}
 	return done;
+}
+
+void follow_refused(struct follow *f)
+{
+	f->client = FOLLOW_LINE;
+	f->dropping = true;
 }
 
 void follow_sent_done(struct follow *f)

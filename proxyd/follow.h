@@ -29,6 +29,7 @@ enum follow_client {
 	FOLLOW_DONE,	/* IDLE runs: the next line ends it */
 	FOLLOW_LONG,	/* in a line longer than the buffer */
 	FOLLOW_LOGOUT,	/* the client logged out; nothing more is approved */
+	FOLLOW_REFUSED, /* a command waits that the proxy answers itself, once all before it is */
 };
 
 /* What has been seen of one line that comes in pieces. */
@@ -55,6 +56,8 @@ struct follow {
 	char logout_tag[FOLLOW_TAG];
 	size_t logout_tag_length;
 	size_t logout_line_length; /* of the line to be dropped, with its end */
+	size_t refused_tag_length; /* at the front of what waits; 0: that is no tag */
+	bool dropping;		   /* a refused command's text, literals and all */
 
 	/* the server's half */
 	struct follow_line line;
@@ -63,7 +66,6 @@ struct follow {
 	bool bye;
 
 	/* both */
-	bool raw; /* the stream is no IMAP any more: passed on unseen */
 	uint64_t outstanding[FOLLOW_OUTSTANDING];
 	size_t outstanding_count;
 	enum not_cached spoiled; /* why this connection cannot be given back any more */
@@ -75,11 +77,19 @@ void follow_init(struct follow *f, struct span site_verbs);
 
 /* Looks at client bytes that wait to be passed on and returns how many of them may be. `full` says
  * that no more bytes can be added before some are passed on. Call it again when bytes were added,
- * and after follow_server(). */
+ * and after follow_server(). While f->dropping the bytes that it counts are for nobody; then it
+ * returns at their end. */
 size_t follow_client(struct follow *f, struct span bytes, bool full);
 
 /* Looks at bytes of the server, which may be passed on. */
 void follow_server(struct follow *f, struct span bytes);
+
+/* The first step of follow_server(): a line or a literal, or what there is of it. Returns how many
+ * bytes it was. */
+size_t follow_server_step(struct follow *f, struct span bytes);
+
+/* The proxy has answered the command of FOLLOW_REFUSED; its text is dropped. */
+void follow_refused(struct follow *f);
 
 /* The proxy itself sends DONE, because the client will not: only when f->owes_done. */
 void follow_sent_done(struct follow *f);

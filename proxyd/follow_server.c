@@ -124,22 +124,25 @@ static void end_line(struct follow *f)
 	follow_line_init(&f->line);
 }
 
+size_t follow_server_step(struct follow *f, struct span bytes)
+{
+	if (f->server_literal_left > 0) {
+		size_t n = bytes.n < f->server_literal_left ? bytes.n
+							    : (size_t)f->server_literal_left;
+
+		f->server_literal_left -= n;
+		return n;
+	}
+	bool ended;
+	size_t n = follow_line_add(&f->line, bytes, &ended);
+
+	if (ended)
+		end_line(f);
+	return n;
+}
+
 void follow_server(struct follow *f, struct span bytes)
 {
-	while (bytes.n > 0 && !f->raw) {
-		size_t n;
-
-		if (f->server_literal_left > 0) {
-			n = bytes.n < f->server_literal_left ? bytes.n
-							     : (size_t)f->server_literal_left;
-			f->server_literal_left -= n;
-		} else {
-			bool ended;
-
-			n = follow_line_add(&f->line, bytes, &ended);
-			if (ended)
-				end_line(f);
-		}
-		bytes = span_from(bytes, n);
-	}
+	while (bytes.n > 0)
+		bytes = span_from(bytes, follow_server_step(f, bytes));
 }

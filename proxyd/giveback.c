@@ -3,7 +3,9 @@
  * The barrier: UNSELECT, if a mailbox is or may be selected, and NOOP go out in one write under
  * random tags. When NOOP's completion has been read and nothing is behind it, everything the
  * session ever asked for has been answered. UNSELECT may be answered BAD (nothing was selected);
- * never CLOSE, which expunges (RFC 9051 section 6.4.1).
+ * never CLOSE, which expunges (RFC 9051 section 6.4.1). A mail host without UNSELECT (Courier) is
+ * asked to EXAMINE a mailbox that cannot exist: a SELECT or EXAMINE that fails leaves none selected
+ * (section 6.3.2), and only NO says that it failed as it should.
  */
 #include "proxyd/giveback.h"
 
@@ -29,8 +31,6 @@ static enum not_cached obstacle(const struct session *s, const struct follow *f)
 
 	if (reason != NOT_CACHED_NOTHING)
 		return reason;
-	if (f->selected && !capability_has(capabilities(s), SPAN("UNSELECT")))
-		return NOT_CACHED_NO_UNSELECT;
 	return s->backend.in.len > 0 ? NOT_CACHED_BUSY : NOT_CACHED_NOTHING;
 }
 
@@ -68,8 +68,23 @@ static int read_until(struct session *s, const struct tag *tag, bool selected, i
 	}
 }
 
+/* Appends the command under `tag` that leaves no mailbox selected. The name is one that could exist
+ * (INBOX. is Courier's only namespace), so that its NO comes from having looked for it. */
+static int add_unselect(const struct tag *tag, bool has_unselect, struct buf *out)
+{
+	struct tag name = tag_random();
+	int r;
+
+	(void)((r = buf_add(out, tag_span(tag))) ||
+	       (r = buf_add_str(out, has_unselect ? " UNSELECT" : " EXAMINE INBOX.")) ||
+	       (r = has_unselect ? 0 : buf_add(out, tag_span(&name))) ||
+	       (r = buf_add_str(out, "\r\n")));
+	return r;
+}
+
 static int reset(struct session *s, bool selected)
 {
+	bool has_unselect = capability_has(capabilities(s), SPAN("UNSELECT"));
 	struct tag unselect = tag_random(), noop = tag_random();
 	int64_t deadline = clock_ms() + (int64_t)s->settings->backend_timeout * 1000;
 	char bytes[100];
@@ -78,13 +93,12 @@ static int reset(struct session *s, bool selected)
 	int r = 0;
 
 	if (selected)
-		(void)((r = buf_add(&out, tag_span(&unselect))) ||
-		       (r = buf_add_str(&out, " UNSELECT\r\n")));
+		r = add_unselect(&unselect, has_unselect, &out);
 	(void)(r || (r = buf_add(&out, tag_span(&noop))) || (r = buf_add_str(&out, " NOOP\r\n")) ||
 	       (r = io_write(s->backend.fd, buf_span(&out), deadline)));
 	if (r == 0 && selected) {
 		r = read_until(s, &unselect, true, deadline, &status);
-		if (r == 0 && span_istarts(status, SPAN("NO")))
+		if (r == 0 && span_istarts(status, SPAN("NO")) == has_unselect)
 			r = -EPROTO;
 		if (r == 0)
 			backend_taken(&s->backend);

@@ -63,19 +63,24 @@ int io_wait(int fd, short events, int64_t deadline)
 	return n > 0 ? 0 : n == 0 ? -ETIMEDOUT : n;
 }
 
-int io_fill_now(int fd, struct buf *b)
+int io_fill_leaving(int fd, struct buf *b, size_t spare)
 {
 	size_t room;
 	char *to = buf_tail(b, &room);
 
-	if (room == 0)
+	if (room <= spare)
 		return -ENOBUFS;
-	ssize_t n = recv(fd, to, room, MSG_DONTWAIT);
+	ssize_t n = recv(fd, to, room - spare, MSG_DONTWAIT);
 
 	if (n < 0)
 		return -errno;
 	buf_filled(b, (size_t)n);
 	return (int)n;
+}
+
+int io_fill_now(int fd, struct buf *b)
+{
+	return io_fill_leaving(fd, b, 0);
 }
 
 int io_fill(int fd, struct buf *b, int64_t deadline)

@@ -28,6 +28,9 @@ int io_fill(int fd, struct buf *b, int64_t deadline);
 /* The same without waiting: -EAGAIN when there is nothing. */
 int io_fill_now(int fd, struct buf *b);
 
+/* The same, leaving so many bytes of room in b: -ENOBUFS when there are no more. */
+int io_fill_leaving(int fd, struct buf *b, size_t spare);
+
 /* Writes what the socket takes now. Returns the count (0 when it takes nothing) or -errno. */
 ssize_t io_write_now(int fd, struct span s);
 

@@ -2,7 +2,8 @@
  * quiet.
  *
  * Client bytes wait in s->in until the follower approves them; `approved` of them, at the front,
- * are on their way to the backend. Backend bytes are looked at as they come and go to the client.
+ * are on their way to the backend. Backend bytes are looked at as they come and go to the client,
+ * capability lists rewritten.
  * When the client leaves, what is still on its way for it is read away within drain_bytes and
  * drain_time, so that the connection can be given back.
  */
@@ -17,12 +18,14 @@
 #include "proxyd/giveback.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
+#include "proxyd/rewrite.h"
 
 #define REST_AFTER 1000 /* ms without traffic */
 
 struct relay {
 	struct session *s;
 	struct follow follow;
+	struct rewrite rewrite;
 	size_t approved;   /* at the front of s->in: for the backend */
 	size_t looked_at;  /* at the front of backend.in: shown to the follower, for the client */
 	bool client_ended; /* it sends no more */
@@ -43,22 +46,25 @@ static int64_t ms(uint32_t seconds)
 /* Shows new bytes of the backend to the follower. */
 static void look_at_backend(struct relay *r)
 {
-	struct buf *down = &r->s->backend.in;
-	struct span fresh = span_from(buf_span(down), r->looked_at);
-
-	follow_server(&r->follow, fresh);
-	r->s->from_backend += fresh.n;
-	r->looked_at = down->len;
+	r->looked_at = rewrite_server(&r->rewrite, &r->follow, &r->s->backend.in, r->looked_at);
 }
 
 static void approve_client(struct relay *r)
 {
 	struct buf *up = &r->s->in;
-	size_t n = follow_client(&r->follow, span_from(buf_span(up), r->approved),
-				 up->len == up->cap && r->approved == 0);
+	bool dropping;
+	size_t n;
 
-	r->approved += n;
-	r->s->from_client += n;
+	do {
+		dropping = r->follow.dropping;
+		n = follow_client(&r->follow, span_from(buf_span(up), r->approved),
+				  up->len == up->cap && r->approved == 0);
+		r->s->from_client += n;
+		if (dropping)
+			buf_consume(up, n); /* nothing is in front: refuse() waited for that */
+		else
+			r->approved += n;
+	} while (dropping && n > 0);
 }
 
 static enum session_end write_to_backend(struct relay *r)
@@ -95,6 +101,36 @@ static void write_to_client(struct relay *r)
 	r->looked_at -= (size_t)n;
 }
 
+/* May the proxy say something of its own? Not in the middle of a response, also not of one that the
+ * mail host broke off. */
+static bool is_between_responses(const struct relay *r)
+{
+	return r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
+	       !r->follow.server_rest && r->looked_at == 0;
+}
+
+/* Is it a refused command's turn to be answered? */
+static bool refusal_is_due(const struct relay *r)
+{
+	return r->follow.client == FOLLOW_REFUSED && r->approved == 0 &&
+	       r->follow.outstanding_count == 0 && r->s->backend.in.len == 0 &&
+	       is_between_responses(r);
+}
+
+/* The answer goes where the mail host's would be. */
+static void refuse(struct relay *r)
+{
+	struct buf *down = &r->s->backend.in;
+	struct span tag = { buf_span(&r->s->in).p, r->follow.refused_tag_length };
+
+	if (!refusal_is_due(r))
+		return;
+	(void)(buf_add(down, tag.n > 0 ? tag : SPAN("*")) ||
+	       buf_add_str(down, " BAD Unrecognized command\r\n"));
+	r->looked_at = down->len;
+	follow_refused(&r->follow);
+}
+
 static void note_traffic(struct relay *r)
 {
 	r->last_traffic = clock_ms();
@@ -115,11 +151,11 @@ static void read_client(struct relay *r)
 
 static void read_backend(struct relay *r)
 {
-	int n = io_fill_now(r->s->backend.fd, &r->s->backend.in);
+	int n = io_fill_leaving(r->s->backend.fd, &r->s->backend.in, REWRITE_ROOM);
 
 	if (n > 0) {
 		note_traffic(r);
-		look_at_backend(r);
+		r->s->from_backend += (size_t)n;
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
 		r->backend_ended = true;
 	}
@@ -129,6 +165,7 @@ static void read_backend(struct relay *r)
 static bool is_all_passed_on(const struct relay *r)
 {
 	return r->approved == 0 && r->follow.outstanding_count < FOLLOW_OUTSTANDING &&
+	       r->follow.client != FOLLOW_REFUSED &&
 	       (r->follow.client != FOLLOW_WAIT || !r->follow.waits_for_idle);
 }
 
@@ -248,6 +285,11 @@ static int wait_with(struct relay *r, struct pollfd *fds, nfds_t count)
 	return io_poll(fds, count, until);
 }
 
+static bool has_room(const struct buf *down)
+{
+	return down->len < down->cap - REWRITE_ROOM;
+}
+
 static enum session_end wait_for_traffic(struct relay *r)
 {
 	struct session *s = r->s;
@@ -255,7 +297,7 @@ static enum session_end wait_for_traffic(struct relay *r)
 	short client_events = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
 				      (r->looked_at > 0 ? POLLOUT : 0));
 	short backend_events = (short)(r->backend_ended ? 0
-							: (down->len < down->cap ? POLLIN : 0) |
+							: (has_room(down) ? POLLIN : 0) |
 								  (r->approved > 0 ? POLLOUT : 0));
 	struct pollfd fds[] = {
 		/* a hang-up is reported again and again: not asked for when nothing can be read */
@@ -279,14 +321,30 @@ static enum session_end wait_for_traffic(struct relay *r)
 	return fds[2].revents ? serve_link(r) : END_NONE;
 }
 
+/* Is there something to do without waiting? Bytes that had no room, or an answer of our own. */
+static bool is_unfinished(const struct relay *r)
+{
+	size_t waits = r->s->backend.in.len - r->looked_at;
+
+	return refusal_is_due(r) || (r->looked_at == 0 && waits > r->rewrite.held);
+}
+
 static enum session_end pump(struct relay *r)
 {
-	look_at_backend(r);
+	size_t early = r->s->backend.in.len;
+
+	r->s->from_backend += early;
+	if (early > 0 && !has_room(&r->s->backend.in))
+		return END_BACKEND_LOST; /* so much behind its OK is no IMAP */
 	for (;;) {
+		look_at_backend(r);
+		refuse(r);
 		approve_client(r);
 		enum session_end end = write_to_backend(r);
 
 		write_to_client(r);
+		if (end == END_NONE && is_unfinished(r))
+			continue;
 		if (end == END_NONE)
 			end = judge(r);
 		if (end == END_NONE)
@@ -303,28 +361,23 @@ static void say_goodbye(struct relay *r)
 	struct buf out = BUF_OVER(bytes);
 	struct span tag = { r->follow.logout_tag, r->follow.logout_tag_length };
 
-	if (buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 && buf_add(&out, tag) == 0 &&
-	    buf_add_str(&out, " OK Completed\r\n") == 0)
+	if (is_between_responses(r) && buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 &&
+	    buf_add(&out, tag) == 0 && buf_add_str(&out, " OK Completed\r\n") == 0)
 		session_tell_last(r->s, buf_span(&out));
 }
 
-/* A BYE of the proxy's own, where the client is not in the middle of a response and has had none.
- */
+/* A BYE of the proxy's own, where the client has had none. */
 static void say_bye(struct relay *r, enum session_end end)
 {
-	struct session *s = r->s;
-	bool between = r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
-		       !r->follow.server_rest && r->looked_at == 0;
-
-	if (between && !r->follow.bye && !r->client_gone)
-		session_say_bye(s, end);
+	if (is_between_responses(r) && !r->follow.bye && !r->client_gone)
+		session_say_bye(r->s, end);
 }
 
 /* Would a LOGOUT of ours be taken for a command, and not for a part of what the client has begun?
  */
 static bool may_say_logout(const struct relay *r)
 {
-	return r->approved == 0 && !r->follow.owes_done && !r->follow.raw &&
+	return r->approved == 0 && !r->follow.owes_done &&
 	       (r->follow.client == FOLLOW_LINE || r->follow.client == FOLLOW_LOGOUT);
 }
 
@@ -334,6 +387,7 @@ enum session_end relay_run(struct session *s)
 
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
 	follow_init(&r.follow, s->settings->safe_commands);
+	rewrite_init(&r.rewrite, s->settings->hide_capabilities);
 	enum session_end end = pump(&r);
 	bool returning =
 		(end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&

@@ -18,7 +18,8 @@ enum verb_class {
 	VERB_UID,	  /* the second word decides */
 	VERB_FINGERPRINT, /* cannot be undone: ENABLE (RFC 5161), LANGUAGE (RFC 5255) */
 	VERB_NEVER,	  /* the connection is never given back */
-	VERB_RAW,	  /* what follows is no IMAP: COMPRESS (RFC 4978), STARTTLS */
+	VERB_REFUSED,	  /* answered by the proxy, never forwarded: what would take the stream or
+			   * the account from under it (RFC 4978, RFC 8437, STARTTLS) */
 };
 
 #define VERB_TABLE(VERB) \
@@ -37,9 +38,9 @@ enum verb_class {
 	VERB(GETANNOTATION, SAFE) VERB(SETANNOTATION, SAFE) VERB(CANCELUPDATE, SAFE) \
 	VERB(GENURLAUTH, SAFE) VERB(URLFETCH, SAFE) \
 	VERB(ENABLE, FINGERPRINT) VERB(LANGUAGE, FINGERPRINT) \
-	VERB(COMPRESS, RAW) VERB(NOTIFY, NEVER) VERB(COMPARATOR, NEVER) \
-	VERB(UNAUTHENTICATE, NEVER) VERB(LOGIN, NEVER) VERB(AUTHENTICATE, NEVER) \
-	VERB(STARTTLS, RAW)
+	VERB(NOTIFY, NEVER) VERB(COMPARATOR, NEVER) VERB(LOGIN, NEVER) VERB(AUTHENTICATE, NEVER) \
+	VERB(COMPRESS, REFUSED) VERB(STARTTLS, REFUSED) VERB(UNAUTHENTICATE, REFUSED) \
+	VERB(X-UNAUTHENTICATE, REFUSED)
 
 /* The class of a verb in any case; second is the word behind it, which decides for UID.
  * site_verbs lists the site's own safe verbs, separated by spaces (safe_commands). */

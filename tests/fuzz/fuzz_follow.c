@@ -3,8 +3,8 @@
  * An input is one byte that says how long the proxy's buffer is, and turns: each begins with a byte
  * that says whose it is (1 the client, 2 the server, 3 the proxy, which sends DONE if it is owed)
  * and goes on up to the next such byte. The conversation is had three times, in whole turns, byte
- * by byte, and in pieces of the buffer byte's choice: all must approve the same bytes and end with
- * the same meaning.
+ * by byte, and in pieces of the buffer byte's choice: all must approve the same bytes, show the
+ * client the same, and mean the same at the end of each turn.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -64,9 +64,24 @@ static void say(struct talk *t, char who, struct span bytes)
 	check(t);
 }
 
-/* Has the conversation in pieces of so many bytes; 0: whole turns. */
-static void have_talk(struct talk *t, struct span input, size_t cap, size_t piece)
+/* One more turn's outcome in the digest of all of them. */
+static uint64_t add_outcome(uint64_t trace, const struct talk *t)
 {
+	const uint64_t facts[] = {t->f.client,	       t->f.outstanding_count, t->approved_length,
+				  t->shown_length,     t->f.spoiled,	       t->f.bye,
+				  follow_quiet(&t->f), t->f.owes_done,	       t->f.dropping};
+
+	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
+		trace = (trace ^ facts[i]) * 0x100000001b3u;
+	return trace;
+}
+
+/* Has the conversation in pieces of so many bytes; 0: whole turns. Returns a digest of how each
+ * turn ended. */
+static uint64_t have_talk(struct talk *t, struct span input, size_t cap, size_t piece)
+{
+	uint64_t trace = 0;
+
 	talk_begin(t, cap);
 	while (input.n > 0) {
 		char who = begins_turn(input.p[0]) ? input.p[0] : TURN_CLIENT;
@@ -86,7 +101,9 @@ static void have_talk(struct talk *t, struct span input, size_t cap, size_t piec
 				say(t, who, part);
 			turn = span_from(turn, part.n);
 		}
+		trace = add_outcome(trace, t);
 	}
+	return trace;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -100,9 +117,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t cap = data[0] < 128 ? TALK_CAP : (size_t)data[0] - 127;
 	const size_t pieces[] = {1, 2 + data[0] % 13};
 
-	have_talk(&whole, input, cap, 0);
+	uint64_t trace = have_talk(&whole, input, cap, 0);
+
 	for (size_t i = 0; i < 2; i++) {
-		have_talk(&parts, input, cap, pieces[i]);
+		assert(have_talk(&parts, input, cap, pieces[i]) == trace);
 		assert(talk_same(&whole, &parts));
 		assert(span_eq(talk_approved(&whole), talk_approved(&parts)));
 	}

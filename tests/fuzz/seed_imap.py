@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the seeds of fuzz_follow (conversations) and fuzz_imap_args (lines, lists, settings).
+"""Writes the seeds of fuzz_follow (conversations), fuzz_rewrite (a server's bytes) and fuzz_imap_args (lines, lists,
+settings).
 
 The seeds are checked in; files whose name begins with "crash-" were found by a fuzzer and stay.
 """
@@ -27,6 +28,19 @@ TALKS = {
     "odd": C + b"\r\n+ x\r\na NO\rOP\r\nb NOOP\n" + S + b"* OK see {4}\r\n\r\n+ what\r\nzz OK\r\n* BYE\r\n",
     "long-line": C + b"a SEARCH " + b"x" * 60 + b" {10}\r\nx LOGOUT\r\n\r\n" + S + b"* SEARCH " + b"1 " * 30 + b"\r\n+ go\r\na OK\r\n",
     "table-full": C + b"".join(b"%d NOOP\r\n" % i for i in range(260)) + S + b"".join(b"%d OK\r\n" % i for i in range(260)),
+}
+
+TALKS |= {
+    "refused": C + b"a NOOP\r\nb COMPRESS {10+}\r\nx LOGOUT\r\n {4+}\r\n\r\n\r\n x\r\nc NOOP\r\n" + S + b"a OK\r\n" + C + b"d STARTTLS {5}\r\ne NOOP\r\n" + S + b"c OK\r\ne OK\r\n",
+    "lists": C + b"a CAPABILITY\r\n" + S + b"* CAPABILITY IMAP4rev1 AUTH=PLAIN {5}\r\n* B\r\n\r\na OK [CAPABILITY A STARTTLS XHIDDEN] x\r\n",
+}
+
+STREAMS = {
+    "line": b"* CAPABILITY IMAP4rev1 AUTH=PLAIN IDLE COMPRESS=DEFLATE XHIDDEN\r\n* 1 EXISTS\r\n",
+    "codes": b"* OK [CAPABILITY A STARTTLS B] x\r\na NO [CAPABILITY A SASL-IR\r\n* BYE [CAPABILITY ]\r\n* PREAUTH [CAPABILITY X] \r\nb BAD [CAPABILITY x]\r\n",
+    "literals": b"* 1 FETCH (BODY[] {34}\r\n* CAPABILITY AUTH=PLAIN STARTTLS\r\n\r\n X {2}\r\n\r\n)\r\n* CAPABILITY AUTH={7}\r\n* OK x\r\n Y\r\n",
+    "none": b"*  CAPABILITY A\r\n*a CAPABILITY B\r\n+ OK [CAPABILITY C]\r\n* OK [ALERT] [CAPABILITY D]\r\n* CAPABILITY\r\n",
+    "odd": b"* CAPABILITY A\rB\n* CAPABILITY " + b"x" * 300 + b" y " + b"z" * 300 + b"{1}\r\n.\r\n\r\n",
 }
 
 LINES = {
@@ -63,6 +77,7 @@ def main():
     wide = {name: WIDE + talk for name, talk in TALKS.items()}
     narrow = {f"{name}-narrow": NARROW + talk for name, talk in TALKS.items()}
     write("fuzz_follow", wide | narrow)
+    write("fuzz_rewrite", {name: b"\x05" + stream for name, stream in STREAMS.items()})
     write("fuzz_imap_args", LINES)
 
 

@@ -62,8 +62,7 @@ class DovecotKind:
 
 
 class CourierKind:
-    # Courier has no UNSELECT: after a SELECT its connections are not given back.
-    name, module, prefix, warm_up = "courier", courier, "INBOX.", "STATUS INBOX (MESSAGES)"
+    name, module, prefix, warm_up = "courier", courier, "INBOX.", "SELECT INBOX"
 
     @staticmethod
     def make(users):

@@ -52,8 +52,6 @@ def run_clients(system):
     return total
 
 
-@pytest.mark.xfail(chaos.BYE_IN_A_RESPONSE_IS_KNOWN, strict=True, raises=AssertionError,
-                   reason="LOGOUT is answered in the middle of a response that the mail host broke off")
 @pytest.mark.parametrize("broken", [b"* STATUS INB", b"* 1 FETCH (BODY[] {500}\r\nhalf of the mess"], ids=["line", "literal"])
 def test_no_bye_within_a_response_that_broke_off(make, broken):
     backend = make.backend()

@@ -102,18 +102,6 @@ def test_unselect_is_not_sent_when_nothing_was_selected(system, backend):
     assert "UNSELECT" not in backend.connections[0].verbs()
 
 
-def test_without_unselect_a_selected_mailbox_is_never_closed(make):
-    """EXAMINE of a mailbox that cannot exist, or no reuse: both are right, CLOSE expunges."""
-    backend = make.backend(after=AFTER.replace(" UNSELECT", ""))
-    system = make.system(backend)
-    client = system.session()
-    client.ok("SELECT INBOX")
-    client.logout()
-    with system.session() as client:
-        assert client.command("FETCH 1 BODY[]").tagged.startswith(b"BAD ")
-    assert "CLOSE" not in backend.connections[0].verbs()
-
-
 def test_the_barrier_has_random_tags(system, backend):
     for _ in range(4):
         one_session(system)
@@ -177,14 +165,6 @@ def test_what_leaves_a_trace_is_not_reused(system, backend, commands):
     backend.wait_for(lambda: backend.connections[0].closed.is_set(), "the connection is still open")
     one_session(system, reused=False)
     assert len(backend.connections) == 2
-
-
-def test_a_compressed_connection_is_not_reused(system, backend):
-    client = system.session()
-    client.ok("COMPRESS DEFLATE")
-    client.close()
-    backend.wait_for(lambda: backend.connections[0].closed.is_set(), "the connection is still open")
-    one_session(system, reused=False)
 
 
 def test_safe_commands_make_a_verb_harmless(make, backend):

@@ -1,8 +1,6 @@
 """Deadlines: peers that freeze, drip or never answer; and nothing spins while it waits."""
 import os
-import random
 import signal
-import threading
 import time
 
 import pytest
@@ -242,61 +240,3 @@ def test_a_client_that_waits_for_login_is_told_when_the_broker_stays_away(make, 
             assert b"[UNAVAILABLE]" in client.line(deadline=30)
     with system.client() as client:
         assert client.login("anna", "pw-anna").ok
-
-
-# --- compressed: bytes that are no lines ---------------------------------------------------------------------
-def inverted(data):
-    return bytes(byte ^ 0xff for byte in data)
-
-
-def speak_binary(conn):
-    """Says OK to COMPRESS; from then on what comes goes back with all bits turned."""
-    conn.done(conn.commands[-1], b"OK DEFLATE active")
-    data, conn.buffer = conn.buffer, b""
-    while True:
-        conn.send(inverted(data))
-        conn.fill()
-        data, conn.buffer = conn.buffer, b""
-
-
-ODD_BYTES = [b"x", b"a1 LOGOUT\r", b"\r\n* BYE not one\r\n", b"a2 LOGOUT\r\n", b"{99999999}\r\n", b"* 1 FETCH {100}\r\n",
-             random.Random(1).randbytes(5000).replace(b"\n", b""), bytes(200)]
-
-
-def test_compressed_bytes_pass_at_once_in_both_directions(make):
-    backend = make.backend()
-    backend.answers["COMPRESS"] = speak_binary
-    system = make.system(backend)
-    client = system.session()
-    pid = system.pid_serving(client)
-    client.ok("COMPRESS DEFLATE")
-    for data in ODD_BYTES:
-        client.send(data)
-        assert client.exactly(len(data), deadline=2) == inverted(data)
-    large = random.Random(2).randbytes(3 << 20)
-    sender = threading.Thread(target=client.send, args=(large,))
-    sender.start()
-    assert client.exactly(len(large)) == inverted(large)
-    sender.join()
-    conn = backend.connections[0]
-    client.close()
-    gone_within(pid, 3, system)
-    backend.wait_for(conn.closed.is_set, "the connection is still open")
-    assert bytes(conn.received).endswith(large), "something of ours came behind the client's bytes"
-    with system.session(reused=False):
-        pass
-
-
-def test_commands_behind_a_refused_compress_pass_and_the_connection_is_not_reused(make):
-    backend = make.backend()
-    backend.answers["COMPRESS"] = b"TAG NO [COMPRESSIONACTIVE] not twice\r\n"
-    system = make.system(backend)
-    client = system.session()
-    assert client.command("COMPRESS DEFLATE").tagged.startswith(b"NO ")
-    client.ok("NOOP")
-    client.send("z LOGOUT\r\n")
-    assert client.reply("z").ok
-    client.close()
-    backend.wait_for(backend.connections[0].closed.is_set, "the connection is still open")
-    with system.session(reused=False):
-        pass

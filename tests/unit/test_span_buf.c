@@ -213,6 +213,50 @@ static void wiping_reaches_all_that_was_ever_written(void **unused)
 	}
 }
 
+
+static void a_part_is_replaced_by_more_or_less(void **unused)
+{
+	static const struct {
+		size_t at, n;
+		const char *by, *result; /* of "..abcdef", of which ".." has been consumed */
+	} rows[] = {
+		{0, 0, "", "abcdef"},
+		{0, 2, "XY", "XYcdef"},
+		{2, 2, "", "abef"},
+		{4, 2, "XYZ", "abcdXYZ"},
+		{0, 6, "", ""},
+		{6, 0, "XYZW", "abcdefXYZW"},
+		{3, 1, "12345", "abc12345ef"},
+		{0, 0, "1234", "1234abcdef"},
+		{0, 1, "12345", "12345bcdef"},
+	};
+	char bytes[10];
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct buf b = BUF_OVER(bytes);
+
+		assert_int_equal(buf_add(&b, SPAN("..abcdef")), 0);
+		buf_consume(&b, 2);
+		assert_int_equal(buf_replace(&b, rows[i].at, rows[i].n, span_str(rows[i].by)), 0);
+		assert_true(span_eq(buf_span(&b), span_str(rows[i].result)));
+		assert_true(b.dirty >= b.off + b.len && (b.len > 0 || b.off == 0));
+	}
+}
+
+static void what_does_not_fit_replaces_nothing(void **unused)
+{
+	char bytes[8];
+	struct buf b = BUF_OVER(bytes);
+
+	(void)unused;
+	assert_int_equal(buf_add(&b, SPAN("abcdef")), 0);
+	assert_int_equal(buf_replace(&b, 1, 2, SPAN("12345")), -ENOBUFS);
+	assert_true(span_eq(buf_span(&b), SPAN("abcdef")));
+	assert_int_equal(buf_replace(&b, 1, 2, SPAN("1234")), 0);
+	assert_true(span_eq(buf_span(&b), SPAN("a1234def")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -229,6 +273,8 @@ int main(void)
 		cmocka_unit_test(the_tail_is_all_the_room_there_is),
 		cmocka_unit_test(wiped_secrets_are_gone_from_memory),
 		cmocka_unit_test(wiping_reaches_all_that_was_ever_written),
+		cmocka_unit_test(a_part_is_replaced_by_more_or_less),
+		cmocka_unit_test(what_does_not_fit_replaces_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
