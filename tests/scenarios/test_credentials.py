@@ -6,7 +6,8 @@ import pytest
 
 from keepwarm.backend import CLOSE, SILENCE
 from keepwarm.imap import LOGINS
-from keepwarm.messages import DONE_BADLY, DONE_REFUSED, DONE_WELL, JOB_LOGIN, Peer
+from keepwarm.messages import ACCEPTED, DONE_BADLY, DONE_REFUSED, DONE_WELL, JOB_LOGIN, Door, Peer
+from keepwarm.messages import session as hello
 from keepwarm.process import wait_until
 
 BYE = b"* BYE Password is not accepted any more\r\n"
@@ -16,6 +17,19 @@ AT_ONCE = 1  # auth_recheck, in seconds: after so long a proof is old
 def leave(system, user="anna", **login):
     client = system.session(user, **login)
     client.logout()
+    system.wait_given()
+
+
+def put_into_cache(system):
+    """The same by a session's process that we play."""
+    with hello(system) as peer:
+        lease = peer.lease(user="anna")
+        lease.sock.settimeout(10)
+        lease.sock.recv(1000)
+        peer.outcome(ACCEPTED)
+        peer.push("RETURNING")
+        peer.push("GIVE", fds=[lease.sock.fileno()], reason=0, capabilities="IMAP4rev1")
+        peer.expect_cut_off()
     system.wait_given()
 
 
@@ -245,22 +259,24 @@ def test_no_verdict_changes_nothing_and_is_tried_again_later(make, backend, answ
 
 def test_without_a_listener_a_fresh_login_proves_it(make, backend):
     """xinetd and the like: there is nobody to start an errand."""
-    from keepwarm.messages import session as hello
     system = make.system(backend, auth_recheck=AT_ONCE, run_listener="no")
-    first = hello(system)
-    lease = first.lease(user="anna")
-    lease.sock.settimeout(10)
-    lease.sock.recv(1000)
-    first.outcome(1)
-    first.push("RETURNING")
-    first.push("GIVE", fds=[lease.sock.fileno()], reason=0, capabilities="IMAP4rev1")
-    lease.sock.close()
-    first.expect_cut_off()
-    system.wait_given()
-    peer = hello(system)
-    assert peer.lease(user="anna").cached, "young enough"
-    peer.sock.close()
-    system.wait_cached(0)
+    put_into_cache(system)
+    grow_old(system)
+    with hello(system) as peer:
+        assert not peer.lease(user="anna").cached
+        peer.outcome(ACCEPTED)
+        wait_until(lambda: system.gauge("active") == 1, "not accepted")
+    with hello(system) as peer:
+        assert peer.lease(user="anna").cached, "it has been proven by that"
+    check(system, rechecks=0)
+
+
+def test_with_0_and_no_listener_every_login_is_a_fresh_one(make, backend):
+    system = make.system(backend, auth_recheck=0, run_listener="no")
+    put_into_cache(system)
+    with hello(system) as peer:
+        assert not peer.lease(user="anna").cached
+    assert system.gauge("cached") == 1
 
 
 # --- proven before every answer -------------------------------------------------------------------------------
@@ -328,18 +344,9 @@ def test_with_0_a_client_that_leaves_meanwhile_harms_nobody(make, backend):
 @pytest.fixture
 def errand(make, backend):
     """A recheck whose errand we are: system, and the errand's end. The listener is one of ours, and the only one."""
-    from keepwarm.messages import Door, session as hello
     system = make.system(backend, auth_recheck=AT_ONCE, run_listener="no")
     with Door(system) as door:
-        door.quiet = hello(system)
-        lease = door.quiet.lease(user="anna")
-        lease.sock.settimeout(10)
-        lease.sock.recv(1000)
-        door.quiet.outcome(1)
-        door.quiet.push("RETURNING")
-        door.quiet.push("GIVE", fds=[lease.sock.fileno()], reason=0, capabilities="IMAP4rev1")
-        door.quiet.expect_cut_off()
-        system.wait_given()
+        put_into_cache(system)
         grow_old(system)
         user = hello(system)
         assert user.lease(user="anna").cached

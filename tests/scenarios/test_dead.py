@@ -3,9 +3,8 @@ import os
 
 import pytest
 
-from keepwarm import process
 from keepwarm.backend import CLOSE
-from keepwarm.messages import Peer
+from keepwarm.messages import LIMIT, Peer
 from keepwarm.process import memory, wait_until
 from keepwarm.system import SANITIZED
 
@@ -325,9 +324,18 @@ def test_limit_gives_a_session_no_further_guesses(make, backend):
         for number in range(3):
             leave(system)
             peer.lease(user="anna", password=f"guess {number}").sock.close()
-            peer.outcome(5)
+            peer.outcome(LIMIT)
         leave(system)
         assert peer.ask_lease(user="anna").name == "REFUSED"
+
+
+def test_limit_is_no_word_for_a_cached_connection(system):
+    leave(system)
+    with Peer(system).hello() as peer:
+        assert peer.lease(user="anna").cached
+        peer.outcome(LIMIT)
+        peer.expect_cut_off()
+    check(system, bad_messages=1, limited=0)
 
 
 # --- caching off ----------------------------------------------------------------------------------------------
