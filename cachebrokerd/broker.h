@@ -1,7 +1,7 @@
 /* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client,
- * door, lookup, errand (who sent it) → lease (which connection) → connection, host, dial (backend
- * connections) → cache, keys (pure). Those that ask lookupd or send an errand call lookup.h and
- * errand.h.
+ * door, lookup, errand (who sent it) → lease, recheck (which connection, is the password still
+ * good) → connection, host, dial (backend connections) → cache, keys, proofs, burst (pure). Those
+ * that ask lookupd or send an errand call lookup.h and errand.h.
  */
 #ifndef CACHEBROKERD_BROKER_H
 #define CACHEBROKERD_BROKER_H
@@ -19,6 +19,7 @@ struct client;
 struct host;
 struct lookup;
 struct peer;
+struct proofs;
 struct tries;
 
 struct broker {
@@ -34,6 +35,7 @@ struct broker {
 	struct keys *keys;
 	struct cache *cache;
 	struct accounts *accounts;
+	struct proofs *proofs;
 	struct tries *tries;
 	struct state *state;
 	struct lookup *lookup;

@@ -14,6 +14,8 @@
 
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/process.h"
+#include "cachebrokerd/proofs.h"
+#include "cachebrokerd/recheck.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -52,6 +54,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .lease_timeout = lease_longest(b) + 5,
 					    .drain_bytes = s->drain_bytes,
 					    .drain_time = s->drain_time,
+					    .caching = s->cache_expiration_time > 0,
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
@@ -151,6 +154,11 @@ static int on_lease(struct client *c, const struct msg *m, int *fd)
 	if (m->serial == 0 || m->LEASE.proof_kind != PROOF_PASSWORD || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
+	if (c->limited && !c->made_room) {
+		c->limited = false;
+		client_refuse(c, REFUSAL_LIMIT, "the mail host has too many of this user");
+		return 0;
+	}
 	if (c->leases >= c->broker->config.login_attempts) {
 		client_refuse(c, REFUSAL_ATTEMPTS, "login_attempts");
 		return 0;
@@ -167,8 +175,20 @@ void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
 
 	lease_end(c);
 	c->state = CLIENT_READY;
-	state_count(c->broker->state, COUNTER_logins_failed, 1);
+	state_count(c->broker->state,
+		    reason == REFUSAL_PASSWORD ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
 	(void)refuse_with(c, serial, reason, text);
+}
+
+/* A fresh login: from now on this is the account's password, and what lies there under another one
+ * must not be reached with that any more. */
+static void note_password(struct broker *b, const struct connection *fresh)
+{
+	const struct cache_entry *e = &fresh->entry;
+
+	proofs_accept(b->proofs, &e->account, &e->key, fresh->born);
+	if (proofs_current(b->proofs, &e->account, &e->key))
+		(void)connection_close_account(b, &e->account, &e->key, COUNTER_superseded);
 }
 
 /* The session has a connection that is logged in. */
@@ -180,6 +200,9 @@ static void accepted(struct client *c)
 	/* a log-in of its own must not buy the process further tries over another socket */
 	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
 	c->connection->proven = true;
+	c->limited = false;
+	if (!c->connection->cached)
+		note_password(c->broker, c->connection);
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
 	state_count(state, COUNTER_logins, 1);
@@ -247,6 +270,7 @@ static void take_back(struct client *c)
 static int on_outcome(struct client *c, const struct msg *m, int *fd)
 {
 	struct state *state = c->broker->state;
+	const struct cache_entry e = c->connection->entry;
 
 	(void)fd;
 	if (c->accepted && m->OUTCOME.outcome != OUTCOME_STALE)
@@ -257,6 +281,15 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 		return 0;
 	case OUTCOME_REFUSED:
 		state_count(state, COUNTER_logins_refused, 1);
+		recheck_refused(c->broker, &e.account, &e.key, false);
+		break;
+	case OUTCOME_LIMIT:
+		if (c->connection->cached)
+			return -EPROTO;
+		state_count(state, COUNTER_limited, 1);
+		c->limited = true;
+		c->made_room =
+			connection_close_account(c->broker, &e.account, NULL, COUNTER_evicted) > 0;
 		break;
 	case OUTCOME_FAILED:
 		state_count(state, COUNTER_logins_failed, 1);

@@ -31,10 +31,12 @@ struct client {
 	unsigned leases; /* asked for, also over earlier sockets of its process */
 	bool bound;	 /* has had a lease of this account: no other any more */
 	struct key bound_to;
-	bool accepted; /* its connection is logged in */
-	bool refused; /* there was no room for it */
-	bool orphan;  /* has a connection that a broker before us leased */
-	bool counted; /* its TALLY came */
+	bool accepted;	/* its connection is logged in */
+	bool refused;	/* there was no room for it */
+	bool limited;	/* the mail host had too many connections of its user */
+	bool made_room; /* and some idle ones were closed for it */
+	bool orphan;	/* has a connection that a broker before us leased */
+	bool counted;	/* its TALLY came */
 	struct lease lease;
 	struct connection *connection; /* leased */
 };

@@ -12,9 +12,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <utlist.h>
 
 #include "cachebrokerd/errand.h"
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/proofs.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -48,6 +50,23 @@ static uint64_t cookie_of(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0 ? 0 : cookie;
 }
 
+bool connection_is(const struct connection *c, int fd)
+{
+	return c->cookie != 0 && cookie_of(fd) == c->cookie;
+}
+
+void connection_dialling(struct broker *b, struct host *host)
+{
+	b->leased++;
+	host->connections++;
+}
+
+void connection_dialled(struct broker *b, struct host *host)
+{
+	b->leased--;
+	host->connections--;
+}
+
 struct connection *connection_new(struct broker *b, struct host *host, const struct key *key,
 				  const struct key *account, struct span user,
 				  struct span backend_user, int fd)
@@ -70,20 +89,29 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 		return NULL;
 	}
 	b->leased++;
+	host->connections++;
 	return c;
 }
 
 void connection_lost(struct connection *c)
 {
 	c->broker->leased--;
+	c->host->connections--;
 	free_connection(c);
+}
+
+static void take_out(struct connection *c)
+{
+	state_session_gone(c->broker->state, c->id);
+	cache_remove(c->broker->cache, &c->entry);
+	DL_DELETE2(c->host->idle, c, host_previous, host_next);
 }
 
 /* Out of the cache, and closed. */
 static void close_idle(struct connection *c)
 {
-	state_session_gone(c->broker->state, c->id);
-	cache_remove(c->broker->cache, &c->entry);
+	take_out(c);
+	c->host->connections--;
 	free_connection(c);
 }
 
@@ -92,9 +120,35 @@ static void evict(struct connection *c, enum counter why)
 	state_count(c->broker->state, why, 1);
 	if (why != COUNTER_died) {
 		watch_end(&c->watch);
-		errand_logout(c->broker, c->host, c->id, take_fd(&c->fd));
+		errand_logout(c->broker, c->host, &c->entry.account, c->id, take_fd(&c->fd));
 	}
 	close_idle(c);
+}
+
+/* A host that ends several at once restarts, or wants to be left alone: none of the others will
+ * live, and who was handed one would notice. */
+static void note_end(struct host *h)
+{
+	unsigned count = 0;
+
+	if (!burst_note(&h->ends, clock_ms()))
+		return;
+	while (h->idle) {
+		state_count(h->broker->state, COUNTER_flushed, 1);
+		close_idle(h->idle);
+		count++;
+	}
+	log_printf(LOG_NOTICE, "mail host %s ended several idle connections: %u more closed",
+		   h->label, count);
+}
+
+/* Ended by the mail host. */
+static void bury(struct connection *c)
+{
+	struct host *h = c->host;
+
+	evict(c, COUNTER_died);
+	note_end(h);
 }
 
 static void on_event(void *context, uint32_t events)
@@ -106,7 +160,7 @@ static void on_event(void *context, uint32_t events)
 	log_printf(LOG_INFO,
 		   "idle connection %llu to %s closed: the mail host sent something or hung up",
 		   (unsigned long long)c->id, c->host->label);
-	evict(c, COUNTER_died);
+	bury(c);
 	broker_count(b);
 }
 
@@ -137,6 +191,7 @@ static int put_into_cache(struct connection *c, int *fd)
 	r = cache_add(b->cache, &c->entry);
 	if (r < 0)
 		return r;
+	DL_APPEND2(c->host->idle, c, host_previous, host_next);
 	c->fd = take_fd(fd);
 	b->leased--;
 	state_count(b->state, COUNTER_given, 1);
@@ -154,19 +209,22 @@ int connection_given(struct connection *c, int *fd, struct span capabilities)
 		free(c->capabilities);
 		c->capabilities = copy_text(capabilities);
 	}
-	if (c->cookie == 0 || cookie_of(given) != c->cookie)
+	if (!connection_is(c, given))
 		r = -EBADF;
 	else if (!c->capabilities)
 		r = -ENOMEM;
-	else if (c->broker->config.cache_expiration_time == 0 || c->broker->stopping ||
-		 c->broker->retiring)
+	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
-	else if (too_old(c, clock_ms()))
+	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()))
 		r = -ESTALE;
+	else if (!proofs_current(c->broker->proofs, &c->entry.account, &c->entry.key))
+		r = -EKEYREJECTED;
 	if (r == 0)
 		r = put_into_cache(c, &given);
-	if (r == -ESTALE)
-		errand_logout(c->broker, c->host, c->id, take_fd(&given));
+	if (r == -EKEYREJECTED)
+		state_count(c->broker->state, COUNTER_superseded, 1);
+	if (r == -ESTALE || r == -EKEYREJECTED)
+		errand_logout(c->broker, c->host, &c->entry.account, c->id, take_fd(&given));
 	if (r < 0)
 		connection_lost(c);
 	return r;
@@ -194,11 +252,10 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 		}
 		watch_end(&c->watch);
 		if (!is_silent(c->fd)) {
-			evict(c, COUNTER_died);
+			bury(c);
 			continue;
 		}
-		cache_remove(b->cache, &c->entry);
-		state_session_gone(b->state, c->id);
+		take_out(c);
 		*ret_fd = take_fd(&c->fd);
 		*ret_idle = now - e->since;
 		c->cached = c->proven = true;
@@ -208,16 +265,39 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 	return NULL;
 }
 
-bool connection_make_room(struct broker *b)
+const char *connection_make_room(struct broker *b, const struct host *host)
 {
+	unsigned host_most = b->config.host_max_connections;
+
+	while (host_most > 0 && host->connections >= host_most) {
+		if (!host->idle)
+			return "host_max_connections to this mail host are in use";
+		evict(host->idle, COUNTER_evicted);
+	}
 	while (b->leased + cache_count(b->cache) >= b->connections_most) {
 		struct cache_entry *oldest = cache_oldest(b->cache);
 
 		if (!oldest)
-			return false;
+			return "cache_size connections are in use";
 		evict(oldest->owner, COUNTER_evicted);
 	}
-	return true;
+	return NULL;
+}
+
+unsigned connection_close_account(struct broker *b, const struct key *account,
+				  const struct key *except, enum counter why)
+{
+	unsigned count = 0, unused;
+	struct cache_entry *next;
+
+	for (struct cache_entry *e = cache_oldest_of(b->cache, account, &unused); e; e = next) {
+		next = e->account_newer;
+		if (except && key_same(&e->key, except))
+			continue;
+		evict(e->owner, why);
+		count++;
+	}
+	return count;
 }
 
 void connection_expire(struct broker *b)

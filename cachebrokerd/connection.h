@@ -10,8 +10,9 @@ struct connection {
 	struct cache_entry entry; /* keys; links while idle */
 	struct broker *broker;
 	struct host *host;
-	struct watch *watch; /* idle: any event evicts it */
-	int fd;		     /* idle: the only copy; leased: -1, the session has it */
+	struct connection *host_previous, *host_next; /* idle ones of the host */
+	struct watch *watch;			      /* idle: any event evicts it */
+	int fd; /* idle: the only copy; leased: -1, the session has it */
 	uint64_t id;
 	uint64_t cookie; /* SO_COOKIE of the socket: what is given back must be it */
 	int64_t born;	 /* monotonic ms: the backend login */
@@ -31,9 +32,13 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 /* A leased connection is gone or not wanted back. */
 void connection_lost(struct connection *c);
 
+/* Is fd the socket of this connection, and not another one? */
+bool connection_is(const struct connection *c, int fd);
+
 /* A leased connection comes back with its descriptor, which is taken over in any case: into the
- * cache, if caching is on, it is the same socket and not too old. 0; -EBADF when it is another
- * socket; -errno: it was closed, one that is too old with LOGOUT. */
+ * cache, if caching is on, it is the same socket, not too old and under the account's current
+ * password. 0; -EBADF when it is another socket; -errno: it was closed, politely where it is one.
+ */
 int connection_given(struct connection *c, int *fd, struct span capabilities);
 
 /* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
@@ -42,9 +47,19 @@ int connection_given(struct connection *c, int *fd, struct span capabilities);
 struct connection *connection_take(struct broker *b, const struct key *key, int *ret_fd,
 				   int64_t *ret_idle);
 
-/* Is there room for one more leased connection, if need be in place of the oldest idle one? That is
- * logged out. */
-bool connection_make_room(struct broker *b);
+/* Is there room for one more leased connection, in all (cache_size) and to this host
+ * (host_max_connections), if need be in place of the oldest idle one? That is logged out. NULL, or
+ * why there is none, for people. */
+const char *connection_make_room(struct broker *b, const struct host *host);
+
+/* Dialling begins and ends: a connection that is being dialled counts like a leased one. */
+void connection_dialling(struct broker *b, struct host *host);
+void connection_dialled(struct broker *b, struct host *host);
+
+/* Logs out the account's idle connections, but not those of key `except` if that is not NULL.
+ * Returns how many there were. */
+unsigned connection_close_account(struct broker *b, const struct key *account,
+				  const struct key *except, enum counter why);
 
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);

@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -23,26 +25,36 @@
 #define ERRANDS_MOST   16
 #define WAITING_MOST   16
 #define LOGOUT_SECONDS 5    /* at most, whatever backend_timeout says: nobody waits for it */
+#define LOGIN_STEPS    2    /* times backend_timeout */
 #define GRACE_MS       5000 /* for starting the process, on top of the job's own time */
 
-/* A connection that is to be logged out. */
+/* A connection that is to be logged out, or with `with` to be logged in on. */
 struct job {
 	const struct host *host;
+	struct key account; /* of a LOGOUT */
 	uint64_t id;
 	int fd;
+	const struct errand_login *with;
+	errand_login_fn *on_login;
+	void *context;
 };
 
 struct errand {
 	struct broker *broker;
+	struct errand *previous, *next; /* all that run */
 	struct peer *peer;
 	struct timer *overdue;
 	const struct host *host;
+	struct key account;
 	uint64_t id;
+	errand_login_fn *on_login; /* NULL: it says LOGOUT */
+	void *context;
 	bool done; /* it has told its outcome */
 };
 
 static struct job waiting[WAITING_MOST]; /* in the order they came */
 static size_t waiting_count;
+static struct errand *errands;
 static unsigned running;
 
 static uint32_t logout_seconds(const struct broker *b)
@@ -50,6 +62,16 @@ static uint32_t logout_seconds(const struct broker *b)
 	uint32_t seconds = b->config.backend_timeout;
 
 	return seconds < LOGOUT_SECONDS ? seconds : LOGOUT_SECONDS;
+}
+
+uint32_t errand_login_seconds(const struct broker *b)
+{
+	return b->config.backend_timeout * LOGIN_STEPS;
+}
+
+static uint32_t seconds_for(const struct broker *b, const struct job *j)
+{
+	return j->with ? errand_login_seconds(b) : logout_seconds(b);
 }
 
 /* A listener that has introduced itself, or NULL. */
@@ -65,19 +87,32 @@ static struct peer *find_listener(const struct broker *b)
 static void note_failure(struct errand *e, const char *why)
 {
 	state_count(e->broker->state, COUNTER_errands_failed, 1);
-	log_printf(LOG_INFO, "connection %llu to %s was not logged out: %s",
-		   (unsigned long long)e->id, e->host->label, why);
+	log_printf(LOG_INFO, "connection %llu to %s was not logged %s: %s",
+		   (unsigned long long)e->id, e->host->label, e->on_login ? "in" : "out", why);
 }
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)
 {
+	static const enum errand_verdict verdicts[] = { [DONE_WELL] = VERDICT_ACCEPTED,
+							[DONE_BADLY] = VERDICT_NONE,
+							[DONE_REFUSED] = VERDICT_REFUSED };
 	struct errand *e = p->owner;
+	bool proven = m->type == MSG_PROVEN;
+	uint32_t outcome = proven ? DONE_WELL : m->DONE.outcome;
 
-	(void)fd;
-	if (e->done || (m->DONE.outcome != DONE_WELL && m->DONE.outcome != DONE_BADLY))
+	if (e->done || outcome < DONE_WELL || outcome > DONE_REFUSED ||
+	    (!e->on_login && (proven || outcome == DONE_REFUSED)))
 		return -EPROTO;
+	if (e->on_login) {
+		int r = e->on_login(e->context, verdicts[outcome], fd,
+				    proven ? m->PROVEN.capabilities : SPAN_NONE);
+
+		e->done = true;
+		if (r < 0)
+			return r;
+	}
 	e->done = true;
-	if (m->DONE.outcome == DONE_BADLY)
+	if (outcome == DONE_BADLY)
 		note_failure(e, "the mail host did not answer as it should");
 	return 0;
 }
@@ -90,11 +125,18 @@ static void on_gone(struct peer *p)
 	struct broker *b = e->broker;
 
 	timer_end(&e->overdue);
-	if (!e->done)
-		note_failure(e, "its errand ended without a word");
+	DL_DELETE2(errands, e, previous, next);
 	running--;
+	if (!e->done) {
+		int none = -1;
+
+		note_failure(e, "its errand ended without a word");
+		if (e->on_login)
+			(void)e->on_login(e->context, VERDICT_NONE, &none, SPAN_NONE);
+	}
 	loop_bury(b->loop, e, free);
 	serve_waiting(b);
+	lease_logged_out(b);
 }
 
 static const struct peer_kind errand_kind = { ROLE_ERRAND, on_message, on_gone };
@@ -107,33 +149,46 @@ static void on_overdue(void *context)
 }
 
 /* The broker's end of a started errand's socket. Without memory to watch it the errand runs all the
- * same. */
-static void watch_errand(struct broker *b, const struct job *j, int fd)
+ * same, but what a login becomes is not heard. 0 or -errno. */
+static int watch_errand(struct broker *b, const struct job *j, int fd)
 {
 	struct errand *e = calloc(1, sizeof(*e));
 
 	if (!e) {
 		fd_drop(&fd);
-		return;
+		return -ENOMEM;
 	}
-	*e = (struct errand){ .broker = b, .host = j->host, .id = j->id };
-	if (peer_new(b, fd, &errand_kind, &e->peer) < 0) {
+	*e = (struct errand){ .broker = b,
+			      .host = j->host,
+			      .account = j->account,
+			      .id = j->id,
+			      .on_login = j->on_login,
+			      .context = j->context };
+	int r = peer_new(b, fd, &errand_kind, &e->peer);
+
+	if (r == 0)
+		r = loop_timer(b->loop, (int64_t)seconds_for(b, j) * 1000 + GRACE_MS, on_overdue, e,
+			       &e->overdue);
+	if (r < 0 && !e->peer) {
 		free(e);
-		return;
+		return r;
 	}
 	e->peer->owner = e;
+	DL_APPEND2(errands, e, previous, next);
 	running++;
-	if (loop_timer(b->loop, (int64_t)logout_seconds(b) * 1000 + GRACE_MS, on_overdue, e,
-		       &e->overdue) < 0)
+	if (r < 0) { /* nobody would end it */
+		e->done = true;
 		peer_end(e->peer);
+	}
+	return r;
 }
 
 /* Puts the job into a socket pair and asks a listener for a process on its other end. 0 or -errno.
  */
 static int start(struct broker *b, const struct job *j)
 {
-	const struct msg job = { .type = MSG_JOB,
-				 .JOB = { .kind = JOB_LOGOUT, .timeout = logout_seconds(b) } };
+	struct msg job = { .type = MSG_JOB,
+			   .JOB = { .kind = JOB_LOGOUT, .timeout = seconds_for(b, j) } };
 	const struct msg errand = { .type = MSG_ERRAND,
 				    .ERRAND = { .uid = b->uid,
 						.gid = b->gid,
@@ -147,9 +202,18 @@ static int start(struct broker *b, const struct job *j)
 		return r;
 	AUTO_FD ours = pair[0], theirs = pair[1];
 
+	if (j->with) {
+		job.JOB.kind = JOB_LOGIN;
+		job.JOB.backend_user = j->with->backend_user;
+		job.JOB.authzid = j->with->authzid;
+		job.JOB.secret = j->with->secret;
+	}
 	(void)((r = msgsock_send(ours, &job, j->fd)) || (r = peer_send(listener, &errand, theirs)));
-	if (r == 0)
-		watch_errand(b, j, take_fd(&ours));
+	if (r == 0) {
+		int watched = watch_errand(b, j, take_fd(&ours));
+
+		r = j->with ? watched : 0;
+	}
 	return r;
 }
 
@@ -172,9 +236,39 @@ static void serve_waiting(struct broker *b)
 	}
 }
 
-void errand_logout(struct broker *b, const struct host *host, uint64_t id, int fd)
+bool errand_logs_out(const struct key *account)
 {
-	struct job j = { .host = host, .id = id, .fd = fd };
+	for (size_t i = 0; i < waiting_count; i++)
+		if (key_same(&waiting[i].account, account))
+			return true;
+	for (const struct errand *e = errands; e; e = e->next)
+		if (!e->on_login && key_same(&e->account, account))
+			return true;
+	return false;
+}
+
+bool errand_may_log_in(const struct broker *b)
+{
+	return running < ERRANDS_MOST && !b->stopping && find_listener(b);
+}
+
+int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
+		  const struct errand_login *with, errand_login_fn *done, void *context)
+{
+	const struct job j = {
+		.host = host, .id = id, .fd = fd, .with = with, .on_login = done, .context = context
+	};
+	int r = errand_may_log_in(b) ? start(b, &j) : -EAGAIN;
+
+	if (r == 0)
+		state_count(b->state, COUNTER_errands, 1);
+	return r;
+}
+
+void errand_logout(struct broker *b, const struct host *host, const struct key *account,
+		   uint64_t id, int fd)
+{
+	struct job j = { .host = host, .account = *account, .id = id, .fd = fd };
 
 	if (running < ERRANDS_MOST || b->stopping) {
 		start_or_close(b, &j);

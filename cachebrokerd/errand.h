@@ -6,9 +6,42 @@
 
 #include "cachebrokerd/broker.h"
 
-/* Has LOGOUT said on the idle connection id to this host and then closes it: takes over fd, whose
- * watch must have ended. Never waits. Without a listener, with too many errands at once, or when
- * the broker is stopping, fd is simply closed. */
-void errand_logout(struct broker *b, const struct host *host, uint64_t id, int fd);
+/* Has LOGOUT said on the idle connection id of this account to this host and then closes it: takes
+ * over fd, whose watch must have ended. Never waits. Without a listener, with too many errands at
+ * once, or when the broker is stopping, fd is simply closed. */
+void errand_logout(struct broker *b, const struct host *host, const struct key *account,
+		   uint64_t id, int fd);
+
+/* Is LOGOUT being said, or about to be, on a connection of this account? */
+bool errand_logs_out(const struct key *account);
+
+/* What a login by errand is to be told, and with what. */
+struct errand_login {
+	struct span backend_user, authzid, secret;
+};
+
+/* What became of it. */
+enum errand_verdict {
+	VERDICT_ACCEPTED, /* the connection comes back with it, if it can be used */
+	VERDICT_REFUSED,  /* the mail host says that this password is wrong or not allowed */
+	VERDICT_NONE,	  /* it said neither, or the errand died */
+};
+
+/* Called once, not before errand_login() has returned. *fd is the connection's descriptor or -1:
+ * take it with take_fd(), else it is closed. Returns 0, or -errno for a descriptor that the errand
+ * must not send. */
+typedef int errand_login_fn(void *context, enum errand_verdict verdict, int *fd,
+			    struct span capabilities);
+
+/* Could a login be started now? Not without a listener, nor when too many errands run. */
+bool errand_may_log_in(const struct broker *b);
+
+/* Logs in on the fresh connection id to this host; fd stays the caller's. Never waits and is never
+ * put in line: 0 or -errno. */
+int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
+		  const struct errand_login *with, errand_login_fn *done, void *context);
+
+/* How many seconds that may take at most. */
+uint32_t errand_login_seconds(const struct broker *b);
 
 #endif

@@ -5,8 +5,11 @@
 #include <sys/socket.h>
 
 #include "cachebrokerd/broker.h"
+#include "cachebrokerd/burst.h"
 
 #define HOST_ADDRESSES 16
+
+struct connection;
 
 struct host {
 	struct broker *broker;
@@ -20,6 +23,9 @@ struct host {
 	int64_t down_until;	/* not dialled before: it failed */
 	unsigned retries_left;	/* of those in the background */
 	struct timer *retry;
+	unsigned connections;	 /* in use, being dialled, on their way back and cached */
+	struct connection *idle; /* the cached ones, the oldest first */
+	struct burst ends;	 /* of idle ones, by the mail host */
 };
 
 /* The host with this name and port; made when it is new. NULL: no memory, or a name that is too

@@ -1,31 +1,40 @@
 /* Finding a connection for a session.
  *
- * The secret is turned into a proof at once, while its message is still in the receive buffer;
- * nothing here keeps it.
+ * The secret is turned into a proof at once, while its message is still in the receive buffer. A
+ * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
+ * again: until it is clear which connection the session gets.
  */
 #include "cachebrokerd/lease.h"
 
 #include <errno.h>
+#include <utlist.h>
 
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
+#include "cachebrokerd/recheck.h"
+#include "cachebrokerd/secrets.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 
-#define PATIENCE_MS  50
-#define DIAL_ROUNDS  2 /* times connect_timeout: two addresses that do not answer */
-#define LOOKUP_EXTRA 5 /* seconds */
+#define PATIENCE_MS	   50
+#define LOGOUT_PATIENCE_MS 1000
+#define DIAL_ROUNDS	   2 /* times connect_timeout: two addresses that do not answer */
+#define LOOKUP_EXTRA	   5 /* seconds */
 
-static struct client *awaiting;	 /* those that wait for a connection on its way back */
-static struct client *returning; /* those that bring one back */
+static struct client *awaiting;	       /* those that wait for a connection on its way back */
+static struct client *returning;       /* those that bring one back */
+static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 
 uint32_t lease_longest(const struct broker *b)
 {
-	return b->config.connect_timeout * DIAL_ROUNDS + LOOKUP_EXTRA;
+	uint32_t one = b->config.connect_timeout * DIAL_ROUNDS + LOOKUP_EXTRA;
+
+	/* proven before each answer: that may come to nothing, and the session dials after all */
+	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
 }
 
 static void stop_awaiting(struct client *c)
@@ -33,6 +42,9 @@ static void stop_awaiting(struct client *c)
 	struct client **at = &awaiting;
 
 	timer_end(&c->lease.patience);
+	if (c->lease.awaits_logout)
+		DL_DELETE2(awaiting_logout, c, lease.logout_previous, lease.logout_next);
+	c->lease.awaits_logout = false;
 	if (!c->lease.awaits)
 		return;
 	c->lease.awaits = false;
@@ -47,11 +59,13 @@ void lease_end(struct client *c)
 	struct lease *l = &c->lease;
 
 	stop_awaiting(c);
+	secret_wipe(&l->secret);
+	recheck_leave(&l->recheck);
 	question_drop(&l->question);
 	dial_give_up(&l->dial);
 	timer_end(&l->deadline);
 	if (l->dialling)
-		c->broker->leased--;
+		connection_dialled(c->broker, l->host);
 	l->dialling = false;
 }
 
@@ -84,7 +98,7 @@ static void on_dialled(void *context, int fd, const char *why)
 
 	l->dial = NULL;
 	l->dialling = false;
-	b->leased--; /* connection_new() counts it again */
+	connection_dialled(b, l->host); /* connection_new() counts it again */
 	if (fd < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, why);
 		return;
@@ -101,17 +115,46 @@ static void on_dialled(void *context, int fd, const char *why)
 	}
 }
 
+static void dial(struct client *c);
+
+static void on_still_there(void *context)
+{
+	stop_awaiting(context);
+	dial(context);
+}
+
+/* The mail host had too many connections of this user: the idle ones that were to make room must be
+ * gone before it is asked again. */
+static bool waits_for_logout(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (!c->limited || !errand_logs_out(&l->account))
+		return false;
+	c->limited = false; /* once */
+	if (loop_timer(c->broker->loop, LOGOUT_PATIENCE_MS, on_still_there, c, &l->patience) < 0)
+		return false;
+	l->awaits_logout = true;
+	DL_APPEND2(awaiting_logout, c, lease.logout_previous, lease.logout_next);
+	return true;
+}
+
 static void dial(struct client *c)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
+	const char *full;
 
+	secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
-	if (!connection_make_room(b)) {
-		client_refuse(c, REFUSAL_LIMIT, "cache_size connections are in use");
+	if (waits_for_logout(c))
+		return;
+	full = connection_make_room(b, l->host);
+	if (full) {
+		client_refuse(c, REFUSAL_LIMIT, full);
 		return;
 	}
 	if (dial_start(b, l->host, on_dialled, c, &l->dial) < 0) {
@@ -119,7 +162,27 @@ static void dial(struct client *c)
 		return;
 	}
 	l->dialling = true;
-	b->leased++;
+	connection_dialling(b, l->host);
+}
+
+static void on_logged_out(void *context)
+{
+	(void)context;
+	for (struct client *c = awaiting_logout, *next; c; c = next) {
+		next = c->lease.logout_next;
+		if (errand_logs_out(&c->lease.account))
+			continue;
+		stop_awaiting(c);
+		dial(c);
+	}
+}
+
+void lease_logged_out(struct broker *b)
+{
+	static struct timer *soon; /* whoever ended the errand may be at work on the cache */
+
+	if (awaiting_logout && !soon)
+		(void)loop_timer(b->loop, 0, on_logged_out, b, &soon);
 }
 
 void lease_set_returning(struct client *c)
@@ -161,7 +224,7 @@ static void on_impatient(void *context)
 	dial(context);
 }
 
-static bool take_cached(struct client *c)
+bool lease_take(struct client *c)
 {
 	int64_t idle_ms;
 	int fd;
@@ -170,6 +233,52 @@ static bool take_cached(struct client *c)
 	if (cached)
 		client_lease(c, cached, fd, idle_ms);
 	return cached != NULL;
+}
+
+/* Answers from the cache, and lets the password be proven behind that. */
+static bool take_and_recheck(struct client *c)
+{
+	struct secret *secret = c->lease.secret;
+
+	c->lease.secret = NULL; /* the answer ends the lease */
+	bool taken = lease_take(c);
+
+	/* When it cannot be begun after all, the next login will try. */
+	if (taken)
+		(void)recheck_start(c, &secret, false, NULL);
+	secret_wipe(&secret);
+	return taken;
+}
+
+/* Serves the client from the cache, now or when its password has been proven. */
+static bool take_cached(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (!cache_newest(c->broker->cache, &l->key))
+		return false;
+	switch (recheck_need(c)) {
+	case RECHECK_NOT:
+		return lease_take(c);
+	case RECHECK_BEHIND:
+		return take_and_recheck(c);
+	case RECHECK_BEFORE:
+		if (start_deadline(c) < 0 || recheck_start(c, &l->secret, true, &l->recheck) < 0)
+			return false;
+		stop_awaiting(c);
+		return true;
+	default:
+		return false;
+	}
+}
+
+void lease_proven(struct client *c, enum errand_verdict verdict)
+{
+	c->lease.recheck = NULL;
+	if (verdict == VERDICT_REFUSED)
+		client_refuse(c, REFUSAL_PASSWORD, "the mail host refused the password");
+	else if (verdict == VERDICT_NONE || !lease_take(c))
+		dial(c);
 }
 
 /* The account is known: cache, a moment's wait, or a new connection. */
@@ -183,7 +292,7 @@ static void find_connection(struct client *c)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
 		return;
 	}
-	if (is_on_its_way_back(&l->key) &&
+	if (is_on_its_way_back(&l->key) && recheck_need(c) != RECHECK_ITSELF &&
 	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) == 0) {
 		l->awaits = true;
 		l->next = awaiting;
@@ -276,6 +385,8 @@ void lease_begin(struct client *c, const struct msg *m)
 			     .authzid_length = m->LEASE.authzid.n };
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
+	if (b->config.cache_expiration_time > 0 && errand_may_log_in(b))
+		l->secret = secret_keep(m->LEASE.secret);
 	if (keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, &l->proof) < 0 ||
 	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");

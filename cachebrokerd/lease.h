@@ -1,15 +1,19 @@
 /* Finding a connection for a session: account, cache, a connection on its way back, or a new one.
  *
- *	lease_begin → account (lookup) → cached? → on its way back? wait 50 ms → room? → dial
+ *	lease_begin → account (lookup) → cached? (password to be proven again?) → on its way back?
+ *	wait 50 ms → room? → dial
  */
 #ifndef CACHEBROKERD_LEASE_H
 #define CACHEBROKERD_LEASE_H
 
 #include "cachebrokerd/connection.h"
+#include "cachebrokerd/errand.h"
 #include "lib/msg.h"
 
 struct dial;
 struct question;
+struct recheck;
+struct secret;
 
 /* One LEASE being worked on; part of its client. */
 struct lease {
@@ -20,10 +24,14 @@ struct lease {
 	struct host *host;
 	struct question *question;
 	struct dial *dial;
+	struct secret *secret;	 /* while it may be needed to prove the password again */
+	struct recheck *recheck; /* while it waits for that */
 	struct timer *deadline;
 	struct timer *patience; /* while it waits for a connection on its way back */
 	struct client *next;	/* of those that wait so */
-	bool dialling;		/* counts as leased */
+	bool awaits_logout;	/* of this account's idle connections */
+	struct client *logout_previous, *logout_next; /* all that do */
+	bool dialling;				      /* counts as leased */
 	bool awaits;
 	bool returning;
 	struct client *returning_previous,
@@ -45,6 +53,15 @@ void lease_unset_returning(struct client *c);
 /* A connection of this key will not come back after all (its session is gone), or has come: those
  * who wait for it look again. */
 void lease_wake(const struct key *key);
+
+/* Hands the client, which waits for a recheck, an idle connection of its key, if there is one. */
+bool lease_take(struct client *c);
+
+/* The recheck that the client waited for is over, and was not followed by lease_take(). */
+void lease_proven(struct client *c, enum errand_verdict verdict);
+
+/* An errand has ended: those who wait for LOGOUT on their account's connections look again. */
+void lease_logged_out(struct broker *b);
 
 /* How long a session may have to wait for the answer to a LEASE, in seconds. */
 uint32_t lease_longest(const struct broker *b);

@@ -19,6 +19,7 @@
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/process.h"
+#include "cachebrokerd/proofs.h"
 #include "cachebrokerd/sockets.h"
 #include "cachebrokerd/tries.h"
 #include "lib/activation.h"
@@ -236,8 +237,9 @@ static int make_parts(struct broker *b)
 	       (r = loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick)));
 	b->cache = cache_new();
 	b->accounts = accounts_new();
+	b->proofs = proofs_new();
 	b->tries = tries_new(process_started);
-	return r == 0 && (!b->cache || !b->accounts || !b->tries) ? -ENOMEM : r;
+	return r == 0 && (!b->cache || !b->accounts || !b->proofs || !b->tries) ? -ENOMEM : r;
 }
 
 static void free_parts(struct broker *b)
@@ -248,6 +250,7 @@ static void free_parts(struct broker *b)
 	lookup_free(b->lookup);
 	cache_free(b->cache);
 	accounts_free(b->accounts);
+	proofs_free(b->proofs);
 	tries_free(b->tries);
 	keys_free(b->keys);
 	timer_end(&b->tick);

@@ -64,6 +64,12 @@
 	    "How long one backend login may be used in all.") \
 	NUM(cache_max_per_user, "4", 1, 1000, "", RELOAD, \
 	    "Connections of one account that may lie in the cache.") \
+	NUM(auth_recheck, "300", 0, 86400, "s", RELOAD, \
+	    "A password that the mail host accepted longer ago than that is proven again in the " \
+	    "background when a login reuses a connection; 0: before every answer.") \
+	NUM(host_max_connections, "0", 0, 1000000, "", RELOAD, \
+	    "Connections to one mail host at once, in use and cached; its oldest cached ones " \
+	    "make room. 0: no bound.") \
 	NUM(drain_bytes, "256k", 0, 16777216, "B", RELOAD, \
 	    "What may be read and thrown away so that a connection can be kept after its client " \
 	    "left in the middle of an answer; 0: such a connection is closed.") \

@@ -19,10 +19,16 @@
 	COUNTER(evicted, "cached connections closed to make room") \
 	COUNTER(died, "cached connections closed by the mail host") \
 	COUNTER(stale, "cached connections found dead when they were handed out") \
+	COUNTER(superseded, "connections not kept: their password is not the account's any more") \
+	COUNTER(flushed, "cached connections closed: their mail host ended several at once") \
+	COUNTER(limited, "logins that the mail host refused with LIMIT") \
+	COUNTER(rechecks, "passwords proven again behind a reused login: auth_recheck") \
+	COUNTER(rechecks_refused, "passwords that the mail host did not accept any more") \
+	COUNTER(rechecks_open, "passwords of which the mail host said neither") \
 	COUNTER(dials_failed, "connections to mail hosts that failed") \
 	COUNTER(sessions_lost, "sessions whose process died without a word") \
 	COUNTER(sessions_killed, "sessions and errands killed for a forbidden system call") \
-	COUNTER(errands, "errands started: LOGOUT on cached connections") \
+	COUNTER(errands, "errands started: LOGOUT, and logins for auth_recheck") \
 	COUNTER(errands_failed, "errands that the mail host did not answer, or that died") \
 	COUNTER(errands_dropped, "errands not started: no listener, or too many at once") \
 	COUNTER(bad_messages, "peers cut off for a bad local message") \

@@ -43,7 +43,9 @@
 	END(SHUTDOWN, "shutdown", 0, "[UNAVAILABLE] Service is stopping", \
 	    "The service was stopped.") \
 	END(INTERNAL, "internal", 1, "[SERVERBUG] Internal error", \
-	    "This process could not go on.")
+	    "This process could not go on.") \
+	END(PASSWORD_REFUSED, "password-refused", 1, "Password is not accepted any more", \
+	    "The mail host refused the password when it was proven again.")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \

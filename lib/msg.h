@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 2
+#define MSG_VERSION 3
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -37,6 +37,7 @@ enum msg_refusal {
 	REFUSAL_LIMIT,		 /* too many connections */
 	REFUSAL_ATTEMPTS,	 /* too many logins on one client connection */
 	REFUSAL_SHUTDOWN,
+	REFUSAL_PASSWORD, /* the mail host refused the password when it was proven again */
 };
 
 enum msg_outcome {
@@ -44,15 +45,17 @@ enum msg_outcome {
 	OUTCOME_REFUSED,      /* the backend refused it */
 	OUTCOME_FAILED,	      /* no verdict: it was silent, broken or not available */
 	OUTCOME_STALE,	      /* a cached connection turned out to be dead */
+	OUTCOME_LIMIT,	      /* the backend has too many connections of this user */
 };
 
 enum msg_account { ACCOUNT_FOUND = 1, ACCOUNT_UNKNOWN, ACCOUNT_UNAVAILABLE };
 
-enum msg_job { JOB_LOGOUT = 1 };
+enum msg_job { JOB_LOGOUT = 1, JOB_LOGIN };
 
 enum msg_done {
 	DONE_WELL = 1,
-	DONE_BADLY, /* the mail host was silent, broke off or said something else */
+	DONE_BADLY,   /* the mail host was silent, broke off or said something else */
+	DONE_REFUSED, /* it says that this password is wrong, or not allowed any more */
 };
 
 enum msg_type {

@@ -35,6 +35,7 @@
 	U32(N, lease_timeout) \
 	U32(N, drain_bytes) \
 	U32(N, drain_time) \
+	U32(N, caching) \
 	U32(N, tcp_keepalives) \
 	U32(N, log_facility) \
 	U32(N, log_priority) \
@@ -125,14 +126,23 @@
 	U32(N, log_priority)
 
 /* Broker to errand: its one job, of enum msg_job, on this connection to a mail host; all of it may
- * take `timeout` seconds. What a further kind of job needs is added behind. */
+ * take `timeout` seconds. The texts are what JOB_LOGIN logs in with. What a further kind of job
+ * needs is added behind. */
 #define MSG_JOB_FIELDS(N, U32, U64, TEXT) \
 	U32(N, kind) \
-	U32(N, timeout)
+	U32(N, timeout) \
+	TEXT(N, backend_user, 512) \
+	TEXT(N, authzid, 512) \
+	TEXT(N, secret, 8192)
 
 /* An errand's last word: outcome is of enum msg_done. */
 #define MSG_DONE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, outcome)
+
+/* The last word of an errand that logged in: the mail host accepted the password, and here is the
+ * connection, quiet, with its capability list after login. */
+#define MSG_PROVEN_FIELDS(N, U32, U64, TEXT) \
+	TEXT(N, capabilities, 4096)
 
 /* A new session, through the door: its socket, and what HELLO says. It has the settings of that
  * name already; WELCOME comes (as a push) only when they are others by now. `user` is set when it
@@ -189,6 +199,7 @@
 	MSG(ERRAND,    24, ROLE_BROKER, 1, MSG_ERRAND_FIELDS) \
 	MSG(JOB,       25, ROLE_BROKER, 1, MSG_JOB_FIELDS) \
 	MSG(DONE,      26, ROLE_ERRAND, 0, MSG_DONE_FIELDS) \
+	MSG(PROVEN,    27, ROLE_ERRAND, 1, MSG_PROVEN_FIELDS) \
 	MSG(KNOCK,     22, ROLE_DOOR, 1, MSG_KNOCK_FIELDS) \
 	MSG(WORKER,    30, ROLE_LOOKUP, 0, MSG_WORKER_FIELDS) \
 	MSG(LOOKUP,    31, ROLE_BROKER, 0, MSG_LOOKUP_FIELDS) \

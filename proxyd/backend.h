@@ -23,9 +23,26 @@ enum backend_verdict {
 	BACKEND_FAILED,	 /* no verdict: silent, broken, not available, not acceptable */
 };
 
-/* Reads the greeting of a fresh connection and logs in with s->credentials; b->capabilities are
- * then those after login. *ret_code is the RFC 5530 code of a refusal (static, "" for none),
- * *ret_why a text for the log. */
+/* What a login is made with. */
+struct backend_account {
+	const struct credentials *credentials; /* authzid and secret; the name is the backend's */
+	struct span id;			       /* arguments of an ID command that goes first */
+	uint32_t timeout;		       /* seconds for each step, twice that for all */
+};
+
+/* What the mail host said. */
+struct backend_answer {
+	const char *code; /* RFC 5530 code of a refusal: static, "" for none */
+	const char *why;  /* for the log */
+	bool wrong;	  /* it says that the password itself is wrong, or not allowed any more */
+};
+
+/* Reads the greeting of a fresh connection and logs in; b->capabilities are then those after login.
+ */
+enum backend_verdict backend_log_in(struct backend *b, const struct backend_account *account,
+				    struct backend_answer *ret);
+
+/* The same with what the client of this session gave. *ret_code and *ret_why as in the answer. */
 enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why);
 
 /* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */

@@ -17,46 +17,49 @@
 
 #define PLAIN_MAX   (SESSION_SECRET_MAX + SESSION_USER_MAX + BACKEND_USER_MAX + 2)
 #define OUT_MAX	    (PLAIN_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
+#define READ_MOST   (64 * 1024)				   /* bytes of answers */
 #define LOGIN_STEPS 2 /* times backend_timeout: the longest that a login may take in all */
 
 /* One login in progress. */
 struct attempt {
-	struct session *s;
+	const struct backend_account *account;
 	struct backend *b;
 	struct tag tag;
 	struct span status; /* of the tagged completion */
 	int64_t deadline;   /* of the whole login */
-	const char **ret_code;
-	const char **ret_why;
+	size_t read;	    /* of the mail host's answers */
+	struct backend_answer *answer;
 };
 
-/* What a refusal's code says. Codes that are not listed are not passed on. */
+/* What a refusal's code says. Codes that are not listed are not passed on, and say nothing of the
+ * password; a refusal without any code does. */
 static const struct {
 	const char *code;
 	enum backend_verdict verdict;
+	bool wrong;
 } codes[] = {
-	{ "AUTHENTICATIONFAILED", BACKEND_REFUSED },
-	{ "AUTHORIZATIONFAILED", BACKEND_REFUSED },
-	{ "EXPIRED", BACKEND_REFUSED },
-	{ "PRIVACYREQUIRED", BACKEND_REFUSED },
-	{ "CONTACTADMIN", BACKEND_REFUSED },
-	{ "NOPERM", BACKEND_REFUSED },
-	{ "LIMIT", BACKEND_FAILED },
-	{ "UNAVAILABLE", BACKEND_FAILED },
-	{ "INUSE", BACKEND_FAILED },
-	{ "SERVERBUG", BACKEND_FAILED },
+	{ "AUTHENTICATIONFAILED", BACKEND_REFUSED, true },
+	{ "AUTHORIZATIONFAILED", BACKEND_REFUSED, true },
+	{ "EXPIRED", BACKEND_REFUSED, true },
+	{ "PRIVACYREQUIRED", BACKEND_REFUSED, false },
+	{ "CONTACTADMIN", BACKEND_REFUSED, false },
+	{ "NOPERM", BACKEND_REFUSED, false },
+	{ "LIMIT", BACKEND_FAILED, false },
+	{ "UNAVAILABLE", BACKEND_FAILED, false },
+	{ "INUSE", BACKEND_FAILED, false },
+	{ "SERVERBUG", BACKEND_FAILED, false },
 };
 
 static int64_t next_deadline(const struct attempt *a)
 {
-	int64_t step = clock_ms() + (int64_t)a->s->settings->backend_timeout * 1000;
+	int64_t step = clock_ms() + (int64_t)a->account->timeout * 1000;
 
 	return step < a->deadline ? step : a->deadline;
 }
 
 static enum backend_verdict fail(struct attempt *a, const char *why)
 {
-	*a->ret_why = why;
+	a->answer->why = why;
 	return BACKEND_FAILED;
 }
 
@@ -100,6 +103,9 @@ static int read_answer(struct attempt *a)
 
 		if (r < 0)
 			return r;
+		a->read += a->b->taken;
+		if (a->read > READ_MOST)
+			return -EMSGSIZE;
 		if (capability_in_line(line, &list))
 			keep_capabilities(a->b, list);
 		if (span_istarts(line, SPAN("* BYE")))
@@ -176,18 +182,17 @@ static int add_id(struct attempt *a, struct buf *out)
 	struct tag tag = tag_random();
 	int r;
 
-	if (a->s->id_length == 0 || !capability_has(capabilities(a->b), SPAN("ID")))
+	if (a->account->id.n == 0 || !capability_has(capabilities(a->b), SPAN("ID")))
 		return 0;
 	(void)((r = buf_add(out, tag_span(&tag))) || (r = buf_add_str(out, " ID ")) ||
-	       (r = buf_add(out, (struct span){ a->s->id_arguments, a->s->id_length })) ||
-	       (r = buf_add_str(out, "\r\n")));
+	       (r = buf_add(out, a->account->id)) || (r = buf_add_str(out, "\r\n")));
 	return r;
 }
 
 /* Appends authzid NUL user NUL password in base64 and CRLF (RFC 4616). */
 static int add_plain(struct attempt *a, struct buf *out)
 {
-	const struct credentials *c = &a->s->credentials;
+	const struct credentials *c = a->account->credentials;
 	static LARGE char message[PLAIN_MAX], base64[PLAIN_MAX * 4 / 3 + 4];
 	struct buf plain = BUF_OVER(message);
 	int r;
@@ -257,7 +262,7 @@ static int add_string(struct attempt *a, struct buf *out, struct span value)
 
 static int login_by_login(struct attempt *a, struct buf *out)
 {
-	const struct credentials *c = &a->s->credentials;
+	const struct credentials *c = a->account->credentials;
 	int r;
 
 	(void)((r = begin_command(a, out, " LOGIN ")) ||
@@ -277,15 +282,17 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 
 	if (!span_ieq(word, SPAN("NO")))
 		return fail(a, "the mail host answered the login with BAD");
-	*a->ret_why = "the mail host refused the login";
-	if (code.n < 2 || code.p[0] != '[')
+	a->answer->why = "the mail host refused the login";
+	a->answer->wrong = code.n < 2 || code.p[0] != '[';
+	if (a->answer->wrong)
 		return BACKEND_REFUSED;
 	code = span_from(code, 1);
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
 		size_t n = strlen(codes[i].code);
 
 		if (code.n > n && code.p[n] == ']' && span_istarts(code, span_str(codes[i].code))) {
-			*a->ret_code = codes[i].code;
+			a->answer->code = codes[i].code;
+			a->answer->wrong = codes[i].wrong;
 			return codes[i].verdict;
 		}
 	}
@@ -302,7 +309,7 @@ static enum backend_verdict authenticate(struct attempt *a)
 
 	if (!plain && capability_has(list, SPAN("LOGINDISABLED")))
 		return fail(a, "the mail host offers no login without TLS; no password was sent");
-	if (!plain && a->s->credentials.authzid_length > 0)
+	if (!plain && a->account->credentials->authzid_length > 0)
 		return fail(a, "the mail host offers no AUTH=PLAIN, which an authorization "
 			       "identity needs");
 
@@ -324,20 +331,19 @@ static enum backend_verdict authenticate(struct attempt *a)
 	return verdict;
 }
 
-enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why)
+enum backend_verdict backend_log_in(struct backend *b, const struct backend_account *account,
+				    struct backend_answer *ret)
 {
-	struct attempt a = { .s = s,
-			     .b = &s->backend,
-			     .deadline = clock_ms() +
-					 (int64_t)s->settings->backend_timeout * 1000 * LOGIN_STEPS,
-			     .ret_code = ret_code,
-			     .ret_why = ret_why };
+	struct attempt a = { .account = account,
+			     .b = b,
+			     .deadline =
+				     clock_ms() + (int64_t)account->timeout * 1000 * LOGIN_STEPS,
+			     .answer = ret };
 
-	*ret_code = "";
-	*ret_why = read_greeting(&a);
-	if (*ret_why)
+	*ret = (struct backend_answer){ .code = "", .why = read_greeting(&a) };
+	if (ret->why)
 		return BACKEND_FAILED;
-	int r = a.b->capabilities_length > 0 ? 0 : ask_capabilities(&a);
+	int r = b->capabilities_length > 0 ? 0 : ask_capabilities(&a);
 
 	if (r < 0)
 		return fail(&a, describe(r));
@@ -345,7 +351,20 @@ enum backend_verdict backend_login(struct session *s, const char **ret_code, con
 
 	if (verdict != BACKEND_ACCEPTED)
 		return verdict;
-	if (a.b->capabilities_stale && (r = ask_capabilities(&a)) < 0)
+	if (b->capabilities_stale && (r = ask_capabilities(&a)) < 0)
 		return fail(&a, describe(r));
 	return BACKEND_ACCEPTED;
+}
+
+enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why)
+{
+	const struct backend_account account = { .credentials = &s->credentials,
+						 .id = { s->id_arguments, s->id_length },
+						 .timeout = s->settings->backend_timeout };
+	struct backend_answer answer;
+	enum backend_verdict verdict = backend_log_in(&s->backend, &account, &answer);
+
+	*ret_code = answer.code;
+	*ret_why = answer.why;
+	return verdict;
 }

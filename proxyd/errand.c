@@ -1,10 +1,10 @@
 /* Errands: what the broker wants said to a mail host, since it speaks no IMAP itself.
  *
- * The process is locked up like a session's before it takes its job: what the job holds (later on a
- * master's secret) is only ever in a process that cannot pass it on, and that reads bytes of no
- * client. One deadline and one bound on what is read hold for the whole job, so that a mail host
- * that is stuck or never ends keeps nothing but this process, and that not for long. The broker's
- * death is no reason to stop: the job is finished, its outcome goes nowhere.
+ * The process is locked up like a session's before it takes its job: what the job holds (a
+ * password) is only ever in a process that cannot pass it on, and that reads bytes of no client.
+ * One deadline and one bound on what is read hold for the whole job, so that a mail host that is
+ * stuck or never ends keeps nothing but this process, and that not for long. The broker's death is
+ * no reason to stop: the job is finished, its outcome goes nowhere.
  */
 #include "proxyd/errand.h"
 
@@ -24,6 +24,14 @@
 #define JOB_TIMEOUT 10000	/* ms for the job, which is there already, to arrive */
 #define READ_MOST   (64 * 1024) /* bytes of a mail host's answers */
 #define BUFFER	    (16 * 1024)
+
+/* The job, and what comes of it. */
+struct work {
+	const struct msg_JOB *job;
+	struct backend b;
+	int64_t deadline;
+	struct msg last_word; /* DONE; or PROVEN, with the connection */
+};
 
 /* Reads until the tagged completion. 1: OK, 0: the mail host has closed, -EPROTO: NO or BAD,
  * -EMSGSIZE: it says too much, -errno. */
@@ -46,8 +54,10 @@ static int await_completion(struct backend *b, const struct tag *tag, int64_t de
 }
 
 /* That the mail host closes instead of answering to the end is what LOGOUT is for, too. */
-static int say_logout(struct backend *b, int64_t deadline)
+static int say_logout(struct work *w)
 {
+	struct backend *b = &w->b;
+	int64_t deadline = w->deadline;
 	struct tag tag = tag_random();
 	char bytes[40];
 	struct buf out = BUF_OVER(bytes);
@@ -58,34 +68,69 @@ static int say_logout(struct backend *b, int64_t deadline)
 	return r < 0 ? r : await_completion(b, &tag, deadline);
 }
 
+static int copy(struct span from, char *to, size_t cap, size_t *ret_length)
+{
+	if (from.n > cap)
+		return -EMSGSIZE;
+	memcpy(to, from.p, from.n);
+	*ret_length = from.n;
+	return 0;
+}
+
+/* Proves a password. What the mail host says besides is of no use to who gets the connection: then
+ * it is not handed on, only the verdict. */
+static int log_in(struct work *w)
+{
+	static LARGE struct credentials c;
+	struct backend *b = &w->b;
+	const struct backend_account account = { .credentials = &c,
+						 .timeout = w->job->timeout / 2 }; /* a step */
+	struct backend_answer answer;
+	int r;
+
+	(void)((r = copy(w->job->backend_user, b->user, sizeof(b->user), &b->user_length)) ||
+	       (r = copy(w->job->authzid, c.authzid, sizeof(c.authzid), &c.authzid_length)) ||
+	       (r = copy(w->job->secret, c.secret, sizeof(c.secret), &c.secret_length)));
+	if (r < 0)
+		return r;
+	enum backend_verdict verdict = backend_log_in(b, &account, &answer);
+
+	explicit_bzero(&c, sizeof(c));
+	if (verdict != BACKEND_ACCEPTED) {
+		w->last_word.DONE.outcome = answer.wrong ? DONE_REFUSED : DONE_BADLY;
+	} else if (b->in.len == 0) {
+		w->last_word = (struct msg){ .type = MSG_PROVEN };
+		w->last_word.PROVEN.capabilities =
+			(struct span){ b->capabilities, b->capabilities_length };
+	}
+	return 0;
+}
+
 static const struct {
 	enum msg_job kind;
-	int (*run)(struct backend *b, int64_t deadline); /* negative: it went badly */
+	int (*run)(struct work *w); /* negative: it went badly */
 } jobs[] = {
 	{ JOB_LOGOUT, say_logout },
+	{ JOB_LOGIN, log_in },
 };
 
-static int run_job(const struct msg_JOB *job, int fd)
+static void run_job(struct work *w)
 {
-	static LARGE char from_backend[BUFFER];
-	static LARGE struct backend b;
-	int64_t deadline = clock_ms() + (int64_t)job->timeout * 1000;
 	int r = -EOPNOTSUPP;
 
-	b.fd = fd;
-	b.in = BUF_OVER(from_backend);
 	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
-		if (jobs[i].kind == job->kind)
-			r = jobs[i].run(&b, deadline);
-	backend_close(&b, false);
-	return r;
+		if (jobs[i].kind == w->job->kind)
+			r = jobs[i].run(w);
+	if (r < 0)
+		w->last_word.DONE.outcome = DONE_BADLY;
 }
 
 /* Takes the job and does it. 0, or -errno when there was none. */
 static int serve(int link)
 {
-	static LARGE char received[MSG_MAX];
-	struct msg job, done = { .type = MSG_DONE };
+	static LARGE char received[MSG_MAX], from_backend[BUFFER];
+	static LARGE struct work w;
+	struct msg job;
 	int fd = -1, r;
 
 	while ((r = msgsock_receive(link, ROLE_BROKER, received, &job, &fd)) == -EAGAIN)
@@ -95,10 +140,15 @@ static int serve(int link)
 		fd_drop(&fd);
 		return r < 0 ? r : -EPROTO;
 	}
-	r = run_job(&job.JOB, fd);
+	w.job = &job.JOB;
+	w.b.fd = fd;
+	w.b.in = BUF_OVER(from_backend);
+	w.deadline = clock_ms() + (int64_t)job.JOB.timeout * 1000;
+	w.last_word = (struct msg){ .type = MSG_DONE, .DONE = { .outcome = DONE_WELL } };
+	run_job(&w);
 	explicit_bzero(received, sizeof(received));
-	done.DONE.outcome = r < 0 ? DONE_BADLY : DONE_WELL;
-	(void)msgsock_send(link, &done, -1); /* a broker that is gone does not mind */
+	(void)msgsock_send(link, &w.last_word, fd); /* a broker that is gone does not mind */
+	backend_close(&w.b, false);
 	return 0;
 }
 

@@ -27,6 +27,8 @@ static enum not_cached obstacle(const struct session *s, const struct follow *f)
 		return NOT_CACHED_BACKEND_GONE;
 	if (!s->backend.leased)
 		return NOT_CACHED_NO_LEASE;
+	if (!s->settings->caching)
+		return NOT_CACHED_OFF;
 	enum not_cached reason = follow_quiet(f);
 
 	if (reason != NOT_CACHED_NOTHING)

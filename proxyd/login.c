@@ -1,6 +1,7 @@
 /* One login: the broker's lease, the backend's verdict, the client's answer.
  *
- * The credentials are wiped before this returns, whatever happens. A wrong password and a mail host
+ * The credentials are wiped before this returns, but for those of a reused connection: if it dies
+ * before its first response, they are needed once more. A wrong password and a mail host
  * that is out of order are never confused: the client's program would ask the user for another
  * password.
  */
@@ -18,6 +19,8 @@
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 
+#define AGAIN_MOST 3 /* connections that are tried when a reused one died at its first command */
+
 /* What the client is told when there is no lease. */
 static const struct {
 	enum msg_refusal reason;
@@ -28,6 +31,7 @@ static const struct {
 	{ REFUSAL_LIMIT, "LIMIT" },
 	{ REFUSAL_ATTEMPTS, "LIMIT" },
 	{ REFUSAL_SHUTDOWN, "UNAVAILABLE" },
+	{ REFUSAL_PASSWORD, "AUTHENTICATIONFAILED" },
 };
 
 static const char *code_of(uint32_t reason)
@@ -193,12 +197,16 @@ static enum login_result accepted(struct session *s, struct span tag, enum sessi
 	bool sasl = s->credentials.sasl;
 
 	copy_span(user_of(s), s->user, sizeof(s->user), &s->user_length);
-	session_wipe_credentials(s); /* telling a slow client may take a while */
+	if (!s->backend.cached)
+		session_wipe_credentials(s); /* telling a slow client may take a while */
 	*ret_end = accept_client(s, tag, sasl);
 	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
 }
 
-static enum login_result log_in_fresh(struct session *s, struct span tag, enum session_end *ret_end)
+/* *limited: in, whether the mail host may be asked again if it has too many of this user; out, that
+ * it shall be: the broker makes room. */
+static enum login_result log_in_fresh(struct session *s, struct span tag, bool *limited,
+				      enum session_end *ret_end)
 {
 	static const enum msg_outcome outcomes[] = {
 		[BACKEND_ACCEPTED] = OUTCOME_ACCEPTED,
@@ -208,16 +216,21 @@ static enum login_result log_in_fresh(struct session *s, struct span tag, enum s
 	const char *code, *why;
 	enum backend_verdict verdict = backend_login(s, &code, &why);
 
-	send_outcome(s, outcomes[verdict]);
+	*limited = *limited && verdict == BACKEND_FAILED && span_ieq(span_str(code), SPAN("LIMIT"));
+	send_outcome(s, *limited ? OUTCOME_LIMIT : outcomes[verdict]);
 	if (verdict == BACKEND_ACCEPTED)
 		return accepted(s, tag, ret_end);
 	backend_close(&s->backend, false);
+	if (*limited)
+		return LOGIN_REFUSED;
 	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
 		       span_str(why), ret_end);
 }
 
 static enum login_result attempt(struct session *s, struct span tag, enum session_end *ret_end)
 {
+	bool limited = false, may_be_limited = true;
+
 	for (;;) {
 		struct msg reply;
 		int fd = -1;
@@ -240,8 +253,15 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		bool prove = reply.LEASED.prove;
 
 		take_lease(s, &reply.LEASED, fd);
-		if (!s->backend.cached)
-			return log_in_fresh(s, tag, ret_end);
+		if (!s->backend.cached) {
+			limited = may_be_limited;
+			enum login_result result = log_in_fresh(s, tag, &limited, ret_end);
+
+			if (!limited)
+				return result;
+			may_be_limited = false; /* once more */
+			continue;
+		}
 		if (is_usable(s, prove)) {
 			if (prove)
 				send_outcome(s, OUTCOME_ACCEPTED);
@@ -256,6 +276,52 @@ enum login_result login_try(struct session *s, struct span tag, enum session_end
 {
 	enum login_result result = attempt(s, tag, ret_end);
 
-	session_wipe_credentials(s);
+	if (result != LOGIN_OK || !s->backend.cached)
+		session_wipe_credentials(s);
 	return result;
+}
+
+/* One lease, by this broker: another one does not know this session's account. */
+static bool lease_again(struct session *s, bool *ret_prove)
+{
+	const struct credentials *c = &s->credentials;
+	struct msg reply, lease = { .type = MSG_LEASE,
+				    .LEASE = { .proof_kind = PROOF_PASSWORD,
+					       .user = user_of(s),
+					       .authzid = { c->authzid, c->authzid_length },
+					       .secret = { c->secret, c->secret_length } } };
+	int fd = -1;
+
+	send_outcome(s, OUTCOME_STALE);
+	backend_close(&s->backend, false);
+	if (link_request(&s->link, &lease, &reply, &fd,
+			 clock_ms() + (int64_t)s->settings->lease_timeout * 1000) < 0 ||
+	    reply.type != MSG_LEASED)
+		return false;
+	*ret_prove = reply.LEASED.prove;
+	take_lease(s, &reply.LEASED, fd);
+	return true;
+}
+
+bool login_again(struct session *s)
+{
+	const char *code, *why;
+	bool good = false, prove = false;
+
+	for (int tries = 0; !good && tries < AGAIN_MOST && lease_again(s, &prove); tries++) {
+		bool cached = s->backend.cached;
+
+		good = cached ? is_usable(s, prove)
+			      : backend_login(s, &code, &why) == BACKEND_ACCEPTED;
+		if (good && (!cached || prove))
+			send_outcome(s, OUTCOME_ACCEPTED);
+		if (!good && !cached) {
+			send_outcome(s, OUTCOME_FAILED);
+			break;
+		}
+	}
+	session_wipe_credentials(s);
+	if (!good)
+		backend_close(&s->backend, false);
+	return good;
 }

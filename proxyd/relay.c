@@ -18,6 +18,7 @@
 #include "proxyd/giveback.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
+#include "proxyd/repeat.h"
 #include "proxyd/rewrite.h"
 
 #define REST_AFTER 1000 /* ms without traffic */
@@ -36,11 +37,41 @@ struct relay {
 	int64_t ended_at;     /* when the client left; 0: it has not */
 	int64_t logout_at;    /* when it said LOGOUT */
 	uint64_t drained;
+	struct repeat repeat; /* a reused connection has not answered yet */
+	int64_t secret_until; /* so long may the credentials be kept for that; 0: they are wiped */
 };
 
 static int64_t ms(uint32_t seconds)
 {
 	return (int64_t)seconds * 1000;
+}
+
+/* The reused connection has answered, or need not be replaced any more. */
+static void forget_repeat(struct relay *r)
+{
+	if (r->secret_until == 0)
+		return;
+	r->repeat.armed = false;
+	r->secret_until = 0;
+	session_wipe_credentials(r->s);
+}
+
+/* A reused connection that dies before its first response was dead when it was handed out: what was
+ * sent on it goes to another one, if it may be sent twice. */
+static bool replace_backend(struct relay *r)
+{
+	struct session *s = r->s;
+	bool may = r->repeat.armed && r->secret_until > 0 && !r->client_ended && s->backend.leased;
+
+	r->repeat.armed = false;
+	bool good = may && login_again(s) &&
+		    io_write(s->backend.fd, repeat_sent(&r->repeat),
+			     clock_ms() + ms(s->settings->backend_timeout)) == 0;
+
+	forget_repeat(r);
+	if (good)
+		r->backend_ended = false;
+	return good;
 }
 
 /* Shows new bytes of the backend to the follower. */
@@ -75,7 +106,10 @@ static enum session_end write_to_backend(struct relay *r)
 		io_write_now(r->s->backend.fd, (struct span){ buf_span(&r->s->in).p, r->approved });
 
 	if (n < 0)
-		return END_BACKEND_LOST;
+		return replace_backend(r) ? END_NONE : END_BACKEND_LOST;
+	if (r->secret_until > 0 &&
+	    !repeat_note(&r->repeat, (struct span){ buf_span(&r->s->in).p, (size_t)n }))
+		forget_repeat(r);
 	buf_consume(&r->s->in, (size_t)n);
 	r->approved -= (size_t)n;
 	return END_NONE;
@@ -153,7 +187,11 @@ static void read_backend(struct relay *r)
 {
 	int n = io_fill_leaving(r->s->backend.fd, &r->s->backend.in, REWRITE_ROOM);
 
-	if (n > 0) {
+	if (n > 0 && r->repeat.armed && span_istarts(buf_span(&r->s->backend.in), SPAN("* BYE"))) {
+		buf_consume(&r->s->backend.in, (size_t)n);
+		r->backend_ended = true;
+	} else if (n > 0) {
+		forget_repeat(r);
 		note_traffic(r);
 		r->s->from_backend += (size_t)n;
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
@@ -211,6 +249,8 @@ static enum session_end judge(struct relay *r)
 	enum session_end end = END_NONE;
 
 	note_leaving(r, logout);
+	if (!logout && r->backend_ended && r->repeat.armed && replace_backend(r))
+		return END_NONE;
 	if (!logout && r->backend_ended && (r->looked_at == 0 || r->client_gone))
 		return END_BACKEND_CLOSED;
 	if (logout || (r->client_ended && is_all_passed_on(r)))
@@ -236,6 +276,8 @@ static int64_t wait_until(const struct relay *r)
 		until = r->logout_at + ms(settings->backend_timeout);
 	if (r->ended_at > 0 && (r->logout_at == 0 || r->client_gone))
 		until = r->ended_at + ms(settings->drain_time);
+	if (r->secret_until > 0 && r->secret_until < until)
+		until = r->secret_until;
 	return r->s->rejoin_at > 0 && r->s->rejoin_at < until ? r->s->rejoin_at : until;
 }
 
@@ -259,6 +301,10 @@ static enum session_end serve_deadline(struct relay *r)
 {
 	int64_t now = clock_ms();
 
+	if (r->secret_until > 0 && now >= r->secret_until) {
+		forget_repeat(r);
+		return END_NONE;
+	}
 	if (r->s->rejoin_at > 0 && now >= r->s->rejoin_at)
 		return session_rejoin(r->s);
 	if (r->logout_at > 0 || r->ended_at > 0)
@@ -388,7 +434,12 @@ enum session_end relay_run(struct session *s)
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
 	follow_init(&r.follow, s->settings->safe_commands);
 	rewrite_init(&r.rewrite, s->settings->hide_capabilities);
+	repeat_begin(&r.repeat, s->backend.cached);
+	if (s->backend.cached)
+		r.secret_until = clock_ms() + ms(s->settings->login_timeout);
 	enum session_end end = pump(&r);
+
+	forget_repeat(&r);
 	bool returning =
 		(end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
 		r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);
@@ -403,7 +454,8 @@ enum session_end relay_run(struct session *s)
 		if (s->not_cached == NOT_CACHED_NOTHING)
 			s->not_cached = r.backend_ended || end == END_BACKEND_LOST
 						? NOT_CACHED_BACKEND_GONE
-						: NOT_CACHED_BUSY;
+					: end == END_PASSWORD_REFUSED ? NOT_CACHED_REFUSED
+								      : NOT_CACHED_BUSY;
 		backend_close(&s->backend, may_say_logout(&r));
 	}
 	return end;

@@ -136,8 +136,15 @@ enum session_end prelogin_greet(struct session *s);
 enum login_result { LOGIN_OK, LOGIN_REFUSED, LOGIN_OVER };
 
 /* Tries the credentials: a cached connection, or a new one. The client gets its tagged answer.
- * LOGIN_OVER: *ret_end says why the session ends. The credentials are wiped in any case. */
+ * LOGIN_OVER: *ret_end says why the session ends. The credentials are wiped, unless a connection is
+ * reused: then the relay does that at its first response (login_again()). */
 enum login_result login_try(struct session *s, struct span tag, enum session_end *ret_end);
+
+/* The reused connection died before its first response: takes another one, cached or fresh, with
+ * the credentials, which are wiped in any case. The client hears nothing of it. False: there is
+ * none.
+ */
+bool login_again(struct session *s);
 
 /* Relays until the end; says goodbye and gives the backend connection back where that is allowed.
  */

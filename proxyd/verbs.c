@@ -40,6 +40,19 @@ enum verb_class verb_class_of(struct span verb, struct span second, struct span 
 	}
 }
 
+bool verb_is_repeatable(struct span verb, struct span second)
+{
+#define NAME(name) { #name, sizeof(#name) - 1 },
+	static const struct span names[] = { VERB_REPEATABLE(NAME) };
+
+	if (span_ieq(verb, SPAN("UID")))
+		verb = second;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (span_ieq(verb, names[i]))
+			return true;
+	return false;
+}
+
 bool verb_line_enables(struct span line)
 {
 	static const struct {

@@ -42,6 +42,18 @@ enum verb_class {
 	VERB(COMPRESS, REFUSED) VERB(STARTTLS, REFUSED) VERB(UNAUTHENTICATE, REFUSED) \
 	VERB(X-UNAUTHENTICATE, REFUSED)
 
+/* Those that change nothing but the connection itself, so that they may be sent once more when a
+ * connection died before it answered. Not FETCH, which sets \Seen. UID: the second word decides.
+ */
+#define VERB_REPEATABLE(VERB) \
+	VERB(NOOP) VERB(CAPABILITY) VERB(ID) VERB(NAMESPACE) VERB(ENABLE) VERB(IDLE) \
+	VERB(SELECT) VERB(EXAMINE) VERB(UNSELECT) VERB(STATUS) VERB(LIST) VERB(LSUB) VERB(XLIST) \
+	VERB(SEARCH) VERB(SORT) VERB(THREAD) VERB(ESEARCH) VERB(GETQUOTA) VERB(GETQUOTAROOT) \
+	VERB(GETACL) VERB(LISTRIGHTS) VERB(MYRIGHTS) VERB(GETMETADATA) VERB(GETANNOTATION)
+
+/* May a command with this verb be sent again if no answer came? */
+bool verb_is_repeatable(struct span verb, struct span second);
+
 /* The class of a verb in any case; second is the word behind it, which decides for UID.
  * site_verbs lists the site's own safe verbs, separated by spaces (safe_commands). */
 enum verb_class verb_class_of(struct span verb, struct span second, struct span site_verbs);

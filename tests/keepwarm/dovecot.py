@@ -76,8 +76,8 @@ class Dovecot:
         self.names = [f"user{n}" for n in range(1, users + 1)]
         (self.folder / "run").mkdir()
         (self.folder / "dovecot.conf").write_text(CONF.format(folder=self.folder, port=self.port) + extra)
-        lines = [f"{name}:{{PLAIN}}{self.password(name)}::::::\n" for name in self.names]
-        (self.folder / "users").write_text("".join(lines))
+        self.passwords = {name: self.password(name) for name in self.names}
+        self.write_passwords()
         for name in self.names:
             self.deliver(name)
         self.master = None
@@ -85,6 +85,25 @@ class Dovecot:
     @staticmethod
     def password(name):
         return "secret" + name.removeprefix("user")
+
+    def write_passwords(self):
+        """In one step: Dovecot reads the file again when it has changed."""
+        lines = [f"{name}:{{PLAIN}}{password}::::::\n" for name, password in self.passwords.items()]
+        (self.folder / "users.new").write_text("".join(lines))
+        (self.folder / "users.new").rename(self.folder / "users")
+
+    def set_password(self, name, password):
+        """Gives the user another password, or with None removes the user; returns when Dovecot has noticed, which
+        looks at the file once in a second."""
+        old = self.passwords.pop(name)
+        if password is not None:
+            self.passwords[name] = password
+        self.write_passwords()
+
+        def noticed():
+            with Client(self.port) as client:
+                return client.login(name, old).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+        process.wait_until(noticed, "Dovecot does not see the change")
 
     def maildir(self, name):
         return self.folder / "mail" / name / "Maildir"

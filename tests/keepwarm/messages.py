@@ -17,10 +17,11 @@ MSG_MAX = 12288
 DEADLINE = 10.0
 NUMBERS = {"U32": "=I", "U64": "=Q"}
 
-# enum msg_outcome, enum msg_refusal and enum msg_done of lib/msg.h
-ACCEPTED, REFUSED, FAILED, STALE = range(1, 5)
-REFUSAL_UNAVAILABLE, REFUSAL_UNKNOWN, REFUSAL_LIMIT, REFUSAL_ATTEMPTS, REFUSAL_SHUTDOWN = range(1, 6)
-DONE_WELL, DONE_BADLY = 1, 2
+# enum msg_outcome, enum msg_refusal, enum msg_job and enum msg_done of lib/msg.h
+ACCEPTED, REFUSED, FAILED, STALE, LIMIT = range(1, 6)
+REFUSAL_UNAVAILABLE, REFUSAL_UNKNOWN, REFUSAL_LIMIT, REFUSAL_ATTEMPTS, REFUSAL_SHUTDOWN, REFUSAL_PASSWORD = range(1, 7)
+JOB_LOGOUT, JOB_LOGIN = 1, 2
+DONE_WELL, DONE_BADLY, DONE_REFUSED = 1, 2, 3
 
 
 def read_table():

@@ -84,6 +84,29 @@ def test_the_brokers_memory_holds_no_secret(scene):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
+def test_the_brokers_memory_holds_no_secret_after_it_was_proven_again(make):
+    """auth_recheck 0: each reused login waits with its secret for an errand."""
+    backend = make.backend(passwords={USER: RIGHT.encode()})
+    system = make.system(backend, auth_recheck=0)
+    gate = None
+    for number in range(1, 4):
+        with system.client() as client:
+            if number == 3:
+                gate = backend.gate("AUTHENTICATE")
+                client.send(f"a LOGIN {USER} {RIGHT}\r\n")
+                gate.wait()
+                absent("the broker's memory", memory(system.pids("cachebrokerd")[0]))
+                gate.open()
+                assert client.reply("a").reused
+            else:
+                assert client.login(USER, RIGHT).ok
+            client.logout()
+        wait_until(lambda: system.counter("given") >= 2 * number - 1, "not given back")
+    assert system.counter("rechecks") == 2
+    absent("the broker's memory", memory(system.pids("cachebrokerd")[0]))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
 def test_a_sessions_process_forgets_the_secret_after_the_login(scene):
     system, _, client = scene
     absent("the session's memory", memory(system.pid_serving(client)))
