@@ -39,7 +39,7 @@ OLD_PROXY = [
     Row("1 drop in mid-FETCH by RST", ("SELECT INBOX", BIG, "NOOP"), "x1 FETCH 5 BODY.PEEK[]%0D%0A", BIG_BEGINS,
         leave="reset", reused=EITHER),
     Row("1 drop while a mailbox is selected", ("SELECT %{p}box",), leave="drop", probe=OTHERS_CHANGE_THE_BOX),
-    Row("1 UTF8=ACCEPT and LOGOUT", ("ENABLE UTF8=ACCEPT", "CREATE INBOX.Gr%C3%BC%C3%9Fe"), reused=EITHER, needs="UTF8=ACCEPT",
+    Row("1 UTF8=ACCEPT and LOGOUT", ("ENABLE UTF8=ACCEPT", "CREATE %22INBOX.Gr%C3%BC%C3%9Fe%22"), reused=EITHER, needs="UTF8=ACCEPT",
         probe=('q1 LIST "" "*"', "q2 ENABLE UTF8=ACCEPT")),
     Row("1 drop inside APPEND", (), "x1 APPEND INBOX {100}%0D%0A", rows.GO_AHEAD, "Subject: half", leave="drop", reused=NO),
     Row("1 drop in IDLE", ("SELECT INBOX",), "x1 IDLE%0D%0A", rows.GO_AHEAD, leave="drop"),
