@@ -6,8 +6,7 @@ break means that the rest is sent when the server has asked for it (`+`): a lite
 import re
 from typing import NamedTuple
 
-from keepwarm import conversation
-from keepwarm.process import wait_until
+from keepwarm import conversation, process
 
 YES, NO, EITHER = "yes", "no", "either"
 GO_AHEAD = rb"(?s)(.*?\r\n)?\+[^\r\n]*\r\n"
@@ -97,10 +96,13 @@ def whole_session(row, port, user, password, prefix, itself):
 
 
 def sessions_ended(system, user):
-    return len(re.findall(rf"session ended .*user={user} ", system.log_text()))
+    """The processes of the user's sessions that have ended, as far as their log lines go."""
+    return re.findall(rf"proxyd\[(\d+)\]: session ended .* user={user} ", system.log_text())
 
 
-def wait_ended(system, user, before=0):
-    """One more session of the user, and what it had to do with its connection, is over."""
-    wait_until(lambda: sessions_ended(system, user) > before,
-               lambda: f"the session of {user} does not end:\n{system.log_text()[-3000:]}")
+def wait_ended(system, user, before=()):
+    """One more session of the user has ended, and its process: the connection is given back behind the log line."""
+    def ended():
+        pids = sessions_ended(system, user)
+        return len(pids) > len(before) and not process.alive(int(pids[-1]))
+    process.wait_until(ended, lambda: f"the session of {user} does not end:\n{system.log_text()[-3000:]}")

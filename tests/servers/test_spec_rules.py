@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from keepwarm import gaps
+from keepwarm import gaps, rows
 from keepwarm.backend import AFTER
 from keepwarm.process import wait_until
 from keepwarm.system import ROOT
@@ -77,12 +77,12 @@ def known_gap(request):
 
 def visit(system, *commands, user="anna", password=None):
     """One session, to the end of what it had to do with its connection. Returns the client's login reply."""
-    ended = system.log_text().count(f"user={user} ")
+    ended = rows.sessions_ended(system, user)
     client = system.session(user, password)
     for command in commands:
         client.ok(command)
     client.logout()
-    wait_until(lambda: system.log_text().count(f"user={user} ") > ended, "the session does not end")
+    rows.wait_ended(system, user, ended)
     return client.login_reply
 
 
@@ -315,5 +315,5 @@ def test_2_6_four_logins_of_one_page_are_all_warm_at_the_next_page(system, backe
         for thread in threads:
             thread.join(20)
         assert found == [page > 0] * 4
-        system.wait_cached(4)
+        system.wait_counter("given", 4 * (page + 1))
     assert len(backend.logins) == 4
