@@ -18,7 +18,7 @@ POINTERS = {
     "1 untagged data before +, by a server that does it unasked":
         ("scenarios/test_session.py", "test_untagged_data_before_the_continuation_does_not_confuse"),
     "2.2 never CLOSE, without UNSELECT":
-        ("scenarios/test_reuse.py", "test_without_unselect_a_selected_mailbox_is_never_closed"),
+        ("scenarios/test_capabilities.py", "test_without_unselect_a_mailbox_that_cannot_exist_is_examined"),
     "2.2 safe_commands adds verbs": ("scenarios/test_reuse.py", "test_safe_commands_make_a_verb_harmless"),
     "2.2 an allow-list: what is not listed is never given back":
         ("unit/test_verbs.c", "what_is_not_listed_is_never_given_back"),
