@@ -16,6 +16,7 @@
 
 struct accounts;
 struct client;
+struct habits;
 struct host;
 struct lookup;
 struct peer;
@@ -35,6 +36,7 @@ struct broker {
 	struct cache *cache;
 	struct accounts *accounts;
 	struct tries *tries;
+	struct habits *habits;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;

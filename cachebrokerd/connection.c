@@ -37,6 +37,8 @@ static void free_connection(struct connection *c)
 	free(c->user);
 	free(c->backend_user);
 	free(c->capabilities);
+	free(c->fingerprint);
+	free(c->opening);
 	free(c);
 }
 
@@ -58,6 +60,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 		return NULL;
 	*c = (struct connection){ .entry = { .key = *key, .account = *account, .owner = c },
 				  .broker = b,
+				  .plain = *key,
 				  .host = host,
 				  .fd = -1,
 				  .id = b->next_id++,
@@ -145,15 +148,40 @@ static int put_into_cache(struct connection *c, int *fd)
 	return 0;
 }
 
-int connection_given(struct connection *c, int *fd, struct span capabilities)
+static int replace_text(char **text, struct span s)
+{
+	char *copy = copy_text(s);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*text);
+	*text = copy;
+	return 0;
+}
+
+int connection_mark(struct connection *c, struct span fingerprint)
+{
+	c->entry.key = c->plain;
+	if (fingerprint.n > 0 &&
+	    keys_fingerprint(c->broker->keys, &c->plain, fingerprint, &c->entry.key) < 0)
+		return -EIO;
+	return replace_text(&c->fingerprint, fingerprint);
+}
+
+int connection_describe(struct connection *c, struct span capabilities, struct span opening)
+{
+	int r = replace_text(&c->opening, opening);
+
+	if (r == 0 && (capabilities.n > 0 || !c->capabilities))
+		r = replace_text(&c->capabilities, capabilities);
+	return r;
+}
+
+int connection_given(struct connection *c, int *fd)
 {
 	AUTO_FD given = take_fd(fd);
 	int r = 0;
 
-	if (capabilities.n > 0 || !c->capabilities) {
-		free(c->capabilities);
-		c->capabilities = copy_text(capabilities);
-	}
 	if (c->cookie == 0 || cookie_of(given) != c->cookie)
 		r = -EBADF;
 	else if (!c->capabilities)

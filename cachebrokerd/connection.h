@@ -20,6 +20,9 @@ struct connection {
 	char *user;	 /* as the client logged in; for people */
 	char *backend_user;
 	char *capabilities; /* after login; NULL until it was given back once */
+	struct key plain;   /* the key without its fingerprint */
+	char *fingerprint;  /* what is turned on on it; NULL or empty: nothing */
+	char *opening;	    /* and how that came about */
 };
 
 /* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's,
@@ -31,10 +34,23 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 /* A leased connection is gone or not wanted back. */
 void connection_lost(struct connection *c);
 
+/* Has it a fingerprint, so that it can only be offered? */
+static inline bool connection_is_marked(const struct connection *c)
+{
+	return c->fingerprint && *c->fingerprint;
+}
+
+/* A leased connection is on its way back with this fingerprint: it gets the key of such. 0 or
+ * -errno. */
+int connection_mark(struct connection *c, struct span fingerprint);
+
+/* What is kept of it besides. Empty capabilities: they are as they were. 0 or -ENOMEM. */
+int connection_describe(struct connection *c, struct span capabilities, struct span opening);
+
 /* A leased connection comes back with its descriptor, which is taken over in any case: into the
  * cache, if caching is on, it is the same socket and not too old. 0; -EBADF when it is another
  * socket; -errno: it was closed, one that is too old with LOGOUT. */
-int connection_given(struct connection *c, int *fd, struct span capabilities);
+int connection_given(struct connection *c, int *fd);
 
 /* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
  * closed. It is leased from now on; *ret_fd is the caller's to send and close, *ret_idle the

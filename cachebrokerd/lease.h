@@ -17,6 +17,12 @@ struct lease {
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
 	struct key name, proof, key, account;
+	struct key habit;  /* who comes, as far as one can tell (habits.h) */
+	struct key wanted; /* of connections with the fingerprint that it probably wants, */
+	bool wants;	   /* if it wants one */
+	bool plain;	   /* only a connection without a fingerprint */
+	bool promise;	   /* nobody has seen it turn anything on */
+	uint64_t client_id;
 	struct host *host;
 	struct question *question;
 	struct dial *dial;

@@ -19,6 +19,8 @@
 	COUNTER(evicted, "cached connections closed to make room") \
 	COUNTER(died, "cached connections closed by the mail host") \
 	COUNTER(stale, "cached connections found dead when they were handed out") \
+	COUNTER(offers_kept, "connections with a fingerprint whose next client wanted the same") \
+	COUNTER(offers_swapped, "the same whose client wanted another and got a plain one") \
 	COUNTER(dials_failed, "connections to mail hosts that failed") \
 	COUNTER(sessions_lost, "sessions whose process died without a word") \
 	COUNTER(sessions_killed, "sessions and errands killed for a forbidden system call") \

@@ -51,14 +51,131 @@ static void look_at_backend(struct relay *r)
 	r->looked_at = down->len;
 }
 
-static void approve_client(struct relay *r)
+static void approve_client(struct relay *r, size_t most)
 {
 	struct buf *up = &r->s->in;
-	size_t n = follow_client(&r->follow, span_from(buf_span(up), r->approved),
-				 up->len == up->cap && r->approved == 0);
+	struct span bytes = span_from(buf_span(up), r->approved);
+
+	if (bytes.n > most)
+		bytes.n = most;
+	size_t n = follow_client(&r->follow, bytes, up->len == up->cap && r->approved == 0);
 
 	r->approved += n;
 	r->s->from_client += n;
+}
+
+/* The follower begins with the connection that there is. */
+static void begin_to_follow(struct relay *r)
+{
+	const struct offer *o = &r->s->offer;
+
+	follow_init(&r->follow, r->s->settings->safe_commands);
+	if (o->open)
+		(void)fingerprint_load(&r->follow.fingerprint,
+				       (struct span){ o->text, o->text_length },
+				       (struct span){ o->opening, o->opening_length });
+}
+
+/* The offered connection is not what the client wants. */
+static enum session_end exchange(struct relay *r)
+{
+	bool untouched = follow_quiet(&r->follow) == NOT_CACHED_NOTHING;
+	enum session_end end = login_exchange(r->s, untouched);
+
+	begin_to_follow(r);
+	if (end == END_NONE) /* it was repeated there, and answered the same */
+		(void)fingerprint_repeat(&r->follow.fingerprint, offer_answers(&r->s->offer));
+	r->looked_at = 0;
+	return end;
+}
+
+/* The opening's next command is answered here, as a fresh connection would answer it. */
+static enum session_end answer(struct relay *r, size_t length, const struct fingerprint_step *step)
+{
+	struct session *s = r->s;
+	char bytes[OFFER_TAG + 2 * FINGERPRINT_LINE + 10];
+	struct buf out = BUF_OVER(bytes);
+	struct span line = buf_span(&s->in), tag = span_word(&line, ' ');
+
+	if (buf_add(&out, step->untagged) < 0 || buf_add_str(&out, "\r\n") < 0 ||
+	    buf_add(&out, tag) < 0 || buf_add_char(&out, ' ') < 0 ||
+	    buf_add(&out, step->tagged) < 0 || buf_add_str(&out, "\r\n") < 0)
+		return END_INTERNAL;
+	offer_answered(&s->offer);
+	buf_consume(&s->in, length);
+	s->from_client += length;
+	return session_tell(s, buf_span(&out));
+}
+
+/* One command on a connection that is only offered: how much of what waits may be shown to the
+ * follower, *ret_most. */
+static enum session_end consider(struct relay *r, size_t *ret_most)
+{
+	struct session *s = r->s;
+	struct span in = buf_span(&s->in);
+	const char *lf = memchr(in.p, '\n', in.n);
+	size_t length = lf ? (size_t)(lf - in.p) + 1 : 0;
+	struct fingerprint_step step;
+
+	*ret_most = 0;
+	if (length == 0 && in.n < s->in.cap)
+		return END_NONE;
+	if (length < 2 || in.p[length - 2] != '\r')
+		return exchange(r);
+	switch (offer_judge(&s->offer, (struct span){ in.p, length - 2 }, &step)) {
+	case OFFER_ENABLES:
+		s->offer.enabling = true;
+		*ret_most = length;
+		return END_NONE;
+	case OFFER_PASS:
+		*ret_most = length;
+		return END_NONE;
+	case OFFER_ANSWER:
+		return answer(r, length, &step);
+	case OFFER_SWAP:
+		break;
+	}
+	return exchange(r);
+}
+
+/* Is nothing under way, so that what comes next begins a command? */
+static bool is_still(const struct relay *r)
+{
+	return r->approved == 0 && r->looked_at == 0 && r->follow.outstanding_count == 0 &&
+	       r->follow.client == FOLLOW_LINE && !r->backend_ended;
+}
+
+/* Has the client had a connection that is only offered for too long? Its password is kept so long. */
+static bool is_offer_over(const struct relay *r)
+{
+	return r->s->offer.open && clock_ms() >= r->s->offer_until && is_still(r);
+}
+
+/* While the connection is only offered: one command after the other, until it is the client's own
+ * or another one. */
+static enum session_end pass_offered(struct relay *r)
+{
+	struct session *s = r->s;
+	enum session_end end = END_NONE;
+	size_t most = 0;
+
+	while (s->offer.open && end == END_NONE && most == 0) {
+		if (!is_still(r))
+			return END_NONE;
+		if (offer_is_taken(&s->offer) || (s->offer.enabling && r->follow.last_ok)) {
+			login_keep(s);
+			break;
+		}
+		s->offer.enabling = false;
+		size_t waits = s->in.len;
+
+		end = is_offer_over(r) ? exchange(r) : consider(r, &most);
+		if (s->in.len == waits && most == 0)
+			break;
+	}
+	if (end == END_NONE)
+		approve_client(r, s->offer.open ? most : SIZE_MAX);
+	return end;
 }
 
 static enum session_end write_to_backend(struct relay *r)
@@ -199,6 +316,8 @@ static int64_t wait_until(const struct relay *r)
 		until = r->logout_at + ms(settings->backend_timeout);
 	if (r->ended_at > 0 && (r->logout_at == 0 || r->client_gone))
 		until = r->ended_at + ms(settings->drain_time);
+	if (r->s->offer.open && is_still(r) && r->s->offer_until < until)
+		until = r->s->offer_until;
 	return r->s->rejoin_at > 0 && r->s->rejoin_at < until ? r->s->rejoin_at : until;
 }
 
@@ -224,8 +343,8 @@ static enum session_end serve_deadline(struct relay *r)
 
 	if (r->s->rejoin_at > 0 && now >= r->s->rejoin_at)
 		return session_rejoin(r->s);
-	if (r->logout_at > 0 || r->ended_at > 0)
-		return END_NONE; /* judge() knows */
+	if (r->logout_at > 0 || r->ended_at > 0 || is_offer_over(r))
+		return END_NONE; /* judge() and pass_offered() know */
 	return r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT;
 }
 
@@ -283,9 +402,10 @@ static enum session_end pump(struct relay *r)
 {
 	look_at_backend(r);
 	for (;;) {
-		approve_client(r);
-		enum session_end end = write_to_backend(r);
+		enum session_end end = pass_offered(r);
 
+		if (end == END_NONE)
+			end = write_to_backend(r);
 		write_to_client(r);
 		if (end == END_NONE)
 			end = judge(r);
@@ -333,8 +453,12 @@ enum session_end relay_run(struct session *s)
 	static struct relay r;
 
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
-	follow_init(&r.follow, s->settings->safe_commands);
+	begin_to_follow(&r);
 	enum session_end end = pump(&r);
+
+	if (s->offer.open)
+		login_keep(s);
+	giveback_note(s, &r.follow);
 	bool returning =
 		(end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
 		r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);

@@ -282,8 +282,6 @@ def test_imapflow_works(system, imapflow):
         assert result["source"].endswith("This is the mail of <user5>.\r\n") and result["flagged"] == [1]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError,
-                   reason="imapflow enables CONDSTORE at each login, which makes a connection one that is not given back yet")
 def test_imapflow_is_reused(system, imapflow, capsys):
     share, _ = visits(system, capsys, "imapflow", lambda: imapflow(system.port, "user6"), 4)
     assert share >= SHARE

@@ -58,16 +58,10 @@ DIFFERENT = {
 
 # --- known gaps ---------------------------------------------------------------------------------------
 CAPABILITY = "CAPABILITY within a session is the mail host's own answer, not the filtered list"
-FINGERPRINT = "what was enabled makes a connection one that is never given back, so nothing is reused"
 # (conversation, server or None for each): why it fails today.
 KNOWN_GAPS = {
     ("capability", None): CAPABILITY,
     ("capability twice and in a selected mailbox", None): CAPABILITY,
-    ("enable condstore again", None): FINGERPRINT,
-    ("enable qresync again, as Nextcloud does", None): FINGERPRINT,
-    ("enable utf8 again, as SnappyMail does", None): FINGERPRINT,
-    ("enable the one and then the other again", None): FINGERPRINT,
-    ("condstore by status again", None): FINGERPRINT,
 }
 
 
