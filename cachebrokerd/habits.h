@@ -1,9 +1,9 @@
 /* What clients were seen to turn on: of each account, ID and address the last fingerprint that it
  * left on a connection. Pure: the time is an argument.
  *
- * Only a guess comes from it: a session makes sure that its client wants what it is offered. A table
- * of fixed size; a newer habit takes the place of an older one, and whose is forgotten gets plain
- * connections and no promise.
+ * Only a guess comes from it: a session makes sure that its client wants what it is offered. A
+ * table of fixed size; a newer habit takes the place of an older one, and whose is forgotten gets
+ * plain connections and no promise.
  */
 #ifndef CACHEBROKERD_HABITS_H
 #define CACHEBROKERD_HABITS_H
@@ -12,7 +12,7 @@
 
 #define HABITS_SLOTS  8192
 #define HABITS_TEXT   200	       /* the longest fingerprint, as in lib/msg_table.h */
-#define HABITS_TURNS  4		       /* plain sessions in a row until a fingerprint is forgotten */
+#define HABITS_TURNS  4		       /* plain sessions in a row that make it forget one */
 #define HABITS_MEMORY (24 * 3600000LL) /* ms since it was seen last */
 
 struct habits;

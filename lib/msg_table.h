@@ -81,7 +81,7 @@
 	U32(N, outcome)
 
 /* The session is over; the connection will be given back unless the reset fails. `fingerprint` is
- * what is turned on on it, in canonical form (proxyd/fingerprint.h); empty: nothing, it is plain. */
+ * what is turned on on it, in canonical form (proxyd/fingerprint.h); empty: it is plain. */
 #define MSG_RETURNING_FIELDS(N, U32, U64, TEXT) \
 	TEXT(N, fingerprint, 200)
 
@@ -102,8 +102,8 @@
 	U32(N, reserved)
 
 /* The last word of a session that gives nothing back. `reason` is of enum session_end, `not_cached`
- * of enum not_cached. `fingerprint` as in RETURNING, "?" when it has no name. `line` is the log line
- * when the process could not write it itself. */
+ * of enum not_cached. `fingerprint` as in RETURNING, "?" when it has no name. `line` is the log
+ * line when the process could not write it itself. */
 #define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	U32(N, not_cached) \

@@ -114,12 +114,13 @@ int backend_repeat(struct session *s, const struct fingerprint_step *step)
 	       (r = buf_add(&out, step->command)) || (r = buf_add_str(&out, "\r\n")) ||
 	       (r = io_write(b->fd, buf_span(&out), deadline)) ||
 	       (r = backend_next(b, deadline, &line)));
-	if (r < 0)
-		return r;
-	bool same = span_eq(line, step->untagged);
+	bool same = true;
 
-	backend_taken(b);
-	r = backend_next(b, deadline, &line);
+	if (r == 0 && step->untagged.n > 0) {
+		same = span_eq(line, step->untagged);
+		backend_taken(b);
+		r = backend_next(b, deadline, &line);
+	}
 	if (r < 0)
 		return r;
 	same = same && tag_completes(&tag, line, &status) && span_istarts(status, SPAN("OK"));

@@ -165,13 +165,13 @@ static bool take_answer(struct fingerprint *fp, struct span command, struct span
 	return true;
 }
 
-/* --- openings ----------------------------------------------------------------------------------- */
+/* --- openings ------------------------------------------------------------------------------ */
 static bool next_line(struct span *rest, struct span *ret)
 {
 	const char *lf = memchr(rest->p, '\n', rest->n);
 	size_t n = lf ? (size_t)(lf - rest->p) : 0;
 
-	if (n < 2 || rest->p[n - 1] != '\r' || memchr(rest->p, '\r', n - 1))
+	if (n < 1 || rest->p[n - 1] != '\r' || memchr(rest->p, '\r', n - 1))
 		return false;
 	*ret = (struct span){ rest->p, n - 1 };
 	*rest = span_from(*rest, n + 1);
@@ -199,7 +199,7 @@ int fingerprint_repeat(struct fingerprint *fp, struct span opening)
 	if (opening.n > FINGERPRINT_OPEN)
 		return -EINVAL;
 	while (fingerprint_next_step(&rest, &step))
-		if (!take_answer(fp, step.command, step.untagged))
+		if (step.untagged.n > 0 && !take_answer(fp, step.command, step.untagged))
 			return -EINVAL;
 	memcpy(fp->opening, opening.p, opening.n);
 	fp->opening_length = opening.n;
@@ -217,7 +217,7 @@ int fingerprint_load(struct fingerprint *fp, struct span text, struct span openi
 	return fingerprint_write(fp, &said) == 0 && span_eq(buf_span(&said), text) ? 0 : -EINVAL;
 }
 
-/* --- what happens on the connection --------------------------------------------------------------- */
+/* --- what happens on the connection -------------------------------------------------------- */
 /* Was CONDSTORE turned on by the way and not by the opening? */
 static bool has_residue(const struct fingerprint *fp)
 {
@@ -296,14 +296,38 @@ void fingerprint_untagged(struct fingerprint *fp, bool rest)
 	}
 }
 
+static bool is_enable(const struct fingerprint *fp)
+{
+	return kind_of((struct span){ fp->draft, fp->draft_length }) == &kinds[0];
+}
+
+/* Is the draft's command in the opening already? */
+static bool was_said(const struct fingerprint *fp)
+{
+	struct span opening = { fp->opening, fp->opening_length };
+	struct span draft = { fp->draft, fp->draft_length }, command;
+	struct fingerprint_step step;
+
+	if (!next_line(&draft, &command))
+		return false;
+	while (fingerprint_next_step(&opening, &step))
+		if (span_eq(step.command, command))
+			return true;
+	return false;
+}
+
+/* A command that turned nothing on is told again, too, if it can be: SnappyMail asks for
+ * UTF8=ACCEPT each time, whether the mail host has it or not. */
 static void append_draft(struct fingerprint *fp)
 {
 	struct span draft = { fp->draft, fp->draft_length };
 
 	if (!fp->repeatable || fp->opening_length + draft.n > sizeof(fp->opening)) {
-		fp->unknown = true;
+		fp->unknown = fp->unknown || fp->adds;
 		return;
 	}
+	if (!fp->adds && was_said(fp))
+		return;
 	memcpy(fp->opening + fp->opening_length, draft.p, draft.n);
 	fp->opening_length += draft.n;
 }
@@ -320,10 +344,14 @@ void fingerprint_tagged(struct fingerprint *fp)
 	fp->pending = false;
 	if (!good && !span_ieq(result, SPAN("NO")) && !span_ieq(result, SPAN("BAD")))
 		fp->unknown = true;
-	if (good != fp->answered) /* OK without saying what is on; or the other way round */
+	/* Dovecot and Cyrus say nothing when ENABLE turned nothing on; LANGUAGE must say what it
+	 * is */
+	if (good ? !fp->answered && !is_enable(fp) : fp->answered)
 		fp->unknown = true;
-	if (!good || !fp->adds)
+	if (!good)
 		return;
+	if (!fp->answered)
+		draft_line(fp, SPAN_NONE);
 	draft_line(fp, text);
 	append_draft(fp);
 }

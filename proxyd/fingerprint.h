@@ -37,7 +37,7 @@ struct fingerprint {
 /* One command of an opening with its answer, as the mail host gave it. */
 struct fingerprint_step {
 	struct span command;  /* "ENABLE QRESYNC" */
-	struct span untagged; /* "* ENABLED QRESYNC" */
+	struct span untagged; /* "* ENABLED QRESYNC"; empty: none came, nothing was turned on */
 	struct span tagged;   /* "OK Enabled.": without the tag */
 };
 
@@ -56,8 +56,8 @@ int fingerprint_load(struct fingerprint *fp, struct span text, struct span openi
 void fingerprint_command(struct fingerprint *fp, struct span command, uint64_t tag, bool plain,
 			 bool alone);
 
-/* This line of some other command may turn CONDSTORE or QRESYNC on (verb_line_enables()). `by_status`:
- * it is STATUS, and nothing is selected. Only that can be offered again (offer.h). */
+/* This line of some other command may turn CONDSTORE or QRESYNC on (verb_line_enables()).
+ * `by_status`: it is STATUS, and nothing is selected. Only that can be offered again (offer.h). */
 void fingerprint_implied(struct fingerprint *fp, struct span line, bool by_status);
 
 /* While a command is pending: bytes of a server's line, without its end; the end of an untagged

@@ -1,9 +1,9 @@
 /* Offers.
  *
  * What is missing is what is on without the client having asked: at first all of the fingerprint's
- * words, in the end none. A word that is missing may change answers: UTF8=ACCEPT and IMAP4rev2 those
- * with mailbox names, CONDSTORE and QRESYNC (RFC 7162) only those about messages. So the table says
- * of each command which words it may meet.
+ * words, in the end none. A word that is missing may change answers: UTF8=ACCEPT and IMAP4rev2
+ * those with mailbox names, CONDSTORE and QRESYNC (RFC 7162) only those about messages. So the
+ * table says of each command which words it may meet.
  */
 #include "proxyd/offer.h"
 
@@ -18,8 +18,7 @@ static const struct {
 } passable[] = {
 	{ { "NOOP", 4 }, false },     { { "CAPABILITY", 10 }, false }, { { "ID", 2 }, false },
 	{ { "LOGOUT", 6 }, false },   { { "NAMESPACE", 9 }, true },    { { "LIST", 4 }, true },
-	{ { "LSUB", 4 }, true },      { { "STATUS", 6 }, true },       { { "GETQUOTAROOT", 12 }, true },
-	{ { "MYRIGHTS", 8 }, true },
+	{ { "LSUB", 4 }, true },      { { "STATUS", 6 }, true },       { { "MYRIGHTS", 8 }, true },
 };
 
 int offer_begin(struct offer *o, struct span text, struct span opening)
@@ -85,7 +84,7 @@ static bool is_of_messages(struct span word)
 
 bool offer_is_taken(const struct offer *o)
 {
-	return o->answered == o->opening_length && each_missing(o, none);
+	return each_missing(o, none);
 }
 
 void offer_answered(struct offer *o)
@@ -113,8 +112,7 @@ static enum offer_verdict judge_other(const struct offer *o, struct span verb, s
 		break;
 	}
 	/* STATUS (HIGHESTMODSEQ) says the same whether CONDSTORE was on before or not */
-	if (enables && span_ieq(verb, SPAN("STATUS")) && o->answered == o->opening_length &&
-	    each_missing(o, is_condstore))
+	if (enables && span_ieq(verb, SPAN("STATUS")) && each_missing(o, is_condstore))
 		return OFFER_ENABLES;
 	return OFFER_SWAP;
 }

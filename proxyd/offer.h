@@ -24,7 +24,7 @@ struct offer {
 
 enum offer_verdict {
 	OFFER_PASS,    /* nobody can tell: pass it on */
-	OFFER_ENABLES, /* the same, and its OK turns on what is missing */
+	OFFER_ENABLES, /* the same, and its OK turns on what alone is missing */
 	OFFER_ANSWER,  /* the opening's next command: *ret_step is its answer */
 	OFFER_SWAP,    /* the connection must not see it */
 };

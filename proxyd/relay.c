@@ -97,9 +97,10 @@ static enum session_end answer(struct relay *r, size_t length, const struct fing
 	struct buf out = BUF_OVER(bytes);
 	struct span line = buf_span(&s->in), tag = span_word(&line, ' ');
 
-	if (buf_add(&out, step->untagged) < 0 || buf_add_str(&out, "\r\n") < 0 ||
-	    buf_add(&out, tag) < 0 || buf_add_char(&out, ' ') < 0 ||
-	    buf_add(&out, step->tagged) < 0 || buf_add_str(&out, "\r\n") < 0)
+	if (buf_add(&out, step->untagged) < 0 ||
+	    (step->untagged.n > 0 && buf_add_str(&out, "\r\n") < 0) || buf_add(&out, tag) < 0 ||
+	    buf_add_char(&out, ' ') < 0 || buf_add(&out, step->tagged) < 0 ||
+	    buf_add_str(&out, "\r\n") < 0)
 		return END_INTERNAL;
 	offer_answered(&s->offer);
 	buf_consume(&s->in, length);
@@ -145,7 +146,7 @@ static bool is_still(const struct relay *r)
 	       r->follow.client == FOLLOW_LINE && !r->backend_ended;
 }
 
-/* Has the client had a connection that is only offered for too long? Its password is kept so long. */
+/* Is it time to decide? The client's password is kept until then. */
 static bool is_offer_over(const struct relay *r)
 {
 	return r->s->offer.open && clock_ms() >= r->s->offer_until && is_still(r);

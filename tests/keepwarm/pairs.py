@@ -185,7 +185,7 @@ class Pair:
         fresh = self.fresh_logins()
         client = self.offered(user, what.before)
         lines = self.hold_one(client, self.behind, what.steps, user)
-        assert self.fresh_logins() - fresh == 2, "a login that should be reused was not"
+        assert self.fresh_logins() - fresh == 2, f"a login that should be reused was not:\n{self.system.log_text()[-1500:]}"
         return lines
 
     def hold(self, what, user):

@@ -210,14 +210,13 @@ def test_two_programs_that_take_turns_both_find_a_connection(system, backend):
 
 # --- what cannot be told again -----------------------------------------------------------------------------
 @pytest.mark.parametrize("answer", [
-    b"TAG OK Enabled without a list\r\n",
     b"* ENABLED QRESYNC\r\n* ENABLED CONDSTORE\r\nTAG OK Twice\r\n",
     b"* ENABLED QRESYNC\r\n* OK Something else\r\nTAG OK Enabled\r\n",
     b"* ENABLED QRESYNC\r\nTAG NO Not enabled\r\n",
     b"* ENABLED " + b" ".join(b"X%030d" % number for number in range(9)) + b"\r\nTAG OK Many\r\n",
     b"* ENABLED X" + b"y" * 400 + b"\r\nTAG OK Long\r\n",
     b"* ENABLED \xc3\xa4\r\nTAG OK Enabled\r\n",
-], ids=["no list", "two lists", "more", "no", "too many", "too long", "8-bit"])
+], ids=["two lists", "more", "no", "too many", "too long", "8-bit"])
 def test_an_odd_answer_to_enable_is_not_kept(system, backend, answer):
     backend.answers["ENABLE"] = answer
     with system.session() as client:
@@ -227,8 +226,9 @@ def test_an_odd_answer_to_enable_is_not_kept(system, backend, answer):
     system.wait_log("cached=fingerprint")
 
 
-def test_what_turned_nothing_on_is_plain(system, backend):
-    backend.answers["ENABLE"] = b"* ENABLED\r\nTAG OK Nothing of that\r\n"
+@pytest.mark.parametrize("untagged", [b"", b"* ENABLED\r\n"], ids=["no list", "empty list"])
+def test_what_turned_nothing_on_is_plain(system, backend, untagged):
+    backend.answers["ENABLE"] = untagged + b"TAG OK Nothing of that\r\n"
     for login, _ in visits(system, ["ENABLE X-NONSENSE", *PAGE], 3)[1:]:
         assert login.reused
     assert backend.connections[0].verbs().count("ENABLE") == 3

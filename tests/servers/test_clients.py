@@ -1,7 +1,6 @@
 """Real clients over reused connections: curl, imaplib, mbsync, offlineimap and imapflow, with Dovecot behind Keepwarm.
 
-Each visits a few times; how many of its logins took a warm connection is read from the state file. Where a client's way to
-log in does not allow that yet, the test says why and must fail until it does.
+Each visits a few times; how many of its logins took a warm connection is read from the state file.
 """
 import imaplib
 import json
