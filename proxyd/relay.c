@@ -518,14 +518,12 @@ static bool is_unfinished(const struct relay *r)
 
 static enum session_end pump(struct relay *r)
 {
-	enum session_end early = count_early(r);
+	enum session_end end = count_early(r);
 
-	if (early != END_NONE)
-		return early;
-	for (;;) {
+	while (end == END_NONE) {
 		look_at_backend(r);
 		refuse(r);
-		enum session_end end = pass_offered(r);
+		end = pass_offered(r);
 
 		if (end == END_NONE)
 			end = write_to_backend(r);
@@ -536,9 +534,8 @@ static enum session_end pump(struct relay *r)
 			end = judge(r);
 		if (end == END_NONE)
 			end = wait_for_traffic(r);
-		if (end != END_NONE)
-			return end;
 	}
+	return end;
 }
 
 /* BYE and the tagged OK in one write; the client is answered before its connection is reset. */

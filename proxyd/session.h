@@ -165,7 +165,7 @@ void login_keep(struct session *s);
 
 /* The offered connection goes back, if it is `untouched`, and a plain one takes its place, on which
  * the client's commands so far are repeated. The client hears nothing of it. The credentials are
- * wiped, unless that one is reused and nothing was said on it. END_NONE, or why the session ends. */
+ * wiped, unless that one is reused and nothing was said on it. END_NONE, or the session's end. */
 enum session_end login_exchange(struct session *s, bool untouched);
 
 /* Relays until the end; says goodbye and gives the backend connection back where that is allowed.
