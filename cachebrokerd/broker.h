@@ -16,6 +16,7 @@
 
 struct accounts;
 struct client;
+struct habits;
 struct host;
 struct lookup;
 struct peer;
@@ -37,6 +38,7 @@ struct broker {
 	struct accounts *accounts;
 	struct proofs *proofs;
 	struct tries *tries;
+	struct habits *habits;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
@@ -91,6 +92,7 @@ static bool let_in(struct client *c, uint32_t serial, struct span address, uint3
 {
 	struct broker *b = c->broker;
 
+	(void)snprintf(c->origin, sizeof(c->origin), "%.*s", (int)address.n, address.p);
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
 	if (b->client_count <= b->clients_most && !b->stopping)
 		return true;
@@ -186,9 +188,9 @@ static void note_password(struct broker *b, const struct connection *fresh)
 {
 	const struct cache_entry *e = &fresh->entry;
 
-	proofs_accept(b->proofs, &e->account, &e->key, fresh->born);
-	if (proofs_current(b->proofs, &e->account, &e->key))
-		(void)connection_close_account(b, &e->account, &e->key, COUNTER_superseded);
+	proofs_accept(b->proofs, &e->account, &fresh->plain, fresh->born);
+	if (proofs_current(b->proofs, &e->account, &fresh->plain))
+		(void)connection_close_account(b, &e->account, &fresh->plain, COUNTER_superseded);
 }
 
 /* The session has a connection that is logged in. */
@@ -206,27 +208,36 @@ static void accepted(struct client *c)
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
 	state_count(state, COUNTER_logins, 1);
+	if (connection_is_marked(c->connection))
+		state_count(state, COUNTER_offers_kept, 1);
 	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
 	show_active(c, user_of(c), c->connection->host->label);
+}
+
+static struct span text_of(const char *text)
+{
+	return span_str(text ? text : "");
 }
 
 void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms)
 {
 	AUTO_FD sent = fd;
-	struct span none = SPAN_NONE;
+	bool offered = connection_is_marked(connection);
 	bool prove = idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
 	const struct msg m = { .type = MSG_LEASED,
 			       .serial = c->lease.serial,
 			       .LEASED = { .session = c->id,
 					   .cached = connection->cached,
 					   .prove = connection->cached && prove,
+					   .promise = connection->cached && !offered &&
+						      c->lease.promise,
 					   .host_port = connection->host->port,
 					   .host = span_str(connection->host->name),
 					   .backend_user = span_str(connection->backend_user),
-					   .capabilities =
-						   connection->capabilities
-							   ? span_str(connection->capabilities)
-							   : none } };
+					   .capabilities = text_of(connection->capabilities),
+					   .fingerprint = text_of(connection->fingerprint),
+					   .opening = text_of(offered ? connection->opening
+								      : NULL) } };
 
 	lease_end(c);
 	c->connection = connection;
@@ -235,8 +246,10 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 		c->bound = true;
 		c->bound_to = connection->entry.account;
 	}
-	if (connection->cached && !prove)
+	if (connection->cached && !prove && !offered)
 		accepted(c);
+	else if (offered)
+		show_active(c, user_of(c), connection->host->label);
 	(void)peer_send(c->peer, &m,
 			sent); /* a client that is gone gives the connection up in client_gone() */
 }
@@ -262,6 +275,8 @@ static void take_back(struct client *c)
 	struct state *state = c->broker->state;
 
 	c->accepted = false;
+	if (connection_is_marked(c->connection))
+		state_uncount(state, COUNTER_offers_kept, 1);
 	state_uncount(state, COUNTER_logins, 1);
 	state_uncount(state, COUNTER_logins_reused, 1);
 	state_session_gone(state, c->id);
@@ -270,7 +285,7 @@ static void take_back(struct client *c)
 static int on_outcome(struct client *c, const struct msg *m, int *fd)
 {
 	struct state *state = c->broker->state;
-	const struct cache_entry e = c->connection->entry;
+	const struct key account = c->connection->entry.account;
 
 	(void)fd;
 	if (c->accepted && m->OUTCOME.outcome != OUTCOME_STALE)
@@ -281,7 +296,7 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 		return 0;
 	case OUTCOME_REFUSED:
 		state_count(state, COUNTER_logins_refused, 1);
-		recheck_refused(c->broker, &e.account, &e.key, false);
+		recheck_refused(c->broker, &account, &c->connection->plain, false);
 		break;
 	case OUTCOME_LIMIT:
 		if (c->connection->cached)
@@ -289,7 +304,7 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 		state_count(state, COUNTER_limited, 1);
 		c->limited = true;
 		c->made_room =
-			connection_close_account(c->broker, &e.account, NULL, COUNTER_evicted) > 0;
+			connection_close_account(c->broker, &account, NULL, COUNTER_evicted) > 0;
 		break;
 	case OUTCOME_FAILED:
 		state_count(state, COUNTER_logins_failed, 1);
@@ -311,12 +326,46 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 	return 0;
 }
 
+/* The client's offered connection comes back as it went: it wants another one. That costs no
+ * attempt, since its proof was good, and happens once. */
+static int on_untouched(struct client *c, const struct msg *m, int *fd)
+{
+	struct connection *connection = c->connection;
+	struct key key = connection->entry.key;
+
+	(void)m;
+	if (c->accepted || c->swapped || !connection_is_marked(connection))
+		return -EPROTO;
+	c->swapped = true;
+	c->connection = NULL;
+	c->state = CLIENT_READY;
+	tries_set(c->broker->tries, &c->visit, --c->leases);
+	state_count(c->broker->state, COUNTER_offers_swapped, 1);
+	int r = connection_given(connection, fd);
+
+	lease_wake(&key);
+	return r == -EBADF ? r : 0;
+}
+
+/* A fingerprint of a session's: words to be seen by people. "?" has no name. */
+static bool is_fingerprint(struct span text)
+{
+	for (size_t i = 0; i < text.n; i++)
+		if (text.p[i] < ' ' || text.p[i] > '~')
+			return false;
+	return true;
+}
+
 static int on_returning(struct client *c, const struct msg *m, int *fd)
 {
-	(void)m;
+	struct span fingerprint = m->RETURNING.fingerprint;
+
 	(void)fd;
-	if (!c->accepted)
+	if (!c->accepted || !is_fingerprint(fingerprint) || span_eq(fingerprint, SPAN("?")))
 		return -EPROTO;
+	if (connection_mark(c->connection, fingerprint) < 0)
+		return -ENOMEM;
+	habits_note(c->broker->habits, &c->lease.habit, fingerprint, clock_ms());
 	c->state = CLIENT_RETURNING;
 	lease_set_returning(c);
 	return 0;
@@ -348,8 +397,12 @@ static int on_give(struct client *c, const struct msg *m, int *fd)
 	c->connection = NULL;
 	c->state = CLIENT_DONE;
 	lease_unset_returning(c);
-	int r = connection_given(connection, fd, give->capabilities);
+	int r = connection_describe(connection, give->capabilities, give->opening);
 
+	if (r == 0)
+		r = connection_given(connection, fd);
+	else
+		connection_lost(connection);
 	lease_wake(&key);
 	if (r == -EBADF)
 		return r;
@@ -364,6 +417,10 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 	const struct msg_TALLY *tally = &m->TALLY;
 
 	(void)fd;
+	if (!is_fingerprint(tally->fingerprint))
+		return -EPROTO;
+	if (c->accepted && c->state == CLIENT_LEASED)
+		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());
 	int r = count_session(c, tally->reason, tally->from_client, tally->from_backend,
 			      tally->line);
 
@@ -382,7 +439,8 @@ static const struct {
 } handlers[] = {
 	{ MSG_HELLO, CLIENT_NEW, on_hello },	    { MSG_LEASE, CLIENT_READY, on_lease },
 	{ MSG_OUTCOME, CLIENT_LEASED, on_outcome }, { MSG_RETURNING, CLIENT_LEASED, on_returning },
-	{ MSG_GIVE, CLIENT_RETURNING, on_give },    { MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
+	{ MSG_GIVE, CLIENT_RETURNING, on_give },    { MSG_UNTOUCHED, CLIENT_LEASED, on_untouched },
+	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
 };
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)
@@ -405,6 +463,8 @@ static void client_gone(struct peer *p)
 
 	if (!c->counted && c->state != CLIENT_NEW)
 		state_count(b->state, COUNTER_sessions_lost, 1);
+	if (!c->counted && c->accepted)
+		habits_forget(b->habits, &c->lease.habit);
 	lease_end(c);
 	lose_connection(c);
 	if (c->orphan)

@@ -27,11 +27,13 @@ struct client {
 	int64_t since; /* monotonic ms: it came in */
 	uint32_t service;
 	char address[80]; /* "192.0.2.1:4711", for people */
+	char origin[65];  /* "192.0.2.1": a part of who it is (habits.h) */
 	struct tries_visit visit;
 	unsigned leases; /* asked for, also over earlier sockets of its process */
 	bool bound;	 /* has had a lease of this account: no other any more */
 	struct key bound_to;
 	bool accepted;	/* its connection is logged in */
+	bool swapped;	/* it has returned an offered connection: it is offered no other */
 	bool refused;	/* there was no room for it */
 	bool limited;	/* the mail host had too many connections of its user */
 	bool made_room; /* and some idle ones were closed for it */

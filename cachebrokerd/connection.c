@@ -39,6 +39,8 @@ static void free_connection(struct connection *c)
 	free(c->user);
 	free(c->backend_user);
 	free(c->capabilities);
+	free(c->fingerprint);
+	free(c->opening);
 	free(c);
 }
 
@@ -77,6 +79,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 		return NULL;
 	*c = (struct connection){ .entry = { .key = *key, .account = *account, .owner = c },
 				  .broker = b,
+				  .plain = *key,
 				  .host = host,
 				  .fd = -1,
 				  .id = b->next_id++,
@@ -200,15 +203,40 @@ static int put_into_cache(struct connection *c, int *fd)
 	return 0;
 }
 
-int connection_given(struct connection *c, int *fd, struct span capabilities)
+static int replace_text(char **text, struct span s)
+{
+	char *copy = copy_text(s);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*text);
+	*text = copy;
+	return 0;
+}
+
+int connection_mark(struct connection *c, struct span fingerprint)
+{
+	c->entry.key = c->plain;
+	if (fingerprint.n > 0 &&
+	    keys_fingerprint(c->broker->keys, &c->plain, fingerprint, &c->entry.key) < 0)
+		return -EIO;
+	return replace_text(&c->fingerprint, fingerprint);
+}
+
+int connection_describe(struct connection *c, struct span capabilities, struct span opening)
+{
+	int r = replace_text(&c->opening, opening);
+
+	if (r == 0 && (capabilities.n > 0 || !c->capabilities))
+		r = replace_text(&c->capabilities, capabilities);
+	return r;
+}
+
+int connection_given(struct connection *c, int *fd)
 {
 	AUTO_FD given = take_fd(fd);
 	int r = 0;
 
-	if (capabilities.n > 0 || !c->capabilities) {
-		free(c->capabilities);
-		c->capabilities = copy_text(capabilities);
-	}
 	if (!connection_is(c, given))
 		r = -EBADF;
 	else if (!c->capabilities)
@@ -217,7 +245,7 @@ int connection_given(struct connection *c, int *fd, struct span capabilities)
 		r = -ECANCELED;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()))
 		r = -ESTALE;
-	else if (!proofs_current(c->broker->proofs, &c->entry.account, &c->entry.key))
+	else if (!proofs_current(c->broker->proofs, &c->entry.account, &c->plain))
 		r = -EKEYREJECTED;
 	if (r == 0)
 		r = put_into_cache(c, &given);
@@ -292,9 +320,11 @@ unsigned connection_close_account(struct broker *b, const struct key *account,
 
 	for (struct cache_entry *e = cache_oldest_of(b->cache, account, &unused); e; e = next) {
 		next = e->account_newer;
-		if (except && key_same(&e->key, except))
+		struct connection *c = e->owner;
+
+		if (except && key_same(&c->plain, except))
 			continue;
-		evict(e->owner, why);
+		evict(c, why);
 		count++;
 	}
 	return count;

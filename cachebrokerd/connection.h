@@ -21,6 +21,9 @@ struct connection {
 	char *user;	 /* as the client logged in; for people */
 	char *backend_user;
 	char *capabilities; /* after login; NULL until it was given back once */
+	struct key plain;   /* the key without its fingerprint */
+	char *fingerprint;  /* what is turned on on it; NULL or empty: nothing */
+	char *opening;	    /* and how that came about */
 };
 
 /* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's,
@@ -35,11 +38,24 @@ void connection_lost(struct connection *c);
 /* Is fd the socket of this connection, and not another one? */
 bool connection_is(const struct connection *c, int fd);
 
+/* Has it a fingerprint, so that it can only be offered? */
+static inline bool connection_is_marked(const struct connection *c)
+{
+	return c->fingerprint && *c->fingerprint;
+}
+
+/* A leased connection is on its way back with this fingerprint: it gets the key of such. 0 or
+ * -errno. */
+int connection_mark(struct connection *c, struct span fingerprint);
+
+/* What is kept of it besides. Empty capabilities: they are as they were. 0 or -ENOMEM. */
+int connection_describe(struct connection *c, struct span capabilities, struct span opening);
+
 /* A leased connection comes back with its descriptor, which is taken over in any case: into the
  * cache, if caching is on, it is the same socket, not too old and under the account's current
  * password. 0; -EBADF when it is another socket; -errno: it was closed, politely where it is one.
  */
-int connection_given(struct connection *c, int *fd, struct span capabilities);
+int connection_given(struct connection *c, int *fd);
 
 /* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
  * closed. It is leased from now on; *ret_fd is the caller's to send and close, *ret_idle the
@@ -57,7 +73,7 @@ void connection_dialling(struct broker *b, struct host *host);
 void connection_dialled(struct broker *b, struct host *host);
 
 /* Logs out the account's idle connections, but not those of key `except` if that is not NULL.
- * Returns how many there were. */
+ * (a plain one; those with a fingerprint belong to it). Returns how many there were. */
 unsigned connection_close_account(struct broker *b, const struct key *account,
 				  const struct key *except, enum counter why);
 

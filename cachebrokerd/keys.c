@@ -19,6 +19,8 @@ static const struct span purpose_proof = { "proof", 5 };
 static const struct span purpose_account = { "account", 7 };
 static const struct span purpose_name = { "name", 4 };
 static const struct span purpose_lease = { "lease", 5 };
+static const struct span purpose_fingerprint = { "fingerprint", 11 };
+static const struct span purpose_habit = { "habit", 5 };
 
 int keys_new(struct keys **ret)
 {
@@ -96,6 +98,28 @@ int keys_account(const struct keys *k, const struct key_account *a, const struct
 				       a->backend_user,
 				       a->authzid,
 				       proved };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+static struct span bytes_of(const struct key *key)
+{
+	return (struct span){ (const char *)key->bytes, KEY_BYTES };
+}
+
+int keys_fingerprint(const struct keys *k, const struct key *key, struct span fingerprint,
+		     struct key *ret)
+{
+	const struct span fields[] = { purpose_fingerprint, bytes_of(key), fingerprint };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_habit(const struct keys *k, const struct key *account, uint64_t client_id,
+	       struct span address, struct key *ret)
+{
+	const struct span id = { (const char *)&client_id, sizeof(client_id) };
+	const struct span fields[] = { purpose_habit, bytes_of(account), id, address };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }

@@ -37,6 +37,15 @@ int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, st
 int keys_account(const struct keys *k, const struct key_account *account, const struct key *proof,
 		 struct key *ret);
 
+/* The key of those connections of `key` that have this fingerprint. */
+int keys_fingerprint(const struct keys *k, const struct key *key, struct span fingerprint,
+		     struct key *ret);
+
+/* The digest of who comes for an account, as far as that can be told: what its ID said, and from
+ * where. The key of its habit (habits.h). */
+int keys_habit(const struct keys *k, const struct key *account, uint64_t client_id,
+	       struct span address, struct key *ret);
+
 /* The digest of an account's name as the client gave it: the key of the account cache. */
 int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret);
 

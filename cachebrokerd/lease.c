@@ -12,6 +12,7 @@
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/dial.h"
+#include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/recheck.h"
@@ -226,10 +227,15 @@ static void on_impatient(void *context)
 
 bool lease_take(struct client *c)
 {
+	const struct lease *l = &c->lease;
+	struct connection *cached = NULL;
 	int64_t idle_ms;
 	int fd;
-	struct connection *cached = connection_take(c->broker, &c->lease.key, &fd, &idle_ms);
 
+	if (l->wants)
+		cached = connection_take(c->broker, &l->wanted, &fd, &idle_ms);
+	if (!cached)
+		cached = connection_take(c->broker, &l->key, &fd, &idle_ms);
 	if (cached)
 		client_lease(c, cached, fd, idle_ms);
 	return cached != NULL;
@@ -250,12 +256,21 @@ static bool take_and_recheck(struct client *c)
 	return taken;
 }
 
+/* Is there an idle connection for it, one that it is offered or a plain one? */
+static bool lies_ready(const struct client *c)
+{
+	const struct lease *l = &c->lease;
+	const struct cache *cache = c->broker->cache;
+
+	return (l->wants && cache_newest(cache, &l->wanted)) || cache_newest(cache, &l->key);
+}
+
 /* Serves the client from the cache, now or when its password has been proven. */
 static bool take_cached(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!cache_newest(c->broker->cache, &l->key))
+	if (!lies_ready(c))
 		return false;
 	switch (recheck_need(c)) {
 	case RECHECK_NOT:
@@ -281,6 +296,11 @@ void lease_proven(struct client *c, enum errand_verdict verdict)
 		dial(c);
 }
 
+static bool may_be_on_its_way(const struct lease *l)
+{
+	return is_on_its_way_back(&l->key) || (l->wants && is_on_its_way_back(&l->wanted));
+}
+
 /* The account is known: cache, a moment's wait, or a new connection. */
 static void find_connection(struct client *c)
 {
@@ -292,7 +312,7 @@ static void find_connection(struct client *c)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
 		return;
 	}
-	if (is_on_its_way_back(&l->key) && recheck_need(c) != RECHECK_ITSELF &&
+	if (may_be_on_its_way(l) && recheck_need(c) != RECHECK_ITSELF &&
 	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) == 0) {
 		l->awaits = true;
 		l->next = awaiting;
@@ -306,16 +326,31 @@ void lease_wake(const struct key *key)
 {
 	for (struct client *c = awaiting, *next; c; c = next) {
 		next = c->lease.next;
-		if (!key_same(&c->lease.key, key))
+		if (!key_same(&c->lease.key, key) &&
+		    (!c->lease.wants || !key_same(&c->lease.wanted, key)))
 			continue;
 		if (take_cached(c))
 			return; /* there was one */
-		if (!is_on_its_way_back(key)) {
+		if (!may_be_on_its_way(&c->lease)) {
 			stop_awaiting(c);
 			dial(c);
 			next = awaiting; /* the list may have changed */
 		}
 	}
+}
+
+/* What will this client want? Only a guess: it is made sure of before it matters. */
+static void guess_wish(struct client *c)
+{
+	struct broker *b = c->broker;
+	struct lease *l = &c->lease;
+	struct span wish;
+
+	if (keys_habit(b->keys, &l->account, l->client_id, span_str(c->origin), &l->habit) < 0)
+		return;
+	wish = habits_find(b->habits, &l->habit, clock_ms(), &l->promise);
+	l->wants = !l->plain && wish.n > 0 &&
+		   keys_fingerprint(b->keys, &l->key, wish, &l->wanted) == 0;
 }
 
 /* The account's record is there: the keys can be made. */
@@ -343,6 +378,7 @@ static void set_account(struct client *c, const struct account *found)
 		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
 		return;
 	}
+	guess_wish(c);
 	find_connection(c);
 }
 
@@ -381,6 +417,8 @@ void lease_begin(struct client *c, const struct msg *m)
 	struct account known;
 
 	*l = (struct lease){ .serial = m->serial,
+			     .plain = m->LEASE.plain || c->swapped,
+			     .client_id = m->LEASE.client_id,
 			     .user_length = m->LEASE.user.n,
 			     .authzid_length = m->LEASE.authzid.n };
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);

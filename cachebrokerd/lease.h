@@ -21,6 +21,12 @@ struct lease {
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
 	struct key name, proof, key, account;
+	struct key habit;  /* who comes, as far as one can tell (habits.h) */
+	struct key wanted; /* of connections with the fingerprint that it probably wants, */
+	bool wants;	   /* if it wants one */
+	bool plain;	   /* only a connection without a fingerprint */
+	bool promise;	   /* nobody has seen it turn anything on */
+	uint64_t client_id;
 	struct host *host;
 	struct question *question;
 	struct dial *dial;
@@ -54,7 +60,8 @@ void lease_unset_returning(struct client *c);
  * who wait for it look again. */
 void lease_wake(const struct key *key);
 
-/* Hands the client, which waits for a recheck, an idle connection of its key, if there is one. */
+/* Hands the client, which waits for a recheck, an idle connection that it wants or a plain one of
+ * its key, if there is one. */
 bool lease_take(struct client *c);
 
 /* The recheck that the client waited for is over, and was not followed by lease_take(). */

@@ -16,6 +16,7 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
+#include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/process.h"
@@ -239,7 +240,10 @@ static int make_parts(struct broker *b)
 	b->accounts = accounts_new();
 	b->proofs = proofs_new();
 	b->tries = tries_new(process_started);
-	return r == 0 && (!b->cache || !b->accounts || !b->proofs || !b->tries) ? -ENOMEM : r;
+	b->habits = habits_new();
+	return r == 0 && (!b->cache || !b->accounts || !b->proofs || !b->tries || !b->habits)
+		       ? -ENOMEM
+		       : r;
 }
 
 static void free_parts(struct broker *b)
@@ -252,6 +256,7 @@ static void free_parts(struct broker *b)
 	accounts_free(b->accounts);
 	proofs_free(b->proofs);
 	tries_free(b->tries);
+	habits_free(b->habits);
 	keys_free(b->keys);
 	timer_end(&b->tick);
 	state_close(b->state);

@@ -86,7 +86,9 @@ void recheck_refused(struct broker *b, const struct key *account, const struct k
 	broker_count(b);
 	for (struct client *c = b->clients, *next; end && c; c = next) {
 		next = c->next;
-		if (c->connection && c->accepted && key_same(&c->connection->entry.key, key))
+		/* who is only offered one has had its OK, too */
+		if (c->connection && (c->accepted || connection_is_marked(c->connection)) &&
+		    key_same(&c->connection->plain, key))
 			client_end(c, END_PASSWORD_REFUSED, "Password is not accepted any more");
 	}
 }
@@ -110,7 +112,10 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 			r->waits = NULL;
 		if (*fd >= 0) {
 			r->connection = NULL;
-			(void)connection_given(fresh, fd, capabilities);
+			if (connection_describe(fresh, capabilities, SPAN_NONE) == 0)
+				(void)connection_given(fresh, fd);
+			else
+				connection_lost(fresh);
 			broker_count(b);
 		}
 	} else if (verdict == VERDICT_REFUSED) {

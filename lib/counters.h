@@ -25,6 +25,8 @@
 	COUNTER(rechecks, "passwords proven again behind a reused login: auth_recheck") \
 	COUNTER(rechecks_refused, "passwords that the mail host did not accept any more") \
 	COUNTER(rechecks_open, "passwords of which the mail host said neither") \
+	COUNTER(offers_kept, "connections with a fingerprint whose next client wanted the same") \
+	COUNTER(offers_swapped, "the same whose client wanted another and got a plain one") \
 	COUNTER(dials_failed, "connections to mail hosts that failed") \
 	COUNTER(sessions_lost, "sessions whose process died without a word") \
 	COUNTER(sessions_killed, "sessions and errands killed for a forbidden system call") \

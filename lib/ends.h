@@ -53,7 +53,7 @@
 	NOT_CACHED(BUSY, "busy", "A command was not finished.") \
 	NOT_CACHED(PARTIAL, "partial", "A command or literal was sent only in part.") \
 	NOT_CACHED(VERB, "verb", "A command leaves state that cannot be undone.") \
-	NOT_CACHED(FINGERPRINT, "fingerprint", "An extension was enabled on it.") \
+	NOT_CACHED(FINGERPRINT, "fingerprint", "What was enabled on it cannot be told again.") \
 	NOT_CACHED(ODD, "odd", "Something on it was not understood.") \
 	NOT_CACHED(RESET_FAILED, "reset-failed", "It did not pass reset and barrier.") \
 	NOT_CACHED(BACKEND_GONE, "backend-gone", "The mail host closed or broke it.") \

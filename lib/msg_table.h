@@ -43,24 +43,33 @@
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, chroot_directory, 255)
 
-/* Give me a backend connection for this account. */
+/* Give me a backend connection for this account. `client_id` is a digest of what ID said before
+ * login, 0 for nothing: with the client's address it says what this client was seen to turn on
+ * before. `plain`: only one on which nothing is turned on. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, proof_kind) \
+	U32(N, plain) \
+	U64(N, client_id) \
 	TEXT(N, user, 512) \
 	TEXT(N, authzid, 512) \
 	TEXT(N, secret, 8192)
 
 /* Here it is (with its descriptor). For a cached connection `capabilities` is the mail host's list
  * after login; with `prove` it lay for so long that the mail host must answer before it is used,
- * else the login counts as accepted. */
+ * else the login counts as accepted. With a `fingerprint` it is only offered: the session says
+ * OUTCOME accepted when its client has turned the same on (`opening` is how), or UNTOUCHED.
+ * `promise`: this client may be told XPROXYREUSE. */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
 	U32(N, prove) \
+	U32(N, promise) \
 	U32(N, host_port) \
 	TEXT(N, host, 255) \
 	TEXT(N, backend_user, 512) \
-	TEXT(N, capabilities, 4096)
+	TEXT(N, capabilities, 4096) \
+	TEXT(N, fingerprint, 200) \
+	TEXT(N, opening, 1000)
 
 /* There is none; `reason` is of enum msg_refusal. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
@@ -72,26 +81,36 @@
 #define MSG_OUTCOME_FIELDS(N, U32, U64, TEXT) \
 	U32(N, outcome)
 
-/* The session is over; the connection will be given back unless the reset fails. */
+/* The session is over; the connection will be given back unless the reset fails. `fingerprint` is
+ * what is turned on on it, in canonical form (proxyd/fingerprint.h); empty: it is plain. */
 #define MSG_RETURNING_FIELDS(N, U32, U64, TEXT) \
-	U32(N, reserved)
+	TEXT(N, fingerprint, 200)
 
 /* The leased connection back, with its descriptor: quiet, unselected, no trace of the session. Its
- * last word, too: the rest is as in TALLY. No capabilities: they are as they were. */
+ * last word, too: the rest is as in TALLY. No capabilities: they are as they were. `opening` is how
+ * the fingerprint that RETURNING named came about. */
 #define MSG_GIVE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	U64(N, from_client) \
 	U64(N, from_backend) \
 	TEXT(N, capabilities, 4096) \
+	TEXT(N, opening, 1000) \
 	TEXT(N, line, 1500)
 
+/* An offered connection back, with its descriptor: its client turned out to want another one. No
+ * command that its fingerprint matters to was sent on it. A LEASE with `plain` follows. */
+#define MSG_UNTOUCHED_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
 /* The last word of a session that gives nothing back. `reason` is of enum session_end, `not_cached`
- * of enum not_cached. `line` is the log line when the process could not write it itself. */
+ * of enum not_cached. `fingerprint` as in RETURNING, "?" when it has no name. `line` is the log
+ * line when the process could not write it itself. */
 #define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	U32(N, not_cached) \
 	U64(N, from_client) \
 	U64(N, from_backend) \
+	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
 /* Broker to session: end now, for this reason (of enum session_end), and tell the client this
@@ -193,6 +212,7 @@
 	MSG(GIVE,      8, ROLE_SESSION, 1, MSG_GIVE_FIELDS) \
 	MSG(TALLY,     9, ROLE_SESSION, 0, MSG_TALLY_FIELDS) \
 	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
+	MSG(UNTOUCHED, 11, ROLE_SESSION, 1, MSG_UNTOUCHED_FIELDS) \
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
 	MSG(REAPED,    23, ROLE_LISTENER, 0, MSG_REAPED_FIELDS) \

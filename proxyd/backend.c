@@ -99,3 +99,31 @@ int backend_prove(struct session *s)
 	backend_taken(b);
 	return good && b->in.len == 0 ? 0 : -EPROTO;
 }
+
+int backend_repeat(struct session *s, const struct fingerprint_step *step)
+{
+	struct backend *b = &s->backend;
+	int64_t deadline = clock_ms() + (int64_t)s->settings->backend_timeout * 1000;
+	struct tag tag = tag_random();
+	char bytes[FINGERPRINT_LINE + 40];
+	struct buf out = BUF_OVER(bytes);
+	struct span line, status;
+	int r;
+
+	(void)((r = buf_add(&out, tag_span(&tag))) || (r = buf_add_char(&out, ' ')) ||
+	       (r = buf_add(&out, step->command)) || (r = buf_add_str(&out, "\r\n")) ||
+	       (r = io_write(b->fd, buf_span(&out), deadline)) ||
+	       (r = backend_next(b, deadline, &line)));
+	bool same = true;
+
+	if (r == 0 && step->untagged.n > 0) {
+		same = span_eq(line, step->untagged);
+		backend_taken(b);
+		r = backend_next(b, deadline, &line);
+	}
+	if (r < 0)
+		return r;
+	same = same && tag_completes(&tag, line, &status) && span_istarts(status, SPAN("OK"));
+	backend_taken(b);
+	return same ? 0 : -EPROTO;
+}

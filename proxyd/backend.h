@@ -45,6 +45,10 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 /* The same with what the client of this session gave. *ret_code and *ret_why as in the answer. */
 enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why);
 
+/* Says a command of an opening (fingerprint.h) and expects the same untagged answer and OK. 0 or
+ * -errno. */
+int backend_repeat(struct session *s, const struct fingerprint_step *step);
+
 /* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */
 int backend_prove(struct session *s);
 

@@ -11,7 +11,8 @@
 
 void follow_init(struct follow *f, struct span site_verbs)
 {
-	memset(f, 0, sizeof(*f));
+	memset(f, 0, offsetof(struct follow, fingerprint));
+	fingerprint_init(&f->fingerprint);
 	f->site_verbs = site_verbs;
 	follow_line_init(&f->line);
 }
@@ -132,13 +133,12 @@ static void judge_verb(struct follow *f, enum verb_class class)
 	case VERB_SELECT:
 		f->selected = true;
 		break;
-	case VERB_FINGERPRINT:
-		spoil(f, NOT_CACHED_FINGERPRINT);
 		break;
 	case VERB_NEVER:
 		spoil(f, NOT_CACHED_VERB);
 		break;
 	case VERB_SAFE:
+	case VERB_FINGERPRINT:
 	case VERB_IDLE:
 	case VERB_LOGOUT:
 	case VERB_REFUSED:
@@ -156,6 +156,29 @@ static bool begin_logout(struct follow *f, struct span tag, size_t line_length)
 	f->logout_line_length = line_length;
 	f->client = FOLLOW_LOGOUT;
 	return true;
+}
+
+/* ENABLE and the like have been sent; or a command may turn CONDSTORE on by the way. */
+static void note_enabling(struct follow *f, enum verb_class class, struct span line, bool alone)
+{
+	struct span rest = line;
+
+	(void)span_word(&rest, ' ');
+	struct span command = span_from(rest, 1), verb = span_word(&rest, ' ');
+
+	if (class == VERB_FINGERPRINT)
+		fingerprint_command(&f->fingerprint, command, f->current, f->client == FOLLOW_LINE,
+				    alone);
+	else if (verb_line_enables(line))
+		fingerprint_implied(&f->fingerprint, line,
+				    span_ieq(verb, SPAN("STATUS")) && !f->selected);
+}
+
+/* Has the next command the connection to itself? */
+static bool is_alone(const struct follow *f)
+{
+	return f->outstanding_count == 0 && !f->selected && f->line.length == 0 &&
+	       f->server_literal_left == 0 && !f->server_rest;
 }
 
 /* The first line of a command. Returns false when it must not be passed on. */
@@ -179,11 +202,14 @@ static bool begin_command(struct follow *f, struct span line, size_t line_length
 	}
 	if (class == VERB_LOGOUT && begin_logout(f, tag, line_length))
 		return false;
+	bool alone = is_alone(f);
+
 	judge_verb(f, class);
 	f->takes_message = stores_message(verb, second);
 	f->current = follow_tag_hash(tag);
 	f->outstanding[f->outstanding_count++] = f->current;
 	end_line(f, line);
+	note_enabling(f, class, line, alone);
 	if (class == VERB_IDLE && f->client == FOLLOW_LINE) {
 		f->waits_for_idle = true;
 		f->client = FOLLOW_WAIT;
@@ -211,11 +237,11 @@ static bool take_line(struct follow *f, struct span whole)
 {
 	struct span line = strip_end(f, whole);
 
-	if (f->client != FOLLOW_DONE && verb_line_enables(line))
-		spoil(f, NOT_CACHED_FINGERPRINT);
 	if (f->client == FOLLOW_DONE)
 		return end_idle(f, line, whole.n);
 	if (f->client == FOLLOW_REST || f->dropping) {
+		if (!f->dropping && verb_line_enables(line))
+			fingerprint_implied(&f->fingerprint, line, false);
 		end_line(f, line);
 		return true;
 	}
@@ -337,6 +363,8 @@ enum not_cached follow_quiet(const struct follow *f)
 		return NOT_CACHED_BACKEND_GONE;
 	if (f->spoiled != NOT_CACHED_NOTHING)
 		return f->spoiled;
+	if (f->fingerprint.unknown)
+		return NOT_CACHED_FINGERPRINT;
 	if (f->client != FOLLOW_LINE && f->client != FOLLOW_LOGOUT)
 		return NOT_CACHED_PARTIAL;
 	if (f->outstanding_count > 0 || f->line.length > 0 || f->server_literal_left > 0 ||

@@ -14,6 +14,7 @@
 
 #include "lib/ends.h"
 #include "lib/span.h"
+#include "proxyd/fingerprint.h"
 
 /* Commands in progress at once; further ones wait in the proxy. */
 #define FOLLOW_OUTSTANDING 256
@@ -68,8 +69,10 @@ struct follow {
 	/* both */
 	uint64_t outstanding[FOLLOW_OUTSTANDING];
 	size_t outstanding_count;
+	bool last_ok;		 /* the last completion said OK (a long tag hides that) */
 	enum not_cached spoiled; /* why this connection cannot be given back any more */
 	struct span site_verbs;	 /* borrowed for the session's life */
+	struct fingerprint fingerprint;
 };
 
 /* A session that begins: nothing selected, nothing outstanding. */

@@ -80,10 +80,18 @@ static bool says_bad(struct span head)
 	return !span_istarts(result, SPAN("OK")) && !span_istarts(result, SPAN("NO"));
 }
 
+/* Does the head show that the result is OK? */
+static bool says_ok(struct span head)
+{
+	(void)span_word(&head, ' ');
+	return span_ieq(span_word(&head, ' '), SPAN("OK"));
+}
+
 static void end_tagged(struct follow *f, struct span head, uint64_t tag)
 {
 	size_t i = 0;
 
+	f->last_ok = says_ok(head);
 	if (f->pushed_lines && says_bad(head))
 		spoil(f, NOT_CACHED_ODD);
 	while (i < f->outstanding_count && f->outstanding[i] != tag)
@@ -106,6 +114,21 @@ static void end_tagged(struct follow *f, struct span head, uint64_t tag)
 	f->owes_done = false;
 }
 
+/* A line has ended while ENABLE or the like is under way. */
+static void end_enabling_line(struct follow *f, struct span head)
+{
+	struct fingerprint *fp = &f->fingerprint;
+
+	if (f->server_rest || (head.n > 0 && head.p[0] == '*')) {
+		fingerprint_untagged(fp, f->server_rest);
+	} else if (f->line.tag == fp->tag) {
+		fingerprint_tagged(fp);
+	} else {
+		fp->line_length = 0;
+		fp->unknown = true;
+	}
+}
+
 static void end_line(struct follow *f)
 {
 	char bytes[sizeof(f->line.tail)];
@@ -115,6 +138,8 @@ static void end_line(struct follow *f)
 
 	if (!has_cr)
 		spoil(f, NOT_CACHED_ODD);
+	if (f->fingerprint.pending)
+		end_enabling_line(f, head);
 	if (f->server_rest || (head.n > 0 && head.p[0] == '*'))
 		end_untagged(f, head, tail);
 	else if (head.n > 0 && head.p[0] == '+')
@@ -136,6 +161,8 @@ size_t follow_server_step(struct follow *f, struct span bytes)
 	bool ended;
 	size_t n = follow_line_add(&f->line, bytes, &ended);
 
+	if (f->fingerprint.pending)
+		fingerprint_piece(&f->fingerprint, (struct span){ bytes.p, n - ended });
 	if (ended)
 		end_line(f);
 	return n;

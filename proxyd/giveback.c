@@ -36,9 +36,28 @@ static enum not_cached obstacle(const struct session *s, const struct follow *f)
 	return s->backend.in.len > 0 ? NOT_CACHED_BUSY : NOT_CACHED_NOTHING;
 }
 
+void giveback_note(struct session *s, const struct follow *f)
+{
+	const struct fingerprint *fp = &f->fingerprint;
+	struct session_marks *marks = &s->marks;
+	struct buf text = BUF_OVER(marks->fingerprint);
+
+	if (fingerprint_write(fp, &text) < 0)
+		(void)buf_add_char(&text, '?');
+	marks->fingerprint_length = text.len;
+	if (!fingerprint_is_known(fp))
+		return;
+	memcpy(marks->opening, fp->opening, fp->opening_length);
+	marks->opening_length = fp->opening_length;
+}
+
 bool giveback_announce(struct session *s, const struct follow *f)
 {
-	struct msg m = { .type = MSG_RETURNING };
+	const struct session_marks *marks = &s->marks;
+	struct msg m = {
+		.type = MSG_RETURNING,
+		.RETURNING = { .fingerprint = { marks->fingerprint, marks->fingerprint_length } }
+	};
 
 	s->not_cached = obstacle(s, f);
 	if (s->not_cached != NOT_CACHED_NOTHING)

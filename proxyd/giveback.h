@@ -5,6 +5,10 @@
 #include "proxyd/follow.h"
 #include "proxyd/session.h"
 
+/* Keeps in s->marks what is turned on on the connection, for the broker: what it hears with the
+ * next three, or with the session's end. */
+void giveback_note(struct session *s, const struct follow *f);
+
 /* Tells the broker that this session's connection is on its way back, if it may be: a login of the
  * same account then waits for it for a moment. Call it before the client is told goodbye. Returns
  * whether it may. */

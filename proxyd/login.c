@@ -1,9 +1,9 @@
 /* One login: the broker's lease, the backend's verdict, the client's answer.
  *
  * The credentials are wiped before this returns, but for those of a reused connection: if it dies
- * before its first response, they are needed once more. A wrong password and a mail host
- * that is out of order are never confused: the client's program would ask the user for another
- * password.
+ * before its first response, or is only offered, they are needed once more. A wrong password and a
+ * mail host that is out of order are never confused: the client's program would ask the user for
+ * another password.
  */
 #include "proxyd/session.h"
 
@@ -11,11 +11,13 @@
 #include <sys/socket.h>
 
 #include "lib/clock.h"
+#include "lib/fd.h"
 #include "lib/kv.h"
 #include "lib/large.h"
 #include "lib/log.h"
 #include "proxyd/backend.h"
 #include "proxyd/capability.h"
+#include "proxyd/follow_line.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 
@@ -98,7 +100,7 @@ static enum session_end accept_client(struct session *s, struct span tag, bool s
 	struct buf out = BUF_OVER(bytes);
 	bool in_line = s->asked_capability;
 
-	if ((s->backend.cached &&
+	if ((s->backend.promise &&
 	     buf_add_str(&out, "* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n") < 0) ||
 	    (in_line && add_list(s, "* CAPABILITY ", "\r\n", &out) < 0) ||
 	    buf_add(&out, tag) < 0 || buf_add_str(&out, " OK ") < 0 ||
@@ -108,8 +110,15 @@ static enum session_end accept_client(struct session *s, struct span tag, bool s
 	return session_tell(s, buf_span(&out));
 }
 
+static uint64_t client_id_of(const struct session *s)
+{
+	struct span id = { s->id_arguments, s->id_length };
+
+	return id.n > 0 ? follow_tag_hash(id) : 0;
+}
+
 /* Asks the broker; meets a new one when the old one died meanwhile, as often as it takes. */
-static enum session_end request_lease(struct session *s, struct msg *reply, int *ret_fd)
+static enum session_end request_lease(struct session *s, bool plain, struct msg *reply, int *ret_fd)
 {
 	const struct credentials *c = &s->credentials;
 	int64_t deadline = clock_ms() + (int64_t)s->settings->lease_timeout * 1000;
@@ -117,6 +126,8 @@ static enum session_end request_lease(struct session *s, struct msg *reply, int 
 	for (;;) {
 		struct msg lease = { .type = MSG_LEASE,
 				     .LEASE = { .proof_kind = PROOF_PASSWORD,
+						.plain = plain,
+						.client_id = client_id_of(s),
 						.user = user_of(s),
 						.authzid = { c->authzid, c->authzid_length },
 						.secret = { c->secret, c->secret_length } } };
@@ -156,6 +167,7 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	b->fd = fd;
 	b->leased = true;
 	b->cached = leased->cached;
+	b->promise = leased->promise;
 	b->port = leased->host_port;
 	b->in.off = b->in.len = b->taken = 0;
 	copy_span(leased->host, b->host, sizeof(b->host) - 1, &host_length);
@@ -164,6 +176,13 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities),
 		  &b->capabilities_length);
 	b->capabilities_stale = false;
+}
+
+/* Is the connection plain, or can it be offered? Begins the offer then. */
+static bool takes_offer(struct session *s, const struct msg_LEASED *leased)
+{
+	return leased->fingerprint.n == 0 ||
+	       offer_begin(&s->offer, leased->fingerprint, leased->opening) == 0;
 }
 
 static void send_outcome(struct session *s, enum msg_outcome outcome)
@@ -197,27 +216,38 @@ static enum login_result accepted(struct session *s, struct span tag, enum sessi
 	bool sasl = s->credentials.sasl;
 
 	copy_span(user_of(s), s->user, sizeof(s->user), &s->user_length);
-	if (!s->backend.cached)
+	if (!s->backend.cached) /* else another login may have to be made for this client */
 		session_wipe_credentials(s); /* telling a slow client may take a while */
+	s->offer_until = s->started + (int64_t)s->settings->login_timeout * 1000;
 	*ret_end = accept_client(s, tag, sasl);
 	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
 }
 
-/* *limited: in, whether the mail host may be asked again if it has too many of this user; out, that
- * it shall be: the broker makes room. */
-static enum login_result log_in_fresh(struct session *s, struct span tag, bool *limited,
-				      enum session_end *ret_end)
+/* Logs in to the backend, and tells the broker what became of it. *limited: in, whether the mail
+ * host may be asked again if it has too many of this user; out, that it shall be: the broker makes
+ * room. */
+static enum backend_verdict make_login(struct session *s, bool *limited, const char **ret_code,
+				       const char **ret_why)
 {
 	static const enum msg_outcome outcomes[] = {
 		[BACKEND_ACCEPTED] = OUTCOME_ACCEPTED,
 		[BACKEND_REFUSED] = OUTCOME_REFUSED,
 		[BACKEND_FAILED] = OUTCOME_FAILED,
 	};
-	const char *code, *why;
-	enum backend_verdict verdict = backend_login(s, &code, &why);
+	enum backend_verdict verdict = backend_login(s, ret_code, ret_why);
 
-	*limited = *limited && verdict == BACKEND_FAILED && span_ieq(span_str(code), SPAN("LIMIT"));
+	*limited = *limited && verdict == BACKEND_FAILED &&
+		   span_ieq(span_str(*ret_code), SPAN("LIMIT"));
 	send_outcome(s, *limited ? OUTCOME_LIMIT : outcomes[verdict]);
+	return verdict;
+}
+
+static enum login_result log_in_fresh(struct session *s, struct span tag, bool *limited,
+				      enum session_end *ret_end)
+{
+	const char *code, *why;
+	enum backend_verdict verdict = make_login(s, limited, &code, &why);
+
 	if (verdict == BACKEND_ACCEPTED)
 		return accepted(s, tag, ret_end);
 	backend_close(&s->backend, false);
@@ -235,7 +265,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		struct msg reply;
 		int fd = -1;
 
-		*ret_end = request_lease(s, &reply, &fd);
+		*ret_end = request_lease(s, false, &reply, &fd);
 		if (*ret_end == END_NO_BROKER)
 			return refused(s, tag, "UNAVAILABLE", SPAN("the broker did not answer"),
 				       ret_end);
@@ -250,7 +280,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 			*ret_end = END_INTERNAL;
 			return LOGIN_OVER;
 		}
-		bool prove = reply.LEASED.prove;
+		bool prove = reply.LEASED.prove, good = takes_offer(s, &reply.LEASED);
 
 		take_lease(s, &reply.LEASED, fd);
 		if (!s->backend.cached) {
@@ -262,11 +292,12 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 			may_be_limited = false; /* once more */
 			continue;
 		}
-		if (is_usable(s, prove)) {
-			if (prove)
+		if (good && is_usable(s, prove)) {
+			if (prove && !s->offer.open)
 				send_outcome(s, OUTCOME_ACCEPTED);
 			return accepted(s, tag, ret_end);
 		}
+		s->offer.open = false;
 		send_outcome(s, OUTCOME_STALE);
 		backend_close(&s->backend, false);
 	}
@@ -287,6 +318,8 @@ static bool lease_again(struct session *s, bool *ret_prove)
 	const struct credentials *c = &s->credentials;
 	struct msg reply, lease = { .type = MSG_LEASE,
 				    .LEASE = { .proof_kind = PROOF_PASSWORD,
+					       .plain = true,
+					       .client_id = client_id_of(s),
 					       .user = user_of(s),
 					       .authzid = { c->authzid, c->authzid_length },
 					       .secret = { c->secret, c->secret_length } } };
@@ -296,8 +329,10 @@ static bool lease_again(struct session *s, bool *ret_prove)
 	backend_close(&s->backend, false);
 	if (link_request(&s->link, &lease, &reply, &fd,
 			 clock_ms() + (int64_t)s->settings->lease_timeout * 1000) < 0 ||
-	    reply.type != MSG_LEASED)
+	    reply.type != MSG_LEASED || reply.LEASED.fingerprint.n > 0) {
+		fd_drop(&fd);
 		return false;
+	}
 	*ret_prove = reply.LEASED.prove;
 	take_lease(s, &reply.LEASED, fd);
 	return true;
@@ -324,4 +359,81 @@ bool login_again(struct session *s)
 	if (!good)
 		backend_close(&s->backend, false);
 	return good;
+}
+
+void login_keep(struct session *s)
+{
+	s->offer.open = false;
+	session_wipe_credentials(s);
+	if (s->backend.leased)
+		send_outcome(s, OUTCOME_ACCEPTED);
+	else if (s->link.sock >= 0)
+		(void)session_rejoin(s); /* the next broker takes this for a client before login */
+}
+
+/* The connection goes back as it came, or is given up. */
+static void hand_back(struct session *s, bool untouched)
+{
+	struct msg m = { .type = MSG_UNTOUCHED };
+
+	if (s->backend.leased && untouched)
+		(void)link_push(&s->link, &m, s->backend.fd);
+	else if (s->backend.leased)
+		send_outcome(s, OUTCOME_STALE);
+	backend_close(&s->backend, false);
+}
+
+/* A plain connection for a client that has its OK already. */
+static enum session_end find_plain(struct session *s)
+{
+	bool limited = false, may_be_limited = true;
+
+	for (;;) {
+		struct msg reply;
+		AUTO_FD fd = -1;
+		const char *code, *why;
+		enum session_end end = request_lease(s, true, &reply, &fd);
+
+		if (end != END_NONE)
+			return end;
+		if (reply.type != MSG_LEASED || reply.LEASED.fingerprint.n > 0)
+			return END_BACKEND_LOST;
+		bool prove = reply.LEASED.prove;
+
+		take_lease(s, &reply.LEASED, take_fd(&fd));
+		if (!s->backend.cached) {
+			limited = may_be_limited;
+			if (make_login(s, &limited, &code, &why) == BACKEND_ACCEPTED)
+				return END_NONE;
+			if (!limited)
+				return END_BACKEND_LOST;
+			may_be_limited = false; /* once more */
+			backend_close(&s->backend, false);
+			continue;
+		}
+		if (is_usable(s, prove)) {
+			if (prove)
+				send_outcome(s, OUTCOME_ACCEPTED);
+			return END_NONE;
+		}
+		send_outcome(s, OUTCOME_STALE);
+		backend_close(&s->backend, false);
+	}
+}
+
+enum session_end login_exchange(struct session *s, bool untouched)
+{
+	struct fingerprint_step step;
+	struct span rest = offer_answers(&s->offer);
+
+	hand_back(s, untouched);
+	enum session_end end = find_plain(s);
+
+	while (end == END_NONE && fingerprint_next_step(&rest, &step))
+		if (backend_repeat(s, &step) < 0)
+			end = END_BACKEND_ODD;
+	s->offer.open = false;
+	if (end != END_NONE || !s->backend.cached || s->offer.answered > 0)
+		session_wipe_credentials(s);
+	return end;
 }

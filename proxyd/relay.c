@@ -46,6 +46,16 @@ static int64_t ms(uint32_t seconds)
 	return (int64_t)seconds * 1000;
 }
 
+/* A reused connection may be dead and have to be replaced, until then. Not one that is only
+ * offered, or was: what is turned on on it would be off on another. */
+static void expect_repeat(struct relay *r, int64_t until)
+{
+	bool cached = r->s->backend.cached && !r->s->offer.open;
+
+	repeat_begin(&r->repeat, cached);
+	r->secret_until = cached ? until : 0;
+}
+
 /* The reused connection has answered, or need not be replaced any more. */
 static void forget_repeat(struct relay *r)
 {
@@ -80,22 +90,164 @@ static void look_at_backend(struct relay *r)
 	r->looked_at = rewrite_server(&r->rewrite, &r->follow, &r->s->backend.in, r->looked_at);
 }
 
-static void approve_client(struct relay *r)
+static void approve_client(struct relay *r, size_t most)
 {
 	struct buf *up = &r->s->in;
 	bool dropping;
 	size_t n;
 
 	do {
+		struct span bytes = span_from(buf_span(up), r->approved);
+
+		if (bytes.n > most)
+			bytes.n = most;
 		dropping = r->follow.dropping;
-		n = follow_client(&r->follow, span_from(buf_span(up), r->approved),
-				  up->len == up->cap && r->approved == 0);
+		n = follow_client(&r->follow, bytes, up->len == up->cap && r->approved == 0);
+		most -= n;
 		r->s->from_client += n;
 		if (dropping)
 			buf_consume(up, n); /* nothing is in front: refuse() waited for that */
 		else
 			r->approved += n;
 	} while (dropping && n > 0);
+}
+
+/* The follower begins with the connection that there is. */
+static void begin_to_follow(struct relay *r)
+{
+	const struct offer *o = &r->s->offer;
+
+	follow_init(&r->follow, r->s->settings->safe_commands);
+	rewrite_init(&r->rewrite, r->s->settings->hide_capabilities);
+	r->looked_at = 0;
+	if (o->open)
+		(void)fingerprint_load(&r->follow.fingerprint,
+				       (struct span){ o->text, o->text_length },
+				       (struct span){ o->opening, o->opening_length });
+}
+
+static bool has_room(const struct buf *down)
+{
+	return down->len < down->cap - REWRITE_ROOM;
+}
+
+/* What came behind the login's OK. */
+static enum session_end count_early(struct relay *r)
+{
+	size_t early = r->s->backend.in.len;
+
+	r->s->from_backend += early;
+	/* so much is no IMAP */
+	return early > 0 && !has_room(&r->s->backend.in) ? END_BACKEND_LOST : END_NONE;
+}
+
+/* The offered connection is not what the client wants. */
+static enum session_end exchange(struct relay *r)
+{
+	bool untouched = follow_quiet(&r->follow) == NOT_CACHED_NOTHING;
+	enum session_end end = login_exchange(r->s, untouched);
+
+	begin_to_follow(r);
+	if (end == END_NONE) /* it was repeated there, and answered the same */
+		(void)fingerprint_repeat(&r->follow.fingerprint, offer_answers(&r->s->offer));
+	if (end == END_NONE && r->s->offer.answered == 0)
+		expect_repeat(r, r->s->offer_until);
+	return end == END_NONE ? count_early(r) : end;
+}
+
+/* The opening's next command is answered here, as a fresh connection would answer it. */
+static enum session_end answer(struct relay *r, size_t length, const struct fingerprint_step *step)
+{
+	struct session *s = r->s;
+	char bytes[OFFER_TAG + 2 * FINGERPRINT_LINE + 10];
+	struct buf out = BUF_OVER(bytes);
+	struct span line = buf_span(&s->in), tag = span_word(&line, ' ');
+
+	if (buf_add(&out, step->untagged) < 0 ||
+	    (step->untagged.n > 0 && buf_add_str(&out, "\r\n") < 0) || buf_add(&out, tag) < 0 ||
+	    buf_add_char(&out, ' ') < 0 || buf_add(&out, step->tagged) < 0 ||
+	    buf_add_str(&out, "\r\n") < 0)
+		return END_INTERNAL;
+	offer_answered(&s->offer);
+	buf_consume(&s->in, length);
+	s->from_client += length;
+	return session_tell(s, buf_span(&out));
+}
+
+/* One command on a connection that is only offered: how much of what waits may be shown to the
+ * follower, *ret_most. */
+static enum session_end consider(struct relay *r, size_t *ret_most)
+{
+	struct session *s = r->s;
+	struct span in = buf_span(&s->in);
+	const char *lf = memchr(in.p, '\n', in.n);
+	size_t length = lf ? (size_t)(lf - in.p) + 1 : 0;
+	struct fingerprint_step step;
+
+	*ret_most = 0;
+	if (length == 0 && in.n < s->in.cap)
+		return END_NONE;
+	if (length < 2 || in.p[length - 2] != '\r')
+		return exchange(r);
+	enum offer_verdict verdict =
+		offer_judge(&s->offer, (struct span){ in.p, length - 2 }, &step);
+
+	if (verdict == OFFER_ANSWER)
+		return answer(r, length, &step);
+	if (verdict == OFFER_SWAP)
+		return exchange(r);
+	s->offer.enabling = verdict == OFFER_ENABLES;
+	*ret_most = length;
+	return END_NONE;
+}
+
+/* May the proxy say something of its own? Not in the middle of a response, also not of one that the
+ * mail host broke off. */
+static bool is_between_responses(const struct relay *r)
+{
+	return r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
+	       !r->follow.server_rest && r->looked_at == 0;
+}
+
+/* Is nothing under way, so that what comes next begins a command? */
+static bool is_still(const struct relay *r)
+{
+	return r->approved == 0 && r->s->backend.in.len == 0 && is_between_responses(r) &&
+	       r->follow.outstanding_count == 0 && r->follow.client == FOLLOW_LINE &&
+	       !r->backend_ended;
+}
+
+/* Is it time to decide? The client's password is kept until then. */
+static bool is_offer_over(const struct relay *r)
+{
+	return r->s->offer.open && clock_ms() >= r->s->offer_until && is_still(r);
+}
+
+/* While the connection is only offered: one command after the other, until it is the client's own
+ * or another one. */
+static enum session_end pass_offered(struct relay *r)
+{
+	struct session *s = r->s;
+	enum session_end end = END_NONE;
+	size_t most = 0;
+
+	while (s->offer.open && end == END_NONE && most == 0) {
+		if (!is_still(r))
+			return END_NONE;
+		if (offer_is_taken(&s->offer) || (s->offer.enabling && r->follow.last_ok)) {
+			login_keep(s);
+			break;
+		}
+		s->offer.enabling = false;
+		size_t waits = s->in.len;
+
+		end = is_offer_over(r) ? exchange(r) : consider(r, &most);
+		if (s->in.len == waits && most == 0)
+			break;
+	}
+	if (end == END_NONE)
+		approve_client(r, s->offer.open ? most : SIZE_MAX);
+	return end;
 }
 
 static enum session_end write_to_backend(struct relay *r)
@@ -133,14 +285,6 @@ static void write_to_client(struct relay *r)
 		r->drained += (size_t)n;
 	buf_consume(down, (size_t)n);
 	r->looked_at -= (size_t)n;
-}
-
-/* May the proxy say something of its own? Not in the middle of a response, also not of one that the
- * mail host broke off. */
-static bool is_between_responses(const struct relay *r)
-{
-	return r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
-	       !r->follow.server_rest && r->looked_at == 0;
 }
 
 /* Is it a refused command's turn to be answered? */
@@ -278,6 +422,8 @@ static int64_t wait_until(const struct relay *r)
 		until = r->ended_at + ms(settings->drain_time);
 	if (r->secret_until > 0 && r->secret_until < until)
 		until = r->secret_until;
+	if (r->s->offer.open && is_still(r) && r->s->offer_until < until)
+		until = r->s->offer_until;
 	return r->s->rejoin_at > 0 && r->s->rejoin_at < until ? r->s->rejoin_at : until;
 }
 
@@ -307,8 +453,8 @@ static enum session_end serve_deadline(struct relay *r)
 	}
 	if (r->s->rejoin_at > 0 && now >= r->s->rejoin_at)
 		return session_rejoin(r->s);
-	if (r->logout_at > 0 || r->ended_at > 0)
-		return END_NONE; /* judge() knows */
+	if (r->logout_at > 0 || r->ended_at > 0 || is_offer_over(r))
+		return END_NONE; /* judge() and pass_offered() know */
 	return r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT;
 }
 
@@ -329,11 +475,6 @@ static int wait_with(struct relay *r, struct pollfd *fds, nfds_t count)
 		link_release();
 	}
 	return io_poll(fds, count, until);
-}
-
-static bool has_room(const struct buf *down)
-{
-	return down->len < down->cap - REWRITE_ROOM;
 }
 
 static enum session_end wait_for_traffic(struct relay *r)
@@ -377,17 +518,15 @@ static bool is_unfinished(const struct relay *r)
 
 static enum session_end pump(struct relay *r)
 {
-	size_t early = r->s->backend.in.len;
+	enum session_end end = count_early(r);
 
-	r->s->from_backend += early;
-	if (early > 0 && !has_room(&r->s->backend.in))
-		return END_BACKEND_LOST; /* so much behind its OK is no IMAP */
-	for (;;) {
+	while (end == END_NONE) {
 		look_at_backend(r);
 		refuse(r);
-		approve_client(r);
-		enum session_end end = write_to_backend(r);
+		end = pass_offered(r);
 
+		if (end == END_NONE)
+			end = write_to_backend(r);
 		write_to_client(r);
 		if (end == END_NONE && is_unfinished(r))
 			continue;
@@ -395,9 +534,8 @@ static enum session_end pump(struct relay *r)
 			end = judge(r);
 		if (end == END_NONE)
 			end = wait_for_traffic(r);
-		if (end != END_NONE)
-			return end;
 	}
+	return end;
 }
 
 /* BYE and the tagged OK in one write; the client is answered before its connection is reset. */
@@ -432,14 +570,14 @@ enum session_end relay_run(struct session *s)
 	static struct relay r;
 
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
-	follow_init(&r.follow, s->settings->safe_commands);
-	rewrite_init(&r.rewrite, s->settings->hide_capabilities);
-	repeat_begin(&r.repeat, s->backend.cached);
-	if (s->backend.cached)
-		r.secret_until = clock_ms() + ms(s->settings->login_timeout);
+	begin_to_follow(&r);
+	expect_repeat(&r, r.last_traffic + ms(s->settings->login_timeout));
 	enum session_end end = pump(&r);
 
 	forget_repeat(&r);
+	if (s->offer.open)
+		login_keep(s);
+	giveback_note(s, &r.follow);
 	bool returning =
 		(end == END_LOGOUT || end == END_CLIENT_CLOSED || end == END_IDLE_TIMEOUT) &&
 		r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);

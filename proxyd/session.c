@@ -144,14 +144,15 @@ static enum session_end say_hello(struct session *s)
 /* Through the door. Returns as link_knock() does. */
 static int knock(struct session *s, uint64_t settings, int64_t deadline)
 {
-	const struct msg m = { .type = MSG_KNOCK,
+	struct msg m = { .type = MSG_KNOCK,
 			       .KNOCK = { .service = s->hello.service,
 					  .client_port = s->hello.client_port,
 					  .settings = settings,
 					  .client = s->hello.client,
-					  .local = s->hello.local,
-					  .user = { s->user, s->user_length } } };
+					  .local = s->hello.local } };
 
+	if (!s->offer.open) /* with an offered connection it may ask for another one */
+		m.KNOCK.user = (struct span){ s->user, s->user_length };
 	return link_knock(&s->link, &m, deadline);
 }
 
@@ -234,6 +235,7 @@ static void give(struct session *s, enum session_end end, struct span line)
 
 	if (!b->cached) /* else the broker has the list already */
 		m.GIVE.capabilities = (struct span){ b->capabilities, b->capabilities_length };
+	m.GIVE.opening = (struct span){ s->marks.opening, s->marks.opening_length };
 	if (link_push(&s->link, &m, b->fd) < 0)
 		log_printf(LOG_NOTICE, "session %llu: its connection could not be given back",
 			   (unsigned long long)s->id);
@@ -261,6 +263,8 @@ static void report(struct session *s, enum session_end end)
 									 : NOT_CACHED_COUNT,
 					.from_client = s->from_client,
 					.from_backend = s->from_backend,
+					.fingerprint = { s->marks.fingerprint,
+							 s->marks.fingerprint_length },
 					.line = buf_span(&line) } };
 
 	(void)link_push(&s->link, &tally, -1);

@@ -10,6 +10,7 @@
 #include "lib/ends.h"
 #include "lib/msg.h"
 #include "proxyd/link.h"
+#include "proxyd/offer.h"
 
 /* "Go on": no reason to end. */
 #define END_NONE END_COUNT
@@ -42,6 +43,7 @@ struct session_settings {
 struct backend {
 	int fd; /* -1: none */
 	bool cached;
+	bool promise;		 /* the client may be told XPROXYREUSE */
 	bool leased;		 /* the broker that leased it still knows the lease */
 	bool capabilities_stale; /* they are those before login */
 	uint32_t port;
@@ -51,6 +53,13 @@ struct backend {
 	char host[256];
 	char user[BACKEND_USER_MAX];	     /* login name at the mail host */
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
+};
+
+/* What is turned on on a connection that is given back, or that is not. */
+struct session_marks {
+	size_t fingerprint_length, opening_length;
+	char fingerprint[FINGERPRINT_MAX];
+	char opening[FINGERPRINT_OPEN];
 };
 
 /* What most sessions touch stands in front: each further page costs a fault and 4 KiB. */
@@ -69,13 +78,16 @@ struct session {
 	size_t command_line, command_end; /* in it: the last line of the command before login */
 
 	int64_t started;   /* monotonic ms */
+	int64_t offer_until; /* so long may a connection be only offered */
 	int64_t rejoin_at; /* when to look for a broker again; 0: there is one, or never */
 	uint64_t from_client, from_backend;
 	enum not_cached not_cached;
 	size_t user_length, id_length;
 	char user[SESSION_USER_MAX]; /* logged in as */
 	struct backend backend;
+	struct offer offer; /* if its connection is only offered; its credentials are kept then */
 	struct credentials credentials;
+	struct session_marks marks;	   /* when it is over */
 	char id_arguments[SESSION_ID_MAX]; /* of ID before login */
 	struct session_settings own_settings;
 };
@@ -137,14 +149,24 @@ enum login_result { LOGIN_OK, LOGIN_REFUSED, LOGIN_OVER };
 
 /* Tries the credentials: a cached connection, or a new one. The client gets its tagged answer.
  * LOGIN_OVER: *ret_end says why the session ends. The credentials are wiped, unless a connection is
- * reused: then the relay does that at its first response (login_again()). */
+ * reused: then the relay does that at its first response (login_again()), or, when it is only
+ * offered (s->offer), once that is decided. */
 enum login_result login_try(struct session *s, struct span tag, enum session_end *ret_end);
 
-/* The reused connection died before its first response: takes another one, cached or fresh, with
- * the credentials, which are wiped in any case. The client hears nothing of it. False: there is
- * none.
+/* The reused connection, which is plain, died before its first response: takes another plain one,
+ * cached or fresh, with the credentials, which are wiped in any case. The client hears nothing of
+ * it. False: there is none.
  */
 bool login_again(struct session *s);
+
+/* The client has turned on what is turned on on the offered connection, or leaves: it is its own.
+ * The credentials are wiped. */
+void login_keep(struct session *s);
+
+/* The offered connection goes back, if it is `untouched`, and a plain one takes its place, on which
+ * the client's commands so far are repeated. The client hears nothing of it. The credentials are
+ * wiped, unless that one is reused and nothing was said on it. END_NONE, or the session's end. */
+enum session_end login_exchange(struct session *s, bool untouched);
 
 /* Relays until the end; says goodbye and gives the backend connection back where that is allowed.
  */

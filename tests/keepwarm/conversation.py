@@ -104,6 +104,10 @@ class Conversation:
         self.name, self.servers = name, servers
         self.before, self.steps = [], []
 
+    def enables(self):
+        """Is something turned on before, so that the connection has a fingerprint?"""
+        return any(re.match(r"ENABLE|STATUS .*HIGHESTMODSEQ", command) for command in self.before)
+
     def suits(self, server):
         return not self.servers or server in self.servers
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from keepwarm import conversation, courier, cyrus, dovecot
+from keepwarm.process import wait_until
 
 DOVECOT_EXTRA = """
 mail_plugins = acl quota
@@ -122,6 +123,7 @@ class Pair:
             self.direct.stop()
             raise
         self.system = make_system(self.behind)
+        self.logins = 0  # made through the system
 
     def stop(self):
         self.direct.stop()
@@ -151,16 +153,47 @@ class Pair:
         long by a login: then that one comes again."""
         for _ in range(self.TRIES):
             self.session_before(self.system.port, user, before)
+            self.logins += 2
             client = conversation.login(self.system.port, user, self.behind.password(user))
             if client.login_reply.reused:
                 return client
             client.logout()
         raise AssertionError(f"no connection of {user} is reused:\n{self.system.log_text()[-2000:]}")
 
+    def offered(self, user, before):
+        """The same for a client that has turned something on: its connection is only offered to it. A plain one lies
+        in the cache as well, for the case that it wants that. fresh_logins() tells whether it got either."""
+        plain = conversation.login(self.system.port, user, self.behind.password(user))
+        self.session_before(self.system.port, user, before)
+        plain.ok("NOOP")
+        plain.logout()
+        self.logins += 2
+        self.fresh_logins()
+        self.logins += 1
+        return conversation.login(self.system.port, user, self.behind.password(user))
+
+    def fresh_logins(self):
+        """How many logins have been fresh, when all that there were are counted and over."""
+        def is_over():
+            stats = self.system.stats()
+            return stats["counters"]["logins"] == self.logins and stats["gauges"]["active"] == 0
+        wait_until(is_over, lambda: f"not {self.logins} logins: {self.system.stats()}\n{self.system.log_text()[-2000:]}")
+        return self.system.counter("logins_fresh")
+
+    def hold_offered(self, what, user):
+        fresh = self.fresh_logins()
+        client = self.offered(user, what.before)
+        lines = self.hold_one(client, self.behind, what.steps, user)
+        assert self.fresh_logins() - fresh == 2, f"a login that should be reused was not:\n{self.system.log_text()[-1500:]}"
+        return lines
+
     def hold(self, what, user):
         """The conversation on both sides: what the server said directly, and over a reused connection."""
         with ThreadPoolExecutor(2) as threads:
             direct = threads.submit(lambda: self.hold_one(self.fresh(user, what.before), self.direct, what.steps, user))
+            if what.enables():
+                behind = threads.submit(lambda: self.hold_offered(what, user))
+                return direct.result(), behind.result()
             behind = threads.submit(lambda: self.hold_one(self.reused(user, what.before), self.behind, what.steps, user))
         return direct.result(), behind.result()
 

@@ -45,6 +45,7 @@ def test_the_line_says_who_and_how_much(system, backend):
 
 def test_why_a_connection_was_not_cached_is_said(system, backend):
     client = system.session("anna")
+    client.ok("SELECT INBOX")
     client.ok("ENABLE QRESYNC")
     client.logout()
     system.wait_log("fingerprint")

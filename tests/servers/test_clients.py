@@ -1,7 +1,6 @@
 """Real clients over reused connections: curl, imaplib, mbsync, offlineimap and imapflow, with Dovecot behind Keepwarm.
 
-Each visits a few times; how many of its logins took a warm connection is read from the state file. Where a client's way to
-log in does not allow that yet, the test says why and must fail until it does.
+Each visits a few times; how many of its logins took a warm connection is read from the state file.
 """
 import imaplib
 import json
@@ -282,8 +281,6 @@ def test_imapflow_works(system, imapflow):
         assert result["source"].endswith("This is the mail of <user5>.\r\n") and result["flagged"] == [1]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError,
-                   reason="imapflow enables CONDSTORE at each login, which makes a connection one that is not given back yet")
 def test_imapflow_is_reused(system, imapflow, capsys):
     share, _ = visits(system, capsys, "imapflow", lambda: imapflow(system.port, "user6"), 4)
     assert share >= SHARE

@@ -64,14 +64,8 @@ DIFFERENT = {
 }
 
 # --- known gaps ---------------------------------------------------------------------------------------
-FINGERPRINT = "what was enabled makes a connection one that is never given back, so nothing is reused"
 # (conversation, server or None for each): why it fails today.
 KNOWN_GAPS = {
-    ("enable condstore again", None): FINGERPRINT,
-    ("enable qresync again, as Nextcloud does", None): FINGERPRINT,
-    ("enable utf8 again, as SnappyMail does", None): FINGERPRINT,
-    ("enable the one and then the other again", None): FINGERPRINT,
-    ("condstore by status again", None): FINGERPRINT,
 }
 
 

@@ -153,6 +153,15 @@ static inline struct span talk_shown(const struct talk *t)
 	return (struct span){t->shown, t->shown_length};
 }
 
+static inline bool talk_same_fingerprint(const struct fingerprint *a, const struct fingerprint *b)
+{
+	return a->unknown == b->unknown && a->pending == b->pending &&
+	       a->condstore == b->condstore && a->length == b->length &&
+	       memcmp(a->text, b->text, a->length) == 0 &&
+	       a->opening_length == b->opening_length &&
+	       memcmp(a->opening, b->opening, a->opening_length) == 0;
+}
+
 /* Do two conversations, whose pieces may have differed, mean the same now? */
 static inline bool talk_same(const struct talk *a, const struct talk *b)
 {
@@ -160,6 +169,7 @@ static inline bool talk_same(const struct talk *a, const struct talk *b)
 	       span_eq(talk_shown(a), talk_shown(b)) && a->f.dropping == b->f.dropping &&
 	       a->w.held == b->w.held &&
 	       follow_quiet(&a->f) == follow_quiet(&b->f) && a->f.spoiled == b->f.spoiled &&
+	       talk_same_fingerprint(&a->f.fingerprint, &b->f.fingerprint) &&
 	       a->f.bye == b->f.bye && a->f.outstanding_count == b->f.outstanding_count &&
 	       memcmp(a->f.outstanding, b->f.outstanding,
 		      a->f.outstanding_count * sizeof(a->f.outstanding[0])) == 0;

@@ -1,0 +1,85 @@
+/* What clients were seen to turn on.
+ *
+ * The keys are HMACs, so their first bytes may choose the slot: nobody can aim at another one's.
+ */
+#include "cachebrokerd/habits.h"
+
+#include <stdlib.h>
+
+struct habit {
+	struct key who;
+	int64_t seen; /* 0: an empty slot */
+	bool enables; /* it has turned something on, ever */
+	unsigned char plain_turns;
+	unsigned char length;
+	char text[HABITS_TEXT];
+};
+
+_Static_assert(HABITS_TEXT <= 255, "the length is one byte");
+
+struct habits {
+	struct habit slots[HABITS_SLOTS];
+};
+
+struct habits *habits_new(void)
+{
+	return calloc(1, sizeof(struct habits));
+}
+
+void habits_free(struct habits *h)
+{
+	free(h);
+}
+
+static size_t slot_of(const struct key *who)
+{
+	uint32_t n;
+
+	memcpy(&n, who->bytes, sizeof(n));
+	return n % HABITS_SLOTS;
+}
+
+static bool is_of(const struct habit *h, const struct key *who, int64_t now)
+{
+	return h->seen > 0 && now - h->seen < HABITS_MEMORY && key_same(&h->who, who);
+}
+
+struct span habits_find(const struct habits *h, const struct key *who, int64_t now,
+			bool *ret_promise)
+{
+	const struct habit *one = &h->slots[slot_of(who)];
+
+	*ret_promise = is_of(one, who, now) && !one->enables;
+	return is_of(one, who, now) ? (struct span){ one->text, one->length } : SPAN_NONE;
+}
+
+void habits_note(struct habits *h, const struct key *who, struct span fingerprint, int64_t now)
+{
+	struct habit *one = &h->slots[slot_of(who)];
+
+	if (!is_of(one, who, now))
+		*one = (struct habit){ .who = *who };
+	one->seen = now > 0 ? now : 1;
+	if (fingerprint.n == 0) {
+		/* Two programs on one machine may take turns: the one that turns something on finds
+		 * its connection, the other one gets a plain one instead. */
+		if (one->length > 0 && ++one->plain_turns >= HABITS_TURNS)
+			one->length = 0;
+		return;
+	}
+	one->enables = true;
+	one->plain_turns = 0;
+	one->length = 0;
+	if (fingerprint.n <= sizeof(one->text)) {
+		memcpy(one->text, fingerprint.p, fingerprint.n);
+		one->length = (unsigned char)fingerprint.n;
+	}
+}
+
+void habits_forget(struct habits *h, const struct key *who)
+{
+	struct habit *one = &h->slots[slot_of(who)];
+
+	if (one->seen > 0 && key_same(&one->who, who))
+		one->seen = 0;
+}

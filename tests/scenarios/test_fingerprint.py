@@ -1,0 +1,373 @@
+"""What clients turn on (ENABLE, CONDSTORE by the way): whose connections they get again, and that nobody can tell.
+
+The opening of each client is from its sources; a page view follows it.
+"""
+import os
+import socket
+
+import pytest
+
+from keepwarm.imap import Client
+from keepwarm.messages import ACCEPTED, REFUSAL_ATTEMPTS, Peer
+from keepwarm.process import wait_until
+
+AFTER = ("IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UNSELECT NAMESPACE UIDPLUS CONDSTORE QRESYNC UTF8=ACCEPT "
+         "LIST-STATUS STARTTLS AUTH=PLAIN")
+PAGE = ["SELECT INBOX", "FETCH 1 BODY[]"]
+OPENINGS = {
+    "SnappyMail": ["ENABLE UTF8=ACCEPT", "STATUS INBOX (MESSAGES UNSEEN HIGHESTMODSEQ)", *PAGE, "UNSELECT"],
+    "SnappyMail without UTF8": ["STATUS INBOX (MESSAGES UNSEEN HIGHESTMODSEQ)", *PAGE],
+    "Nextcloud Mail": ["CAPABILITY", "ENABLE QRESYNC", "ID NIL", "NAMESPACE", 'LIST "" *',
+                       "STATUS INBOX (MESSAGES HIGHESTMODSEQ)", "SELECT INBOX (QRESYNC (1 1))", "FETCH 1 (FLAGS MODSEQ)"],
+    "Horde": ["ENABLE QRESYNC UTF8=ACCEPT", "SELECT INBOX (QRESYNC (1 1))", "FETCH 1 BODY[]"],
+    "K-9": ["CAPABILITY", 'ID ("name" "K-9 Mail")', "ENABLE UTF8=ACCEPT", "NAMESPACE", *PAGE],
+    "Thunderbird": ["ENABLE CONDSTORE", 'ID ("name" "Thunderbird")', "ENABLE UTF8=ACCEPT", "NAMESPACE", *PAGE],
+    "imapflow": ['ID ("name" "imapflow")', "ENABLE CONDSTORE UTF8=ACCEPT", "NAMESPACE", 'LIST "" *',
+                 "SELECT INBOX", "FETCH 1 (UID MODSEQ)"],
+}
+
+
+@pytest.fixture(name="backend")
+def backend_fixture(make):
+    return make.backend(after=AFTER)
+
+
+def hold(client, commands):
+    """The answers to commands, all bytes of them."""
+    replies = []
+    for command in commands:
+        reply = client.command(command)
+        assert reply.ok, f"{command!r} was answered {reply!r}"
+        replies.append((reply.text, reply.tagged))
+    return replies
+
+
+def visit(system, commands, logout=True, **login):
+    with system.session(**login) as client:
+        replies = hold(client, commands)
+        if logout:
+            client.logout()
+    return client.login_reply, replies
+
+
+def visits(system, commands, times=11, **kwargs):
+    results = []
+    for _ in range(times):
+        results.append(visit(system, commands, **kwargs))
+        system.wait_given()
+    return results
+
+
+# --- the same client again --------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", OPENINGS)
+def test_a_client_gets_its_connection_again(system, backend, name):
+    results = visits(system, OPENINGS[name], logout=name != "K-9")
+    assert len(backend.logins) == 1, "not all logins but the first one are reused"
+    first, others = results[0], results[1:]
+    for login, replies in others:
+        assert replies == first[1]
+        assert login.untagged == first[0].untagged == [] and login.tagged == first[0].tagged
+    system.wait_counter("logins_reused", 10)
+    system.wait_counter("offers_kept", 10)
+    enables = sum(command.startswith("ENABLE") for command in OPENINGS[name])
+    assert backend.connections[0].verbs().count("ENABLE") == enables, "an ENABLE was not answered by the proxy"
+
+
+def test_pipelined_openings_are_answered_in_order(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        client.send("a ENABLE QRESYNC\r\nb SELECT INBOX\r\nc NOOP\r\n")
+        client.expect_exact("* ENABLED QRESYNC\r\na OK Enabled, says the backend\r\n")
+        assert client.reply("b").ok and client.reply("c").ok
+    assert len(backend.logins) == 1
+
+
+def test_a_client_that_leaves_without_a_word_leaves_it_as_it_was(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    for logout in (True, False, True):
+        visits(system, [], 1, logout=logout)
+    assert visits(system, ["ENABLE QRESYNC"], 1)[0][1] == [(b"* ENABLED QRESYNC\r\n", b"OK Enabled, says the backend")]
+    assert len(backend.logins) == 1 and backend.connections[0].verbs().count("ENABLE") == 1
+
+
+def test_an_enable_in_small_pieces(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        for byte in b"a ENABLE QRESYNC\r\n":
+            client.send(bytes([byte]))
+        assert client.reply("a").text == b"* ENABLED QRESYNC\r\n"
+        client.ok("NOOP")
+    assert len(backend.logins) == 1
+
+
+# --- somebody else ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("command", [
+    "SELECT INBOX", "ENABLE CONDSTORE", "ENABLE QRESYNC UTF8=ACCEPT", "enable qresync", "EXAMINE INBOX", "XUNKNOWN",
+    'ID {4}', "STATUS INBOX (HIGHESTMODSEQ)", "IDLE", "APPEND INBOX {3+}\r\nabc",
+])
+def test_another_first_command_gets_a_plain_connection(system, backend, command):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client, Client(backend.port) as direct:
+        assert client.login_reply.untagged == []
+        direct.ok("LOGIN anna pw-anna")
+        for each in (client, direct):
+            each.send(f"x {command}\r\n")
+            if command.endswith("{4}") or command == "IDLE":
+                each.expect(rb"\+ [^\r\n]*\r\n")
+                each.send("DONE\r\n")
+        if not command.endswith("{4}"):
+            ours, theirs = client.reply("x"), direct.reply("x")
+            assert (ours.text, ours.tagged) == (theirs.text, theirs.tagged)
+    assert b"QRESYNC" not in backend.connections[2].received or "QRESYNC" in command.upper()
+    assert backend.connections[0].verbs().count("SELECT") == 0
+    system.wait_counter("offers_swapped", 1)
+
+
+def test_the_swap_takes_a_plain_connection_from_the_cache(system, backend):
+    with system.session() as one, system.session() as other:
+        one.ok("ENABLE QRESYNC")
+        other.ok("SELECT INBOX")
+        other.logout()
+        system.wait_given()
+        one.logout()
+        system.wait_given()
+    assert len(backend.logins) == 2
+    visits(system, PAGE, 1)
+    system.wait_counter("offers_swapped", 1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    system.wait_counter("offers_kept", 1)
+    assert len(backend.logins) == 2
+    system.wait_counter("logins_reused", 2)
+
+
+def test_after_the_swap_what_was_answered_is_turned_on(system, backend):
+    visits(system, OPENINGS["Thunderbird"], 1)
+    with system.session() as client:
+        client.ok("ENABLE CONDSTORE")
+        client.ok("SELECT INBOX")  # not what is next: UTF8=ACCEPT must not be on
+    assert backend.connections[1].enabled == {b"CONDSTORE"}
+    assert backend.connections[0].enabled == {b"CONDSTORE", b"UTF8=ACCEPT"}
+
+
+def test_the_swap_costs_no_login_attempt_and_the_password_is_forgotten(make, backend):
+    system = make.system(backend, login_attempts=1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        client.ok("SELECT INBOX")
+    assert len(backend.logins) == 2
+
+
+def test_an_offer_ends_with_login_timeout(make, backend):
+    system = make.system(backend, login_timeout=1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        system.wait_counter("offers_swapped", 1)
+        client.ok("SELECT INBOX")
+    assert len(backend.logins) == 2
+
+
+@pytest.mark.parametrize("who", ["ID", "address", "user", "password"])
+def test_another_one_is_not_even_offered_it(make, backend, who):
+    backend.passwords = {"anna": b"same", "bert": b"same"}
+    system = make.system(backend)
+    visits(system, ["ENABLE QRESYNC"], 1, user="anna", password="same")
+    with (Client(system.port, sock=from_other_address(system)) if who == "address" else system.client()) as client:
+        if who == "ID":
+            client.ok('ID ("name" "other")')
+        if who == "password":
+            backend.passwords["anna"] = b"new"
+        reply = client.login("bert" if who == "user" else "anna", "new" if who == "password" else "same")
+        assert reply.ok and reply.untagged == []
+        assert client.ok("ENABLE QRESYNC").text == b"* ENABLED QRESYNC\r\n"
+    assert len(backend.logins) == 2 and backend.connections[-1].enabled == {b"QRESYNC"}
+    assert system.counter("offers_swapped") == system.counter("offers_kept") == 0
+
+
+def from_other_address(system):
+    return socket.create_connection(("127.0.0.1", system.port), timeout=10, source_address=("127.0.0.77", 0))
+
+
+def test_xproxyreuse_is_promised_only_to_who_never_turned_anything_on(system):
+    """Horde believes it: it would not ENABLE again."""
+    assert [login.reused for login, _ in visits(system, PAGE, 3)] == [False, True, True]
+    with system.session(reused=True) as one, system.session(reused=False) as other:
+        one.ok("ENABLE QRESYNC")
+        other.ok("NOOP")
+        one.logout()
+        system.wait_given()
+        other.logout()
+        system.wait_given()
+    for _ in range(6):
+        assert not visits(system, PAGE, 1)[0][0].reused
+
+
+def test_two_programs_that_take_turns_both_find_a_connection(system, backend):
+    for _ in range(6):
+        visits(system, ["ENABLE QRESYNC"], 1)
+        visits(system, PAGE, 1)
+    assert len(backend.logins) == 2
+
+
+# --- what cannot be told again -----------------------------------------------------------------------------
+@pytest.mark.parametrize("answer", [
+    b"* ENABLED QRESYNC\r\n* ENABLED CONDSTORE\r\nTAG OK Twice\r\n",
+    b"* ENABLED QRESYNC\r\n* OK Something else\r\nTAG OK Enabled\r\n",
+    b"* ENABLED QRESYNC\r\nTAG NO Not enabled\r\n",
+    b"* ENABLED " + b" ".join(b"X%030d" % number for number in range(9)) + b"\r\nTAG OK Many\r\n",
+    b"* ENABLED X" + b"y" * 400 + b"\r\nTAG OK Long\r\n",
+    b"* ENABLED \xc3\xa4\r\nTAG OK Enabled\r\n",
+], ids=["two lists", "more", "no", "too many", "too long", "8-bit"])
+def test_an_odd_answer_to_enable_is_not_kept(system, backend, answer):
+    backend.answers["ENABLE"] = answer
+    with system.session() as client:
+        client.command("ENABLE QRESYNC")
+        client.logout()
+    backend.wait_for(lambda: backend.connections[0].closed.is_set(), "the connection is still open")
+    system.wait_log("cached=fingerprint")
+
+
+@pytest.mark.parametrize("untagged", [b"", b"* ENABLED\r\n"], ids=["no list", "empty list"])
+def test_what_turned_nothing_on_is_plain(system, backend, untagged):
+    backend.answers["ENABLE"] = untagged + b"TAG OK Nothing of that\r\n"
+    for login, _ in visits(system, ["ENABLE X-NONSENSE", *PAGE], 3)[1:]:
+        assert login.reused
+    assert backend.connections[0].verbs().count("ENABLE") == 3
+
+
+def test_language_is_part_of_it(system, backend):
+    backend.answers["LANGUAGE"] = b"* LANGUAGE (DE)\r\nTAG OK Sprache\r\n"
+    visits(system, ["LANGUAGE de", "ENABLE QRESYNC", *PAGE], 3)
+    assert len(backend.logins) == 1 and backend.connections[0].verbs().count("LANGUAGE") == 1
+    with system.session() as client:
+        client.ok("LANGUAGE fr")
+    assert len(backend.logins) == 2
+
+
+# --- restarts and lies -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("command", ["ENABLE QRESYNC", "SELECT INBOX"])
+def test_the_broker_dies_while_a_connection_is_offered(system, backend, command):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        (broker,) = system.pids("cachebrokerd")
+        os.kill(broker, 9)
+        wait_until(lambda: system.pids("cachebrokerd") not in ([], [broker]), "no new broker")
+        assert client.ok(command)
+        client.ok("NOOP")
+    with system.session() as client:
+        client.ok("NOOP")
+
+
+class Liar(Peer):
+    """A session's process that says what it likes."""
+
+    def begin(self, **lease):
+        self.hello(client="127.0.0.1")
+        reply = self.request("LEASE", proof_kind=1, user="mallory", secret="pw-mallory", **lease)
+        assert reply.name == "LEASED", reply
+        return reply
+
+    def give(self, leased, fingerprint, opening):
+        self.outcome(ACCEPTED)
+        self.push("RETURNING", fingerprint=fingerprint)
+        try:
+            self.push("GIVE", fds=[leased.sock.fileno()], reason=0, opening=opening, capabilities=AFTER)
+        except BrokenPipeError:
+            pass  # cut off already
+
+
+ENABLED = "ENABLE QRESYNC\r\n* ENABLED QRESYNC\r\nOK Enabled\r\n"
+
+
+def give_a_lie(system, fingerprint, opening):
+    """Leaves mallory a connection of which this is said; it is logged in at the backend first."""
+    with Liar(system) as liar:
+        leased = liar.begin()
+        with Client(0, sock=leased.sock.dup()) as fresh:
+            assert fresh.command("LOGIN mallory pw-mallory").ok
+            liar.give(leased, fingerprint, opening)
+        liar.expect_cut_off()
+
+
+@pytest.mark.parametrize("fingerprint, opening", [
+    ("QRESYNC", ENABLED),  # not canonical: CONDSTORE is missing
+    ("CONDSTORE QRESYNC UTF8=ACCEPT", ENABLED),
+    ("CONDSTORE QRESYNC", ENABLED + "x"),
+    ("CONDSTORE QRESYNC", "ENABLE QRESYNC\r\n* BYE\r\nOK Enabled\r\n"),
+    ("CONDSTORE QRESYNC", "NOOP\r\n* ENABLED QRESYNC\r\nOK Enabled\r\n"),
+    ("CONDSTORE QRESYNC", "ENABLE QRESYNC\r\n* ENABLED QRESYNC\r\nNO\r\n"),
+    ("UTF8=ACCEPT", ""),
+    ("x" * 200, "y" * 1000),
+])
+def test_a_lie_about_a_connection_is_not_believed(system, backend, fingerprint, opening):
+    give_a_lie(system, fingerprint, opening)
+    with system.session("mallory") as client:
+        client.ok("ENABLE QRESYNC")
+    assert backend.connections[-1].enabled == {b"QRESYNC"}
+    assert len(backend.connections) == 2
+    system.wait_counter("stale", 1)
+
+
+@pytest.mark.parametrize("fingerprint, opening", [("x" * 201, ""), ("A", "y" * 1001), ("A\nB", ""), ("?", "")])
+def test_what_is_too_long_or_no_fingerprint_ends_the_liar(system, fingerprint, opening):
+    with Liar(system) as liar:
+        liar.give(liar.begin(), fingerprint, opening)
+        liar.expect_cut_off()
+    system.wait_counter("bad_messages", 1)
+    system.session("mallory").logout()
+
+
+def offered(system, **lease):
+    """A liar to whom a connection is offered: it has left one like that before."""
+    with Liar(system) as liar:
+        leased = liar.begin(**lease)
+        with Client(0, sock=leased.sock.dup()) as fresh:
+            assert fresh.command("LOGIN mallory pw-mallory").ok
+            liar.give(leased, "CONDSTORE QRESYNC", ENABLED)
+        liar.expect_cut_off()
+    liar = Liar(system)
+    reply = liar.begin(**lease)
+    assert reply.fingerprint == b"CONDSTORE QRESYNC" and reply.opening == ENABLED.encode() and not reply.promise
+    return liar, reply
+
+
+def test_who_lies_about_its_id_is_offered_its_own_accounts_only(system):
+    liar, _ = offered(system, client_id=4711)
+    liar.sock.close()
+    with Liar(system) as other:
+        other.hello(client="127.0.0.1")
+        reply = other.request("LEASE", proof_kind=1, user="anna", secret="pw-anna", client_id=4711)
+        assert not reply.cached and reply.fingerprint == b""
+
+
+def test_an_offered_connection_may_be_returned_once(system):
+    liar, reply = offered(system)
+    with liar:
+        liar.push("UNTOUCHED", fds=[reply.sock.fileno()])
+        reply.sock.close()
+        again = liar.request("LEASE", proof_kind=1, user="mallory", secret="pw-mallory")  # it does not say plain
+        assert again.fingerprint == b"" and not again.cached
+        liar.push("UNTOUCHED", fds=[again.sock.fileno()])
+        liar.expect_cut_off()
+
+
+@pytest.mark.parametrize("what", ["another socket", "after accepted", "returning at once"])
+def test_what_may_not_be_done_with_an_offer(system, what):
+    liar, reply = offered(system)
+    ours, theirs = socket.socketpair()
+    with liar, ours, theirs:
+        if what == "after accepted":
+            liar.outcome(ACCEPTED)
+        if what == "returning at once":
+            liar.push("RETURNING", fingerprint="CONDSTORE QRESYNC")
+        else:
+            liar.push("UNTOUCHED", fds=[(ours if what == "another socket" else reply.sock).fileno()])
+        liar.expect_cut_off()
+    system.session("mallory").logout()
+
+
+def test_another_account_after_an_offer_is_refused(system):
+    liar, reply = offered(system)
+    with liar:
+        liar.push("UNTOUCHED", fds=[reply.sock.fileno()])
+        refused = liar.request("LEASE", proof_kind=1, user="anna", secret="pw-anna", plain=1)
+        assert (refused.name, refused.reason) == ("REFUSED", REFUSAL_ATTEMPTS)

@@ -1,0 +1,145 @@
+/* Habits: who is believed to want what, for how long, and who is promised something. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "cachebrokerd/habits.h"
+
+static struct habits *habits;
+
+static int make(void **unused)
+{
+	(void)unused;
+	habits = habits_new();
+	return habits ? 0 : -1;
+}
+
+static int drop(void **unused)
+{
+	(void)unused;
+	habits_free(habits);
+	return 0;
+}
+
+static struct key who(unsigned n)
+{
+	struct key k = {{0}};
+
+	memcpy(k.bytes, &n, sizeof(n));
+	return k;
+}
+
+static void note(unsigned n, const char *fingerprint, int64_t now)
+{
+	struct key k = who(n);
+
+	habits_note(habits, &k, span_str(fingerprint), now);
+}
+
+static void assert_habit(unsigned n, int64_t now, const char *fingerprint, bool promise)
+{
+	struct key k = who(n);
+	bool promised;
+	struct span found = habits_find(habits, &k, now, &promised);
+
+	assert_int_equal(found.n, strlen(fingerprint));
+	assert_memory_equal(found.p, fingerprint, found.n);
+	assert_int_equal(promised, promise);
+}
+
+static void nothing_is_known_of_a_stranger(void **unused)
+{
+	(void)unused;
+	assert_habit(1, 5, "", false);
+	note(1, "X", 5);
+	assert_habit(2, 5, "", false);
+	assert_habit(1 + HABITS_SLOTS, 5, "", false); /* the same slot */
+}
+
+static void the_last_fingerprint_is_wanted(void **unused)
+{
+	(void)unused;
+	note(1, "X", 5);
+	assert_habit(1, 6, "X", false);
+	note(1, "X Y", 6);
+	assert_habit(1, 7, "X Y", false);
+}
+
+static void who_is_always_plain_is_promised(void **unused)
+{
+	(void)unused;
+	note(1, "", 5);
+	assert_habit(1, 6, "", true);
+	note(1, "X", 7);
+	assert_habit(1, 8, "X", false);
+	for (int i = 0; i < 2 * HABITS_TURNS; i++) {
+		note(1, "", 9 + i);
+		assert_habit(1, 9 + i, i < HABITS_TURNS - 1 ? "X" : "", false);
+	}
+}
+
+static void a_habit_is_forgotten_in_time(void **unused)
+{
+	(void)unused;
+	note(1, "", 5);
+	assert_habit(1, 5 + HABITS_MEMORY - 1, "", true);
+	assert_habit(1, 5 + HABITS_MEMORY, "", false);
+	note(2, "X", 5);
+	assert_habit(2, 5 + HABITS_MEMORY, "", false);
+	note(2, "", 5 + HABITS_MEMORY);
+	assert_habit(2, 6 + HABITS_MEMORY, "", true);
+}
+
+static void a_session_without_an_end_is_forgotten_at_once(void **unused)
+{
+	struct key k = who(1), other = who(1 + HABITS_SLOTS);
+
+	(void)unused;
+	note(1, "", 5);
+	habits_forget(habits, &other);
+	assert_habit(1, 6, "", true);
+	habits_forget(habits, &k);
+	assert_habit(1, 6, "", false);
+}
+
+static void a_newer_one_takes_an_olders_place(void **unused)
+{
+	(void)unused;
+	note(1, "X", 5);
+	note(1 + HABITS_SLOTS, "", 6);
+	assert_habit(1, 7, "", false);
+	assert_habit(1 + HABITS_SLOTS, 7, "", true);
+}
+
+static void a_text_that_is_too_long_is_none(void **unused)
+{
+	static char text[HABITS_TEXT + 2];
+
+	(void)unused;
+	memset(text, 'x', HABITS_TEXT + 1);
+	note(1, text, 5);
+	assert_habit(1, 6, "", false);
+	text[HABITS_TEXT] = '\0';
+	note(1, text, 5);
+	assert_habit(1, 6, text, false);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make, drop)
+	const struct CMUnitTest tests[] = {
+		TEST(nothing_is_known_of_a_stranger),
+		TEST(the_last_fingerprint_is_wanted),
+		TEST(who_is_always_plain_is_promised),
+		TEST(a_habit_is_forgotten_in_time),
+		TEST(a_session_without_an_end_is_forgotten_at_once),
+		TEST(a_newer_one_takes_an_olders_place),
+		TEST(a_text_that_is_too_long_is_none),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
