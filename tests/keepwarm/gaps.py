@@ -6,7 +6,6 @@ another's state; they cost reuse, a round trip or a login.
 import pytest
 
 SELECTED = "a mailbox is selected"  # stands for all rows that leave one
-FINGERPRINT = "what was enabled makes a connection one that is never given back, so nothing is reused"
 CAPABILITY = "CAPABILITY within a session is the mail host's own answer, not the filtered list"
 NO_UNSELECT = "without UNSELECT a connection with a selected mailbox is never given back"
 VERB = "the verb is not in proxyd/verbs.h, so the connection is never given back"
@@ -15,29 +14,14 @@ VERB = "the verb is not in proxyd/verbs.h, so the connection is never given back
 GAPS = {
     (SELECTED, "courier"): NO_UNSELECT,
     ("2.2 SELECT and CLOSE", "courier"): "CLOSE is not taken for the end of a selected mailbox",
-    ("CONDSTORE by ENABLE", None): FINGERPRINT,
-    ("CONDSTORE by STATUS", None): FINGERPRINT,
-    ("QRESYNC by ENABLE", None): FINGERPRINT,
-    ("UTF8=ACCEPT by ENABLE", None): FINGERPRINT,
-    ("test_2_2_same_again[IMAP4rev2]", None): FINGERPRINT,
-    ("test_2_2_same_again[UIDONLY]", None): FINGERPRINT,
-    ("test_2_2_same_again[LANGUAGE]", None): FINGERPRINT,
-    ("test_2_2_select_without_unselect_is_undone_by_a_failed_examine", None): NO_UNSELECT,
     ("test_2_2_examine_without_unselect_is_undone_by_close", None): NO_UNSELECT,
     ("test_2_2_harmless[UIDBATCHES]", None): VERB,
     ("test_2_2_harmless[XAPPLEPUSHSERVICE]", None): VERB,
     ("test_2_2_harmless[URLAUTH RESETKEY]", None): VERB,
     ("test_2_2_harmless[JMAPACCESS]", None): VERB,
-    ("test_2_2_not_offered[JMAPACCESS]", None): "it is not among the hidden words",
     ("test_2_2_not_offered[UIDONLY]", None): "it is not among the hidden words",
-    ("test_2_3_a_burst_of_bye_empties_the_cache_of_that_mail_host", None): "each connection is looked at for itself",
-    ("test_2_5_a_client_that_used_capability_gets_an_untagged_list", None): "the list is always in the tagged OK",
-    ("test_2_5_later_lists_are_filtered[untagged]", None): CAPABILITY,
-    ("test_2_5_later_lists_are_filtered[code]", None): CAPABILITY,
-    ("test_2_5_later_lists_are_filtered[untagged of a command]", None): CAPABILITY,
     ("test_2_5_the_clients_own_capability_is_answered_by_the_proxy", None): CAPABILITY,
     ("test_2_5_a_mail_host_is_asked_for_its_list_once", None): "each backend login without the code asks for the list",
-    ("test_2_6_a_refusal_for_too_many_connections_makes_room_and_tries_again", None): "[LIMIT] is passed on to the client",
 }
 
 
