@@ -21,7 +21,7 @@
 	COUNTER(stale, "cached connections found dead when they were handed out") \
 	COUNTER(superseded, "connections not kept: their password is not the account's any more") \
 	COUNTER(flushed, "cached connections closed: their mail host ended several at once") \
-	COUNTER(limited, "logins that the mail host refused with LIMIT") \
+	COUNTER(limited, "tries of a login that met a LIMIT of the mail host") \
 	COUNTER(rechecks, "passwords proven again behind a reused login: auth_recheck") \
 	COUNTER(rechecks_refused, "passwords that the mail host did not accept any more") \
 	COUNTER(rechecks_open, "passwords of which the mail host said neither") \

@@ -71,7 +71,7 @@ static void names_that_would_break_the_list_are_refused(void **state)
 	assert_int_equal(notify_parse(SPAN("FDSTORE=1\nFDNAME=a b"), &m), -EBADMSG);
 	assert_int_equal(notify_parse(SPAN("FDSTORE=1\nFDNAME=\001"), &m), -EBADMSG);
 	assert_int_equal(
-		notify_parse(SPAN("FDSTORE=1\nFDNAME=x2345678901234567890123456789012"), &m),
+		notify_parse(SPAN("FDSTORE=1\nFDNAME=x23456789012345678901234567890123456789012345678"), &m),
 		-EBADMSG);
 	assert_int_equal(notify_parse(SPAN("FDSTORE=1\nFDSTOREREMOVE=1\nFDNAME=a"), &m), -EBADMSG);
 }
