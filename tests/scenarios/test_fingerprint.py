@@ -3,10 +3,12 @@
 The opening of each client is from its sources; a page view follows it.
 """
 import os
+import select
 import socket
 
 import pytest
 
+from keepwarm.backend import CLOSE
 from keepwarm.imap import Client
 from keepwarm.messages import ACCEPTED, REFUSAL_ATTEMPTS, Peer
 from keepwarm.process import wait_until
@@ -371,3 +373,101 @@ def test_another_account_after_an_offer_is_refused(system):
         liar.push("UNTOUCHED", fds=[reply.sock.fileno()])
         refused = liar.request("LEASE", proof_kind=1, user="anna", secret="pw-anna", plain=1)
         assert (refused.name, refused.reason) == ("REFUSED", REFUSAL_ATTEMPTS)
+
+
+# --- together with proofs, dead connections and refused commands ---------------------------------------------
+def dies_once(backend, verb):
+    """The connection that hears this verb next does not answer it."""
+    def answer(conn):
+        del backend.answers[verb]
+        conn.answer(CLOSE)
+    backend.answers[verb] = answer
+
+
+def test_a_new_password_closes_what_lies_with_a_fingerprint_too(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    backend.passwords["anna"] = b"new"
+    with system.client() as client:
+        assert client.login("anna", "new").ok
+        backend.wait_for(lambda: backend.connections[0].closed.is_set(), "it is still there")
+    system.wait_counter("superseded", 1)
+
+
+def test_a_fresh_login_leaves_what_lies_with_a_fingerprint_alone(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    visits(system, PAGE, 1)
+    assert len(backend.logins) == 2
+    system.wait_cached(2)
+    assert system.counter("superseded") == 0
+
+
+@pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "refused"])
+def test_an_old_proof_is_repeated_behind_an_offer(make, backend, accepted):
+    system = make.system(backend, auth_recheck=1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    select.select([], [], [], 1.1)  # until the proof is old: there is no event to wait for
+    if not accepted:
+        backend.passwords["anna"] = b"new"
+    with system.session() as client:
+        if accepted:
+            system.wait_given()
+            client.ok("ENABLE QRESYNC")
+        else:
+            client.expect_exact("* BYE Password is not accepted any more\r\n")
+            client.expect_close()
+    system.wait_counter("rechecks", 1)
+    assert len(backend.logins) == 2
+    assert backend.connections[0].verbs().count("ENABLE") == 1
+
+
+def test_with_auth_recheck_0_an_offer_is_proven_before(make, backend):
+    system = make.system(backend, auth_recheck=0)
+    visits(system, ["ENABLE QRESYNC"], 2)
+    system.wait_counter("offers_kept", 1)
+    assert system.counter("rechecks") == 1 and len(backend.logins) == 2
+
+
+@pytest.mark.parametrize("first", ["NOOP", "ENABLE QRESYNC"])
+def test_an_offered_connection_that_is_dead_is_not_replaced_by_a_plain_one(system, backend, first):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        if first != "NOOP":
+            client.ok(first)
+        dies_once(backend, "NOOP")
+        client.send("a NOOP\r\n")
+        client.expect(rb"\* BYE [^\r\n]*\r\n")
+        client.expect_close()
+    assert len(backend.logins) == 1
+
+
+def test_a_plain_one_that_is_dead_after_the_swap_is_replaced(system, backend):
+    with system.session() as one, system.session() as other:
+        one.ok("ENABLE QRESYNC")
+        other.logout()
+        system.wait_given()
+        one.logout()
+        system.wait_given()
+    dies_once(backend, "SELECT")
+    with system.session() as client:
+        client.ok("SELECT INBOX")
+        client.ok("NOOP")
+    assert len(backend.logins) == 3
+    system.wait_counter("offers_swapped", 1)
+    system.wait_counter("stale", 1)
+
+
+def test_a_refused_command_ends_an_offer(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        assert client.command("COMPRESS DEFLATE").text == b""
+        client.ok("NOOP")
+    assert "COMPRESS" not in b" ".join(each.received for each in backend.connections).decode("latin-1")
+    system.wait_counter("offers_swapped", 1)
+
+
+def test_a_list_with_the_answer_to_enable_is_not_told_again(system, backend):
+    backend.answers["ENABLE"] = b"* ENABLED QRESYNC\r\nTAG OK [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE] Enabled\r\n"
+    with system.session() as client:
+        assert client.ok("ENABLE QRESYNC").tagged == b"OK [CAPABILITY IMAP4rev1 XIMAPPROXY] Enabled"
+        client.logout()
+    system.wait_log("cached=fingerprint")
