@@ -185,10 +185,11 @@ def test_many_clients_of_many_users_see_only_their_own_mail(make, server, capsys
     total = {name: sum(result[name] for result in results) for name in ("logins", "reused", "wrong")}
     seconds = max(result["seconds"] for result in results)
     assert total["logins"] == CLIENTS * LOGINS_EACH
-    fresh = total["logins"] - total["reused"]
     system.wait_counter("logins", total["logins"])
-    assert system.counter("logins_reused") == total["reused"]
-    assert server.logins() - before == fresh
+    reused = system.counter("logins_reused")
+    assert server.logins() - before == total["logins"] - reused
+    # who is seen for the first time is reused without being told so: it may be one that believes it
+    assert 0.9 * reused <= total["reused"] <= reused
     with capsys.disabled():
         print(f"\n{total['logins']} logins of {USERS} users by {CLIENTS} clients in {seconds:.1f} s: "
               f"{100 * total['reused'] / total['logins']:.1f} % reused, {total['wrong']} wrong passwords refused")
