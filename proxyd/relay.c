@@ -415,6 +415,7 @@ static int64_t wait_until(const struct relay *r)
 {
 	const struct msg_WELCOME *settings = r->s->settings;
 	int64_t until = r->last_traffic + ms(settings->idle_timeout);
+	int64_t offer = r->s->offer_until + (is_still(r) ? 0 : ms(settings->backend_timeout));
 
 	if (r->logout_at > 0)
 		until = r->logout_at + ms(settings->backend_timeout);
@@ -422,8 +423,8 @@ static int64_t wait_until(const struct relay *r)
 		until = r->ended_at + ms(settings->drain_time);
 	if (r->secret_until > 0 && r->secret_until < until)
 		until = r->secret_until;
-	if (r->s->offer.open && is_still(r) && r->s->offer_until < until)
-		until = r->s->offer_until;
+	if (r->s->offer.open && offer < until)
+		until = offer;
 	return r->s->rejoin_at > 0 && r->s->rejoin_at < until ? r->s->rejoin_at : until;
 }
 
@@ -431,7 +432,6 @@ static int64_t wait_until(const struct relay *r)
 static enum session_end serve_link(struct relay *r)
 {
 	struct session *s = r->s;
-
 	int gone = link_take_pushes(&s->link);
 
 	if (s->link.ended) /* its last word may have come with its end */
@@ -442,7 +442,7 @@ static enum session_end serve_link(struct relay *r)
 	return session_rejoin(s);
 }
 
-/* The deadline of wait_until() has come without traffic. */
+/* The deadline of wait_until() has come without traffic (an offer that cannot be decided). */
 static enum session_end serve_deadline(struct relay *r)
 {
 	int64_t now = clock_ms();

@@ -168,6 +168,18 @@ def test_an_offer_ends_with_login_timeout(make, backend):
     assert len(backend.logins) == 2
 
 
+def test_an_offer_that_the_mail_host_never_lets_decide_ends_the_session(make, backend):
+    """The client's password is kept as long as the offer stands."""
+    system = make.system(backend, login_timeout=1, backend_timeout=1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        backend.gate("NOOP")
+        client.send("a NOOP\r\n")
+        client.read_to_end()
+        backend.ungate("NOOP")
+    system.wait_log("reason=idle-timeout")
+
+
 @pytest.mark.parametrize("who", ["ID", "address", "user", "password"])
 def test_another_one_is_not_even_offered_it(make, backend, who):
     backend.passwords = {"anna": b"same", "bert": b"same"}
