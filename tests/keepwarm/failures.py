@@ -20,16 +20,23 @@ def parent(program):
 
 def nursery(system):
     """The proxyd that makes the spares: the listener's child that has children."""
-    listener = system.listener_pid()
+    listener = system.find_listener()
     return next((pid for pid in process.children(listener) if process.children(pid)), None) if listener else None
 
 
 VICTIMS = {
     "broker": lambda system: next(iter(system.pids("cachebrokerd")), None),
-    "listener": lambda system: system.listener_pid(),
+    "listener": lambda system: system.find_listener(),
     "nursery": nursery,
     "lookupd": parent("lookupd"),
 }
+
+
+def find_victim(system, name):
+    """The process to end, as soon as it is seen."""
+    return wait_until(lambda: VICTIMS[name](system), lambda: f"there is no {name}:\n{system.log_text()}")
+
+
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 
 
@@ -64,7 +71,7 @@ def logging_in(system):
 
 def lease_waits_for_lookupd(system, _):
     """lookupd is stopped: all of it, so that nobody can answer."""
-    workers = process.children(VICTIMS["lookupd"](system))
+    workers = process.children(find_victim(system, "lookupd"))
     try:
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
@@ -261,7 +268,7 @@ def end_in_state(system, backend, name, number, state, proxyds):
     with system.session("bystander") as bystander:
         steps = state(system, backend)
         next(steps)
-        victim = VICTIMS[name](system)
+        victim = find_victim(system, name)
         os.kill(victim, SIGNALS[number])
         sees_own_mail(bystander, "bystander")
         next(steps)

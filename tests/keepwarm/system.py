@@ -173,7 +173,12 @@ class System:
         return holders[0]
 
     def listener_pid(self):
-        """The proxyd that the supervisor has started, or, without one, no proxyd has started."""
+        """The listener's process, as soon as there is one that has children."""
+        return wait_until(self.find_listener, lambda: f"there is no listener: {self.programs()}\n{self.log_text()}")
+
+    def find_listener(self):
+        """The proxyd that the supervisor has started, or, without one, no proxyd has started; None now and then,
+        since /proc leaves children out while others of them end."""
         proxyds, supervisors = self.pids("proxyd"), self.pids("in.imapproxyd")
         for pid in proxyds:
             parent = process.parent(pid)

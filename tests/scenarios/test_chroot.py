@@ -105,7 +105,7 @@ def test_the_listener_inside_reaches_the_next_broker(jailed):
 def test_the_next_listener_is_shut_in_too(jailed):
     victim = jailed.listener_pid()
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: jailed.listener_pid() not in (None, victim), lambda: "no next one:\n" + jailed.log_text())
+    wait_until(lambda: jailed.find_listener() not in (None, victim), lambda: "no next one:\n" + jailed.log_text())
     check_listener(jailed)
     with jailed.session() as client:
         check_shut_in(jailed.pid_serving(client), jailed.jail)

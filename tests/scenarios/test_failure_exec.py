@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from keepwarm import failures, process
-from keepwarm.failures import SIGNALS, VICTIMS, end_in_state, sees_own_mail, settled_with, wait_restarted
+from keepwarm.failures import SIGNALS, end_in_state, find_victim, sees_own_mail, settled_with, wait_restarted
 from keepwarm.process import wait_until
 from keepwarm.system import BUILD
 
@@ -44,7 +44,7 @@ def test_a_session_without_a_door_goes_on(exec_system, backend, number, state):
 def test_the_connection_of_a_session_without_a_door_is_not_given_back(exec_system, backend, number):
     system = exec_system
     with system.session("anna") as client:
-        victim = VICTIMS["broker"](system)
+        victim = find_victim(system, "broker")
         os.kill(victim, SIGNALS[number])
         wait_restarted(system, "broker", victim)
         sees_own_mail(client, "anna")
@@ -64,7 +64,7 @@ def test_a_client_without_a_door_is_told_when_the_broker_ends_before_its_login(e
             backend.fill_backlog()
             client.send("a1 LOGIN anna pw-anna\r\n")
             client.expect_nothing(0.1)
-        victim = VICTIMS["broker"](system)
+        victim = find_victim(system, "broker")
         os.kill(victim, SIGNALS[number])
         wait_restarted(system, "broker", victim)
         if when == "before LOGIN":

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from keepwarm.dovecot import Dovecot
-from keepwarm.failures import SIGNALS, VICTIMS, check_connections, settled, settled_with, wait_restarted
+from keepwarm.failures import SIGNALS, VICTIMS, check_connections, find_victim, settled, settled_with, wait_restarted
 from keepwarm.process import wait_until
 
 CLIENTS = 16
@@ -53,7 +53,7 @@ def kill_again_and_again(system, name, chance):
     count, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         threading.Event().wait(chance.uniform(0.05, 1.5))
-        victim = VICTIMS[name](system)
+        victim = find_victim(system, name)
         os.kill(victim, SIGNALS[chance.choice(sorted(SIGNALS))])
         wait_restarted(system, name, victim)
         count += 1

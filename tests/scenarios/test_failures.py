@@ -148,7 +148,7 @@ def test_sessions_go_on_and_logins_succeed_after_the_listeners_death(system):
     kill(listener)
     bystander.check()
     login_works(system)
-    wait_until(lambda: system.listener_pid() not in (None, listener), "the listener was not restarted")
+    wait_until(lambda: system.find_listener() not in (None, listener), "the listener was not restarted")
     bystander.check()
     bystander.client.logout()
 
@@ -161,7 +161,7 @@ def test_doors_do_not_pile_up_when_the_listener_dies_again_and_again(make, backe
     for _ in range(4):
         listener = system.listener_pid()
         kill(listener)
-        wait_until(lambda: system.listener_pid() not in (None, listener), "the listener was not restarted")
+        wait_until(lambda: system.find_listener() not in (None, listener), "the listener was not restarted")
         login_works(system)
     bystander.check()
     bystander.client.logout()
