@@ -115,7 +115,7 @@ check-unit: units
 
 # --- a proxyd whose session, once logged in, tries what the jail forbids; never installed -------------
 INTRUDER  := $(B)/test/proxyd-intruder
-$(INTRUDER): $(call proxyobjs,tests/jail/intruder.c $(filter-out proxyd/relay.c,$(SRC_proxyd)) $(LIB_C))
+$(INTRUDER): $(call proxyobjs,tests/jail/intruder.c $(filter-out proxyd/relay%.c,$(SRC_proxyd)) $(LIB_C))
 	@mkdir -p $(@D)
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
 

@@ -4,85 +4,18 @@
  * Client bytes wait in s->in until the follower approves them; `approved` of them, at the front,
  * are on their way to the backend. Backend bytes are looked at as they come and go to the client,
  * capability lists rewritten.
- * When the client leaves, what is still on its way for it is read away within drain_bytes and
- * drain_time, so that the connection can be given back.
  */
-#include "proxyd/session.h"
+#include "proxyd/relay.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 
 #include "lib/clock.h"
 #include "proxyd/backend.h"
-#include "proxyd/follow.h"
 #include "proxyd/giveback.h"
-#include "proxyd/imap_args.h"
 #include "proxyd/io.h"
-#include "proxyd/repeat.h"
-#include "proxyd/rewrite.h"
 
 #define REST_AFTER 1000 /* ms without traffic */
-
-struct relay {
-	struct session *s;
-	struct follow follow;
-	struct rewrite rewrite;
-	size_t approved;   /* at the front of s->in: for the backend */
-	size_t looked_at;  /* at the front of backend.in: shown to the follower, for the client */
-	bool client_ended; /* it sends no more */
-	bool client_gone;  /* it takes no more: what comes for it is thrown away */
-	bool backend_ended;
-	int64_t last_traffic; /* monotonic ms */
-	bool at_rest;	      /* memory has been given back since then */
-	int64_t ended_at;     /* when the client left; 0: it has not */
-	int64_t logout_at;    /* when it said LOGOUT */
-	uint64_t drained;
-	struct repeat repeat; /* a reused connection has not answered yet */
-	int64_t secret_until; /* so long may the credentials be kept for that; 0: they are wiped */
-};
-
-static int64_t ms(uint32_t seconds)
-{
-	return (int64_t)seconds * 1000;
-}
-
-/* A reused connection may be dead and have to be replaced, until then. Not one that is only
- * offered, or was: what is turned on on it would be off on another. */
-static void expect_repeat(struct relay *r, int64_t until)
-{
-	bool cached = r->s->backend.cached && !r->s->offer.open;
-
-	repeat_begin(&r->repeat, cached);
-	r->secret_until = cached ? until : 0;
-}
-
-/* The reused connection has answered, or need not be replaced any more. */
-static void forget_repeat(struct relay *r)
-{
-	if (r->secret_until == 0)
-		return;
-	r->repeat.armed = false;
-	r->secret_until = 0;
-	session_wipe_credentials(r->s);
-}
-
-/* A reused connection that dies before its first response was dead when it was handed out: what was
- * sent on it goes to another one, if it may be sent twice. */
-static bool replace_backend(struct relay *r)
-{
-	struct session *s = r->s;
-	bool may = r->repeat.armed && r->secret_until > 0 && !r->client_ended && s->backend.leased;
-
-	r->repeat.armed = false;
-	bool good = may && login_again(s) &&
-		    io_write(s->backend.fd, repeat_sent(&r->repeat),
-			     clock_ms() + ms(s->settings->backend_timeout)) == 0;
-
-	forget_repeat(r);
-	if (good)
-		r->backend_ended = false;
-	return good;
-}
 
 /* Shows new bytes of the backend to the follower. */
 static void look_at_backend(struct relay *r)
@@ -90,7 +23,7 @@ static void look_at_backend(struct relay *r)
 	r->looked_at = rewrite_server(&r->rewrite, &r->follow, &r->s->backend.in, r->looked_at);
 }
 
-static void approve_client(struct relay *r, size_t most)
+void relay_approve(struct relay *r, size_t most)
 {
 	struct buf *up = &r->s->in;
 	bool dropping;
@@ -112,8 +45,7 @@ static void approve_client(struct relay *r, size_t most)
 	} while (dropping && n > 0);
 }
 
-/* The follower begins with the connection that there is. */
-static void begin_to_follow(struct relay *r)
+void relay_follow(struct relay *r)
 {
 	const struct offer *o = &r->s->offer;
 
@@ -131,8 +63,7 @@ static bool has_room(const struct buf *down)
 	return down->len < down->cap - REWRITE_ROOM;
 }
 
-/* What came behind the login's OK. */
-static enum session_end count_early(struct relay *r)
+enum session_end relay_count_early(struct relay *r)
 {
 	size_t early = r->s->backend.in.len;
 
@@ -141,113 +72,10 @@ static enum session_end count_early(struct relay *r)
 	return early > 0 && !has_room(&r->s->backend.in) ? END_BACKEND_LOST : END_NONE;
 }
 
-/* The offered connection is not what the client wants. */
-static enum session_end exchange(struct relay *r)
-{
-	bool untouched = follow_quiet(&r->follow) == NOT_CACHED_NOTHING;
-	enum session_end end = login_exchange(r->s, untouched);
-
-	begin_to_follow(r);
-	if (end == END_NONE) /* it was repeated there, and answered the same */
-		(void)fingerprint_repeat(&r->follow.fingerprint, offer_answers(&r->s->offer));
-	if (end == END_NONE && r->s->offer.answered == 0)
-		expect_repeat(r, r->s->offer_until);
-	return end == END_NONE ? count_early(r) : end;
-}
-
-/* The opening's next command is answered here, as a fresh connection would answer it. */
-static enum session_end answer(struct relay *r, size_t length, const struct fingerprint_step *step)
-{
-	struct session *s = r->s;
-	char bytes[OFFER_TAG + 2 * FINGERPRINT_LINE + 10];
-	struct buf out = BUF_OVER(bytes);
-	struct span line = buf_span(&s->in), tag = span_word(&line, ' ');
-
-	if (buf_add(&out, step->untagged) < 0 ||
-	    (step->untagged.n > 0 && buf_add_str(&out, "\r\n") < 0) || buf_add(&out, tag) < 0 ||
-	    buf_add_char(&out, ' ') < 0 || buf_add(&out, step->tagged) < 0 ||
-	    buf_add_str(&out, "\r\n") < 0)
-		return END_INTERNAL;
-	offer_answered(&s->offer);
-	buf_consume(&s->in, length);
-	s->from_client += length;
-	return session_tell(s, buf_span(&out));
-}
-
-/* One command on a connection that is only offered: how much of what waits may be shown to the
- * follower, *ret_most. */
-static enum session_end consider(struct relay *r, size_t *ret_most)
-{
-	struct session *s = r->s;
-	struct span in = buf_span(&s->in);
-	const char *lf = memchr(in.p, '\n', in.n);
-	size_t length = lf ? (size_t)(lf - in.p) + 1 : 0;
-	struct fingerprint_step step;
-
-	*ret_most = 0;
-	if (length == 0 && in.n < s->in.cap)
-		return END_NONE;
-	if (length < 2 || in.p[length - 2] != '\r')
-		return exchange(r);
-	enum offer_verdict verdict =
-		offer_judge(&s->offer, (struct span){ in.p, length - 2 }, &step);
-
-	if (verdict == OFFER_ANSWER)
-		return answer(r, length, &step);
-	if (verdict == OFFER_SWAP)
-		return exchange(r);
-	s->offer.enabling = verdict == OFFER_ENABLES;
-	*ret_most = length;
-	return END_NONE;
-}
-
-/* May the proxy say something of its own? Not in the middle of a response, also not of one that the
- * mail host broke off. */
-static bool is_between_responses(const struct relay *r)
+bool relay_is_between_responses(const struct relay *r)
 {
 	return r->follow.line.length == 0 && r->follow.server_literal_left == 0 &&
 	       !r->follow.server_rest && r->looked_at == 0;
-}
-
-/* Is nothing under way, so that what comes next begins a command? */
-static bool is_still(const struct relay *r)
-{
-	return r->approved == 0 && r->s->backend.in.len == 0 && is_between_responses(r) &&
-	       r->follow.outstanding_count == 0 && r->follow.client == FOLLOW_LINE &&
-	       !r->backend_ended;
-}
-
-/* Is it time to decide? The client's password is kept until then. */
-static bool is_offer_over(const struct relay *r)
-{
-	return r->s->offer.open && clock_ms() >= r->s->offer_until && is_still(r);
-}
-
-/* While the connection is only offered: one command after the other, until it is the client's own
- * or another one. */
-static enum session_end pass_offered(struct relay *r)
-{
-	struct session *s = r->s;
-	enum session_end end = END_NONE;
-	size_t most = 0;
-
-	while (s->offer.open && end == END_NONE && most == 0) {
-		if (!is_still(r))
-			return END_NONE;
-		if (offer_is_taken(&s->offer) || (s->offer.enabling && r->follow.last_ok)) {
-			login_keep(s);
-			break;
-		}
-		s->offer.enabling = false;
-		size_t waits = s->in.len;
-
-		end = is_offer_over(r) ? exchange(r) : consider(r, &most);
-		if (s->in.len == waits && most == 0)
-			break;
-	}
-	if (end == END_NONE)
-		approve_client(r, s->offer.open ? most : SIZE_MAX);
-	return end;
 }
 
 static enum session_end write_to_backend(struct relay *r)
@@ -258,10 +86,10 @@ static enum session_end write_to_backend(struct relay *r)
 		io_write_now(r->s->backend.fd, (struct span){ buf_span(&r->s->in).p, r->approved });
 
 	if (n < 0)
-		return replace_backend(r) ? END_NONE : END_BACKEND_LOST;
+		return relay_replace_backend(r) ? END_NONE : END_BACKEND_LOST;
 	if (r->secret_until > 0 &&
 	    !repeat_note(&r->repeat, (struct span){ buf_span(&r->s->in).p, (size_t)n }))
-		forget_repeat(r);
+		relay_forget_repeat(r);
 	buf_consume(&r->s->in, (size_t)n);
 	r->approved -= (size_t)n;
 	return END_NONE;
@@ -292,7 +120,7 @@ static bool refusal_is_due(const struct relay *r)
 {
 	return r->follow.client == FOLLOW_REFUSED && r->approved == 0 &&
 	       r->follow.outstanding_count == 0 && r->s->backend.in.len == 0 &&
-	       is_between_responses(r);
+	       relay_is_between_responses(r);
 }
 
 /* The answer goes where the mail host's would be. */
@@ -335,7 +163,7 @@ static void read_backend(struct relay *r)
 		buf_consume(&r->s->backend.in, (size_t)n);
 		r->backend_ended = true;
 	} else if (n > 0) {
-		forget_repeat(r);
+		relay_forget_repeat(r);
 		note_traffic(r);
 		r->s->from_backend += (size_t)n;
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
@@ -343,84 +171,17 @@ static void read_backend(struct relay *r)
 	}
 }
 
-/* Nothing that could still be passed on is left of a client that sends no more. */
-static bool is_all_passed_on(const struct relay *r)
-{
-	return r->approved == 0 && r->follow.outstanding_count < FOLLOW_OUTSTANDING &&
-	       r->follow.client != FOLLOW_REFUSED &&
-	       (r->follow.client != FOLLOW_WAIT || !r->follow.waits_for_idle);
-}
-
-/* DONE on behalf of a client that left IDLE without it. */
-static enum session_end end_idle(struct relay *r)
-{
-	if (!r->follow.owes_done || r->approved > 0)
-		return END_NONE;
-	if (io_write(r->s->backend.fd, SPAN("DONE\r\n"),
-		     clock_ms() + ms(r->s->settings->backend_timeout)) < 0)
-		return END_BACKEND_LOST;
-	follow_sent_done(&r->follow);
-	return END_NONE;
-}
-
-/* The client left: is there still something to wait for that makes the connection quiet? */
-static bool may_become_quiet(const struct relay *r)
-{
-	return follow_quiet(&r->follow) == NOT_CACHED_BUSY &&
-	       r->drained < r->s->settings->drain_bytes;
-}
-
-/* LOGOUT waits for the answers to what was sent before it, and for the client to take them. */
-static bool logout_is_due(const struct relay *r)
-{
-	bool answered = (r->follow.outstanding_count == 0 || r->backend_ended) && r->looked_at == 0;
-
-	return answered || clock_ms() >= r->logout_at + ms(r->s->settings->backend_timeout);
-}
-
-static void note_leaving(struct relay *r, bool logout)
-{
-	if (logout && r->logout_at == 0)
-		r->logout_at = clock_ms();
-	if (r->client_ended && r->ended_at == 0)
-		r->ended_at = clock_ms();
-}
-
-/* Is it over? END_NONE: not yet. */
-static enum session_end judge(struct relay *r)
-{
-	bool logout = r->follow.client == FOLLOW_LOGOUT && r->approved == 0;
-	enum session_end end = END_NONE;
-
-	note_leaving(r, logout);
-	if (!logout && r->backend_ended && r->repeat.armed && replace_backend(r))
-		return END_NONE;
-	if (!logout && r->backend_ended && (r->looked_at == 0 || r->client_gone))
-		return END_BACKEND_CLOSED;
-	if (logout || (r->client_ended && is_all_passed_on(r)))
-		end = end_idle(r);
-	if (end != END_NONE)
-		return end;
-	if (logout && !r->client_gone)
-		return logout_is_due(r) ? END_LOGOUT : END_NONE;
-	if (!r->client_ended)
-		return END_NONE;
-	if (clock_ms() < r->ended_at + ms(r->s->settings->drain_time) &&
-	    (!is_all_passed_on(r) || may_become_quiet(r)))
-		return END_NONE;
-	return logout ? END_LOGOUT : END_CLIENT_CLOSED;
-}
-
 static int64_t wait_until(const struct relay *r)
 {
 	const struct msg_WELCOME *settings = r->s->settings;
-	int64_t until = r->last_traffic + ms(settings->idle_timeout);
-	int64_t offer = r->s->offer_until + (is_still(r) ? 0 : ms(settings->backend_timeout));
+	int64_t until = r->last_traffic + relay_ms(settings->idle_timeout);
+	int64_t offer =
+		r->s->offer_until + (relay_is_still(r) ? 0 : relay_ms(settings->backend_timeout));
 
 	if (r->logout_at > 0)
-		until = r->logout_at + ms(settings->backend_timeout);
+		until = r->logout_at + relay_ms(settings->backend_timeout);
 	if (r->ended_at > 0 && (r->logout_at == 0 || r->client_gone))
-		until = r->ended_at + ms(settings->drain_time);
+		until = r->ended_at + relay_ms(settings->drain_time);
 	if (r->secret_until > 0 && r->secret_until < until)
 		until = r->secret_until;
 	if (r->s->offer.open && offer < until)
@@ -448,13 +209,13 @@ static enum session_end serve_deadline(struct relay *r)
 	int64_t now = clock_ms();
 
 	if (r->secret_until > 0 && now >= r->secret_until) {
-		forget_repeat(r);
+		relay_forget_repeat(r);
 		return END_NONE;
 	}
 	if (r->s->rejoin_at > 0 && now >= r->s->rejoin_at)
 		return session_rejoin(r->s);
-	if (r->logout_at > 0 || r->ended_at > 0 || is_offer_over(r))
-		return END_NONE; /* judge() and pass_offered() know */
+	if (r->logout_at > 0 || r->ended_at > 0 || relay_is_offer_over(r))
+		return END_NONE; /* relay_judge() and relay_pass() know */
 	return r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT;
 }
 
@@ -518,12 +279,12 @@ static bool is_unfinished(const struct relay *r)
 
 static enum session_end pump(struct relay *r)
 {
-	enum session_end end = count_early(r);
+	enum session_end end = relay_count_early(r);
 
 	while (end == END_NONE) {
 		look_at_backend(r);
 		refuse(r);
-		end = pass_offered(r);
+		end = relay_pass(r);
 
 		if (end == END_NONE)
 			end = write_to_backend(r);
@@ -531,38 +292,11 @@ static enum session_end pump(struct relay *r)
 		if (end == END_NONE && is_unfinished(r))
 			continue;
 		if (end == END_NONE)
-			end = judge(r);
+			end = relay_judge(r);
 		if (end == END_NONE)
 			end = wait_for_traffic(r);
 	}
 	return end;
-}
-
-/* BYE and the tagged OK in one write; the client is answered before its connection is reset. */
-static void say_goodbye(struct relay *r)
-{
-	char bytes[FOLLOW_TAG + 60];
-	struct buf out = BUF_OVER(bytes);
-	struct span tag = { r->follow.logout_tag, r->follow.logout_tag_length };
-
-	if (is_between_responses(r) && buf_add_str(&out, "* BYE LOGOUT received\r\n") == 0 &&
-	    buf_add(&out, tag) == 0 && buf_add_str(&out, " OK Completed\r\n") == 0)
-		session_tell_last(r->s, buf_span(&out));
-}
-
-/* A BYE of the proxy's own, where the client has had none. */
-static void say_bye(struct relay *r, enum session_end end)
-{
-	if (is_between_responses(r) && !r->follow.bye && !r->client_gone)
-		session_say_bye(r->s, end);
-}
-
-/* Would a LOGOUT of ours be taken for a command, and not for a part of what the client has begun?
- */
-static bool may_say_logout(const struct relay *r)
-{
-	return r->approved == 0 && !r->follow.owes_done &&
-	       (r->follow.client == FOLLOW_LINE || r->follow.client == FOLLOW_LOGOUT);
 }
 
 enum session_end relay_run(struct session *s)
@@ -570,11 +304,11 @@ enum session_end relay_run(struct session *s)
 	static struct relay r;
 
 	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
-	begin_to_follow(&r);
-	expect_repeat(&r, r.last_traffic + ms(s->settings->login_timeout));
+	relay_follow(&r);
+	relay_expect_repeat(&r, r.last_traffic + relay_ms(s->settings->login_timeout));
 	enum session_end end = pump(&r);
 
-	forget_repeat(&r);
+	relay_forget_repeat(&r);
 	if (s->offer.open)
 		login_keep(s);
 	giveback_note(s, &r.follow);
@@ -583,9 +317,9 @@ enum session_end relay_run(struct session *s)
 		r.approved == 0 && !r.backend_ended && giveback_announce(s, &r.follow);
 
 	if (end == END_LOGOUT)
-		say_goodbye(&r);
+		relay_say_goodbye(&r);
 	else
-		say_bye(&r, end);
+		relay_say_bye(&r, end);
 	if (returning) {
 		giveback_run(s, &r.follow);
 	} else {
@@ -594,7 +328,7 @@ enum session_end relay_run(struct session *s)
 						? NOT_CACHED_BACKEND_GONE
 					: end == END_PASSWORD_REFUSED ? NOT_CACHED_REFUSED
 								      : NOT_CACHED_BUSY;
-		backend_close(&s->backend, may_say_logout(&r));
+		backend_close(&s->backend, relay_may_say_logout(&r));
 	}
 	return end;
 }

@@ -1,0 +1,265 @@
+/* What a session says about its lease, and what becomes of the connection.
+ *
+ * What a taken-over session can try stands in the checks here: it names no key with GIVE, it brings
+ * back only the socket it was handed, it has so many tries, and after a success only its own
+ * account.
+ */
+#include "cachebrokerd/client_lease.h"
+
+#include <errno.h>
+
+#include "cachebrokerd/habits.h"
+#include "cachebrokerd/host.h"
+#include "cachebrokerd/proofs.h"
+#include "cachebrokerd/recheck.h"
+#include "lib/clock.h"
+#include "lib/fd.h"
+
+static struct span user_of(const struct client *c)
+{
+	return (struct span){ c->lease.user, c->lease.user_length };
+}
+
+int client_on_lease(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	if (m->serial == 0 || m->LEASE.proof_kind != PROOF_PASSWORD || m->LEASE.user.n == 0)
+		return -EPROTO;
+	c->lease.serial = m->serial;
+	if (c->limited && !c->made_room) {
+		c->limited = false;
+		client_refuse(c, REFUSAL_LIMIT, "the mail host has too many of this user");
+		return 0;
+	}
+	if (c->leases >= c->broker->config.login_attempts) {
+		client_refuse(c, REFUSAL_ATTEMPTS, "login_attempts");
+		return 0;
+	}
+	tries_set(c->broker->tries, &c->visit, ++c->leases);
+	c->state = CLIENT_WAITING;
+	lease_begin(c, m);
+	return 0;
+}
+
+void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
+{
+	uint32_t serial = c->lease.serial;
+
+	lease_end(c);
+	c->state = CLIENT_READY;
+	state_count(c->broker->state,
+		    reason == REFUSAL_PASSWORD ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
+	(void)client_refuse_with(c, serial, reason, text);
+}
+
+/* A fresh login: from now on this is the account's password, and what lies there under another one
+ * must not be reached with that any more. */
+static void note_password(struct broker *b, const struct connection *fresh)
+{
+	const struct cache_entry *e = &fresh->entry;
+
+	proofs_accept(b->proofs, &e->account, &fresh->plain, fresh->born);
+	if (proofs_current(b->proofs, &e->account, &fresh->plain))
+		(void)connection_close_account(b, &e->account, &fresh->plain, COUNTER_superseded);
+}
+
+/* The session has a connection that is logged in. */
+static void accepted(struct client *c)
+{
+	struct state *state = c->broker->state;
+
+	c->accepted = true;
+	/* a log-in of its own must not buy the process further tries over another socket */
+	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
+	c->connection->proven = true;
+	c->limited = false;
+	if (!c->connection->cached)
+		note_password(c->broker, c->connection);
+	c->bound = true;
+	c->bound_to = c->connection->entry.account;
+	state_count(state, COUNTER_logins, 1);
+	if (connection_is_marked(c->connection))
+		state_count(state, COUNTER_offers_kept, 1);
+	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	client_show_active(c, user_of(c), c->connection->host->label);
+}
+
+static struct span text_of(const char *text)
+{
+	return span_str(text ? text : "");
+}
+
+void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms)
+{
+	AUTO_FD sent = fd;
+	bool offered = connection_is_marked(connection);
+	bool prove = idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
+	const struct msg m = {
+		.type = MSG_LEASED,
+		.serial = c->lease.serial,
+		.LEASED = { .session = c->id,
+			    .cached = connection->cached,
+			    .prove = connection->cached && prove,
+			    .promise = connection->cached && !offered && c->lease.promise,
+			    .host_port = connection->host->port,
+			    .host = span_str(connection->host->name),
+			    .backend_user = span_str(connection->backend_user),
+			    .capabilities = text_of(connection->capabilities),
+			    .fingerprint = text_of(connection->fingerprint),
+			    .opening = text_of(offered ? connection->opening : NULL) }
+	};
+
+	lease_end(c);
+	c->connection = connection;
+	c->state = CLIENT_LEASED;
+	if (connection->cached) {
+		c->bound = true;
+		c->bound_to = connection->entry.account;
+	}
+	if (connection->cached && !prove && !offered)
+		accepted(c);
+	else if (offered)
+		client_show_active(c, user_of(c), connection->host->label);
+	(void)peer_send(c->peer, &m,
+			sent); /* a client that is gone gives the connection up in client_gone() */
+}
+
+void client_lose_connection(struct client *c)
+{
+	struct connection *connection = c->connection;
+	struct key key;
+
+	if (!connection)
+		return;
+	key = connection->entry.key;
+	c->connection = NULL;
+	lease_unset_returning(c);
+	connection_lost(connection);
+	lease_wake(&key);
+}
+
+/* What was taken for a login was none. */
+static void take_back(struct client *c)
+{
+	struct state *state = c->broker->state;
+
+	c->accepted = false;
+	if (connection_is_marked(c->connection))
+		state_uncount(state, COUNTER_offers_kept, 1);
+	state_uncount(state, COUNTER_logins, 1);
+	state_uncount(state, COUNTER_logins_reused, 1);
+	state_session_gone(state, c->id);
+}
+
+int client_on_outcome(struct client *c, const struct msg *m, int *fd)
+{
+	struct state *state = c->broker->state;
+	const struct key account = c->connection->entry.account;
+
+	(void)fd;
+	if (c->accepted && m->OUTCOME.outcome != OUTCOME_STALE)
+		return -EPROTO; /* there is one outcome */
+	switch (m->OUTCOME.outcome) {
+	case OUTCOME_ACCEPTED:
+		accepted(c);
+		return 0;
+	case OUTCOME_REFUSED:
+		state_count(state, COUNTER_logins_refused, 1);
+		recheck_refused(c->broker, &account, &c->connection->plain, false);
+		break;
+	case OUTCOME_LIMIT:
+		if (c->connection->cached)
+			return -EPROTO;
+		state_count(state, COUNTER_limited, 1);
+		c->limited = true;
+		c->made_room =
+			connection_close_account(c->broker, &account, NULL, COUNTER_evicted) > 0;
+		break;
+	case OUTCOME_FAILED:
+		state_count(state, COUNTER_logins_failed, 1);
+		break;
+	case OUTCOME_STALE:
+		if (!c->connection->cached)
+			return -EPROTO;
+		if (c->accepted)
+			take_back(c);
+		state_count(state, COUNTER_stale, 1);
+		/* its proof was good; another try for the same account costs nothing */
+		tries_set(c->broker->tries, &c->visit, --c->leases);
+		break;
+	default:
+		return -EPROTO;
+	}
+	client_lose_connection(c);
+	c->state = CLIENT_READY;
+	return 0;
+}
+
+/* The client's offered connection comes back as it went: it wants another one. That costs no
+ * attempt, since its proof was good, and happens once. */
+int client_on_untouched(struct client *c, const struct msg *m, int *fd)
+{
+	struct connection *connection = c->connection;
+	struct key key = connection->entry.key;
+
+	(void)m;
+	if (c->accepted || c->swapped || !connection_is_marked(connection))
+		return -EPROTO;
+	c->swapped = true;
+	c->connection = NULL;
+	c->state = CLIENT_READY;
+	tries_set(c->broker->tries, &c->visit, --c->leases);
+	state_count(c->broker->state, COUNTER_offers_swapped, 1);
+	int r = connection_given(connection, fd);
+
+	lease_wake(&key);
+	return r == -EBADF ? r : 0;
+}
+
+bool client_is_fingerprint(struct span text)
+{
+	for (size_t i = 0; i < text.n; i++)
+		if (text.p[i] < ' ' || text.p[i] > '~')
+			return false;
+	return true;
+}
+
+int client_on_returning(struct client *c, const struct msg *m, int *fd)
+{
+	struct span fingerprint = m->RETURNING.fingerprint;
+
+	(void)fd;
+	if (!c->accepted || !client_is_fingerprint(fingerprint) || span_eq(fingerprint, SPAN("?")))
+		return -EPROTO;
+	if (connection_mark(c->connection, fingerprint) < 0)
+		return -ENOMEM;
+	habits_note(c->broker->habits, &c->lease.habit, fingerprint, clock_ms());
+	c->state = CLIENT_RETURNING;
+	lease_set_returning(c);
+	return 0;
+}
+
+int client_on_give(struct client *c, const struct msg *m, int *fd)
+{
+	const struct msg_GIVE *give = &m->GIVE;
+	struct connection *connection = c->connection;
+	struct key key = connection->entry.key;
+
+	c->connection = NULL;
+	c->state = CLIENT_DONE;
+	lease_unset_returning(c);
+	int r = connection_describe(connection, give->capabilities, give->opening);
+
+	if (r == 0)
+		r = connection_given(connection, fd);
+	else
+		connection_lost(connection);
+	lease_wake(&key);
+	if (r == -EBADF)
+		return r;
+	r = client_count_session(c, give->reason, give->from_client, give->from_backend,
+				 give->line);
+	if (r == 0)
+		peer_end(c->peer); /* it says no more: no need to wait for its hang-up */
+	return r;
+}
