@@ -23,6 +23,7 @@
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/sockets.h"
 #include "cachebrokerd/tries.h"
+#include "cachebrokerd/traces.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -216,13 +217,17 @@ static void on_alarm(int number)
  * close() for as long as its sender likes; a signal ends that wait. */
 static int bound_waits(void)
 {
-	const struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	const struct sigaction action = { .sa_handler = on_alarm,
+					  .sa_flags = SA_RESTART | SA_ONSTACK };
 	const struct itimerval every = { { .tv_usec = TICK_MS * 1000 },
 					 { .tv_usec = TICK_MS * 1000 } };
 
-	if (sigaction(SIGALRM, &action, NULL) < 0 || setitimer(ITIMER_REAL, &every, NULL) < 0)
-		return -errno;
-	return 0;
+	int r = traces_prepare();
+
+	if (r == 0 &&
+	    (sigaction(SIGALRM, &action, NULL) < 0 || setitimer(ITIMER_REAL, &every, NULL) < 0))
+		r = -errno;
+	return r;
 }
 
 static int make_parts(struct broker *b)

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "cachebrokerd/traces.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
@@ -90,8 +91,10 @@ static int handle_one(struct peer *p)
 		return r;
 	}
 	r = p->kind->message(p, &m, &fd);
-	if (m.type == MSG_LEASE)
+	if (m.type == MSG_LEASE) {
 		explicit_bzero(received, sizeof(received));
+		traces_wipe();
+	}
 	if (r < 0 && !p->ended)
 		complain(p, msg_name(m.type), r);
 	return r;

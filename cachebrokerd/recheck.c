@@ -17,6 +17,7 @@
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/secrets.h"
+#include "cachebrokerd/traces.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -153,6 +154,7 @@ static void on_dialled(void *context, int fd, const char *why)
 	int e = errand_log_in(b, r->host, r->connection->id, fd, &with, on_verdict, r);
 
 	secret_wipe(&r->secret);
+	traces_wipe();
 	if (e < 0)
 		finish(r, VERDICT_NONE);
 }

@@ -86,9 +86,11 @@ def test_a_stale_pid_file_does_not_hinder(idle):
 
 def test_a_port_in_use_is_said_and_nothing_stays(idle):
     with socket.socket() as other:
-        other.bind(("127.0.0.1", idle.port))
+        other.bind(("127.0.0.1", 0))
         other.listen()
-        refused(run("-f", idle.conf), str(idle.port))
+        port = other.getsockname()[1]
+        idle.write_config(listen_port=port)
+        refused(run("-f", idle.conf), str(port))
     assert idle.pids() == []
 
 
