@@ -14,6 +14,9 @@
 #define LARGE_PAGE 4096
 #define LARGE	   __attribute__((section(".bss.zz_large"), aligned(LARGE_PAGE)))
 
+/* What every session writes to, on as few pages as it fits on. */
+#define HOT __attribute__((section(".bss.zy_hot"), aligned(LARGE_PAGE)))
+
 /* Gives the memory of a LARGE array back to the kernel: its content is zeros afterwards. Not the
  * rest of a last page that it has in part. */
 static inline void large_release(void *array, size_t size)

@@ -11,7 +11,7 @@
 
 void follow_init(struct follow *f, struct span site_verbs)
 {
-	memset(f, 0, offsetof(struct follow, fingerprint));
+	memset(f, 0, offsetof(struct follow, outstanding));
 	fingerprint_init(&f->fingerprint);
 	f->site_verbs = site_verbs;
 	follow_line_init(&f->line);

@@ -67,11 +67,11 @@ struct follow {
 	bool bye;
 
 	/* both */
-	uint64_t outstanding[FOLLOW_OUTSTANDING];
 	size_t outstanding_count;
 	bool last_ok;		 /* the last completion said OK (a long tag hides that) */
 	enum not_cached spoiled; /* why this connection cannot be given back any more */
 	struct span site_verbs;	 /* borrowed for the session's life */
+	uint64_t outstanding[FOLLOW_OUTSTANDING];
 	struct fingerprint fingerprint;
 };
 

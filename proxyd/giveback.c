@@ -45,10 +45,8 @@ void giveback_note(struct session *s, const struct follow *f)
 	if (fingerprint_write(fp, &text) < 0)
 		(void)buf_add_char(&text, '?');
 	marks->fingerprint_length = text.len;
-	if (!fingerprint_is_known(fp))
-		return;
-	memcpy(marks->opening, fp->opening, fp->opening_length);
-	marks->opening_length = fp->opening_length;
+	if (fingerprint_is_known(fp))
+		marks->opening = (struct span){ fp->opening, fp->opening_length };
 }
 
 bool giveback_announce(struct session *s, const struct follow *f)

@@ -450,7 +450,7 @@ static int confine(const struct listener *l)
 
 int listener_run(const struct activation_fd *sockets, size_t count, const char *run_directory)
 {
-	static struct listener l;
+	static LARGE struct listener l; /* out of the sessions' way */
 	int n = snprintf(l.broker_path, sizeof(l.broker_path), "%s/" SOCKET_NAME, run_directory);
 
 	if (n < 0 || (size_t)n >= sizeof(l.broker_path)) {

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "lib/clock.h"
+#include "lib/large.h"
 #include "proxyd/backend.h"
 #include "proxyd/giveback.h"
 #include "proxyd/io.h"
@@ -301,9 +302,10 @@ static enum session_end pump(struct relay *r)
 
 enum session_end relay_run(struct session *s)
 {
-	static struct relay r;
+	static HOT struct relay r; /* once per process, and zero at first */
 
-	r = (struct relay){ .s = s, .last_traffic = clock_ms() };
+	r.s = s;
+	r.last_traffic = clock_ms();
 	relay_follow(&r);
 	relay_expect_repeat(&r, r.last_traffic + relay_ms(s->settings->login_timeout));
 	enum session_end end = pump(&r);

@@ -11,22 +11,23 @@
 #include "proxyd/rewrite.h"
 #include "proxyd/session.h"
 
+/* What each session touches stands in front, within one page (lib/large.h). */
 struct relay {
 	struct session *s;
-	struct follow follow;
-	struct rewrite rewrite;
 	size_t approved;   /* at the front of s->in: for the backend */
 	size_t looked_at;  /* at the front of backend.in: shown to the follower, for the client */
 	bool client_ended; /* it sends no more */
 	bool client_gone;  /* it takes no more: what comes for it is thrown away */
 	bool backend_ended;
+	bool at_rest;	      /* memory has been given back since the last traffic */
 	int64_t last_traffic; /* monotonic ms */
-	bool at_rest;	      /* memory has been given back since then */
 	int64_t ended_at;     /* when the client left; 0: it has not */
 	int64_t logout_at;    /* when it said LOGOUT */
+	int64_t secret_until; /* so long may the credentials be kept for repeat; 0: wiped */
 	uint64_t drained;
+	struct rewrite rewrite;
 	struct repeat repeat; /* a reused connection has not answered yet */
-	int64_t secret_until; /* so long may the credentials be kept for that; 0: they are wiped */
+	struct follow follow;
 };
 
 /* Milliseconds of a setting in seconds. */

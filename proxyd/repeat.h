@@ -9,7 +9,7 @@
 
 #include "lib/span.h"
 
-#define REPEAT_MOST 2048 /* bytes of commands; more are not repeated */
+#define REPEAT_MOST 1024 /* bytes of commands; more are not repeated */
 
 struct repeat {
 	bool armed;

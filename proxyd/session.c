@@ -235,7 +235,7 @@ static void give(struct session *s, enum session_end end, struct span line)
 
 	if (!b->cached) /* else the broker has the list already */
 		m.GIVE.capabilities = (struct span){ b->capabilities, b->capabilities_length };
-	m.GIVE.opening = (struct span){ s->marks.opening, s->marks.opening_length };
+	m.GIVE.opening = s->marks.opening;
 	if (link_push(&s->link, &m, b->fd) < 0)
 		log_printf(LOG_NOTICE, "session %llu: its connection could not be given back",
 			   (unsigned long long)s->id);
@@ -378,7 +378,7 @@ static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed
 int session_run(const struct session_start *start)
 {
 	static LARGE char from_client[CLIENT_BUFFER], from_backend[BACKEND_BUFFER];
-	static struct session s;
+	static HOT struct session s;
 	bool relayed = false;
 
 	/* member by member: the rest is zero already, and untouched pages cost nothing */

@@ -57,9 +57,9 @@ struct backend {
 
 /* What is turned on on a connection that is given back, or that is not. */
 struct session_marks {
-	size_t fingerprint_length, opening_length;
+	size_t fingerprint_length;
+	struct span opening; /* in the relay's memory, which lives as long as the process */
 	char fingerprint[FINGERPRINT_MAX];
-	char opening[FINGERPRINT_OPEN];
 };
 
 /* What most sessions touch stands in front: each further page costs a fault and 4 KiB. */
@@ -77,17 +77,17 @@ struct session {
 	struct buf in;			  /* from the client, not yet dealt with */
 	size_t command_line, command_end; /* in it: the last line of the command before login */
 
-	int64_t started;   /* monotonic ms */
+	int64_t started;     /* monotonic ms */
 	int64_t offer_until; /* so long may a connection be only offered */
-	int64_t rejoin_at; /* when to look for a broker again; 0: there is one, or never */
+	int64_t rejoin_at;   /* when to look for a broker again; 0: there is one, or never */
 	uint64_t from_client, from_backend;
 	enum not_cached not_cached;
 	size_t user_length, id_length;
 	char user[SESSION_USER_MAX]; /* logged in as */
-	struct backend backend;
+	struct session_marks marks;  /* when it is over */
 	struct offer offer; /* if its connection is only offered; its credentials are kept then */
+	struct backend backend;
 	struct credentials credentials;
-	struct session_marks marks;	   /* when it is over */
 	char id_arguments[SESSION_ID_MAX]; /* of ID before login */
 	struct session_settings own_settings;
 };
