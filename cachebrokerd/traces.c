@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SIGNAL_STACK 65536 /* a frame with all vector registers has 3 to 11 KiB */
+#define SIGNAL_STACK 32768 /* a frame with all vector registers has 3 to 11 KiB */
 
 static char *signal_stack;
 
