@@ -49,6 +49,7 @@ void history_curve(const struct statefile_history *h, enum history_kind kind, in
 		if (ret->values[i] > ret->most)
 			ret->most = ret->values[i];
 		ret->last = ret->values[i];
+		ret->sum += ret->values[i];
 	}
 }
 

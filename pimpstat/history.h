@@ -12,6 +12,7 @@ struct curve {
 	bool known[STATEFILE_STEPS]; /* else nothing was counted then, or there is nothing to say */
 	uint32_t most;
 	uint32_t last;
+	uint64_t sum;
 };
 
 enum history_kind { HISTORY_LOGINS, HISTORY_FAILED, HISTORY_REUSE /* in a thousand */ };

@@ -124,7 +124,7 @@ static const struct option_row {
 static void print_usage(FILE *out)
 {
 	(void)fputs("usage: pimpstat [-f FILE] [-1 | -c | --json]\n"
-		    "  without an option: a screen that is renewed every second; ? shows its keys\n",
+		    "  without an option: a screen, renewed every second; ? shows its keys\n",
 		    out);
 	for (size_t i = 0; i < ROWS; i++) {
 		char names[40];

@@ -71,7 +71,7 @@ static int compare(const void *a, const void *b)
 	const struct known *first = a, *second = b;
 	int r = memcmp(first->end.address, second->end.address, sizeof(first->end.address));
 
-	return r != 0 ? r : (first->end.port > second->end.port) - (first->end.port < second->end.port);
+	return r != 0 ? r : (int)first->end.port - (int)second->end.port;
 }
 
 static struct known *list_known(struct model *m, size_t *ret_count)
@@ -173,11 +173,12 @@ void traffic_add(struct model *m)
 	const struct timeval wait = {.tv_usec = WAIT_US};
 	size_t count;
 	struct known *known = list_known(m, &count);
-	AUTO_FD fd = count > 0 ? socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG) : -1;
+	AUTO_FD fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 
-	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) == 0)
-		for (size_t i = 0; i < sizeof(families); i++)
-			if (ask(fd, families[i]) < 0 || take(fd, known, count) < 0)
-				break;
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0)
+		count = 0;
+	for (size_t i = 0; count > 0 && i < sizeof(families); i++)
+		if (ask(fd, families[i]) < 0 || take(fd, known, count) < 0)
+			break;
 	free(known);
 }

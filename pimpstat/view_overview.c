@@ -16,6 +16,7 @@
 #define MORE_END    77
 #define NARROW_END  39
 #define CURVE_TITLE 8
+#define FEW	    8
 
 static void blank(struct page *p, const struct view_input *in)
 {
@@ -117,7 +118,9 @@ static void draw_curves(struct page *p, const struct view_input *in)
 	format_share(reused, logins, figure, sizeof(figure));
 	draw_row(p, &c, "reused", STYLE_GOOD, 1000, figure);
 	history_curve(h, HISTORY_FAILED, in->now, in->m->reset, steps, &c);
-	draw_row(p, &c, "failed", STYLE_BAD, c.most, "");
+	format_count(c.sum, figure, sizeof(figure));
+	/* a few are shown as few, not as a mountain */
+	draw_row(p, &c, "failed", STYLE_BAD, c.most > FEW ? c.most : FEW, figure);
 	if (in->height >= LOW)
 		draw_axis(p, steps);
 }
