@@ -35,11 +35,23 @@ class Terminal:
         env.pop("TMUX", None)
         env.pop("NO_COLOR", None)
         self.env = env
+        # not as a daemon, so that it ends with us
+        self.server = process.start(["tmux", "-u", "-S", self.folder / "tmux", "-f", "/dev/null", "-D"], env=env,
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until((self.folder / "tmux").is_socket, "tmux has no socket")
+            self.open(script, environment)
+        except BaseException:
+            self.close()
+            raise
+
+    def open(self, script, environment):
         settings = [f"{name}={value}" for name, value in environment.items() if value is not None]
         unset = [word for name, value in environment.items() if value is None for word in ("-u", name)]
-        self.tmux("-u", "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height),
+        width, height = str(self.width), str(self.height)
+        self.tmux("new-session", "-d", "-x", width, "-y", height,
                   shlex.join(["env", *unset, *settings, "sh", str(script)]), ";", "set", "-g", "status", "off", ";",
-                  "set", "-g", "window-size", "manual", ";", "resize-window", "-x", str(width), "-y", str(height))
+                  "set", "-g", "window-size", "manual", ";", "resize-window", "-x", width, "-y", height)
 
     def tmux(self, *argv):
         run = subprocess.run(["tmux", "-S", str(self.folder / "tmux"), *argv], capture_output=True, check=False,
@@ -48,12 +60,9 @@ class Terminal:
         return run.stdout.decode()
 
     def close(self):
-        try:
-            pid = int(self.tmux("display-message", "-p", "#{pid}"))
-            self.tmux("kill-server")
-            wait_until(lambda: not process.alive(pid), "tmux has not ended")
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.server.terminate()
+        self.server.wait(process.DEADLINE)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- what is seen ---------------------------------------------------------------------------------
     def lines(self):
