@@ -30,6 +30,7 @@
 #define OLD_BYTES	 72
 #define ATTEMPTS_NO_LOCK 20
 #define DEAD_AFTER	 (3 * STATEFILE_HEARTBEAT)
+#define TIME_MOST	 (1ll << 40)
 
 /* Errors beside LMDB's own. */
 enum { WRONG_SCHEMA = -20001, NOT_OURS = -20002, CHANGED = -20003, TORN = -20004 };
@@ -76,12 +77,19 @@ static int get(MDB_txn *txn, MDB_dbi dbi, const char *name, struct span *ret)
 	return r;
 }
 
+/* Times are added to and multiplied with: one that makes no sense, in a file that anything may have
+ * written, is none. */
+static int64_t sane_time(int64_t seconds)
+{
+	return seconds < 0 || seconds > TIME_MOST ? 0 : seconds;
+}
+
 static int64_t get_time(MDB_txn *txn, MDB_dbi dbi, const char *name)
 {
 	struct span text;
 	uint64_t number;
 
-	if (get(txn, dbi, name, &text) != 0 || span_u64(text, INT64_MAX, &number) < 0)
+	if (get(txn, dbi, name, &text) != 0 || span_u64(text, TIME_MOST, &number) < 0)
 		return 0;
 	return (int64_t)number;
 }
@@ -150,7 +158,7 @@ static bool read_session(uint64_t id, struct span row, struct model_session *ret
 		.id = id,
 		.state = head.state,
 		.service = head.service,
-		.since = head.since,
+		.since = sane_time(head.since),
 		.has_bytes = head.state == STATEFILE_CACHED,
 		.from_client = head.from_client,
 		.from_backend = head.from_backend,
@@ -199,6 +207,7 @@ static int each_host(MDB_cursor *cursor, struct model *m, size_t rows, size_t by
 		if (data.mv_size != sizeof(h->figures))
 			continue;
 		memcpy(&h->figures, data.mv_data, sizeof(h->figures));
+		h->figures.failed_at = sane_time(h->figures.failed_at);
 		memcpy(m->host_bytes + used, key.mv_data, key.mv_size);
 		h->name = (struct span){m->host_bytes + used, key.mv_size};
 		used += key.mv_size;
@@ -267,6 +276,10 @@ static int copy_all(MDB_env *env, struct model *m)
 	r = copy_meta(txn, m);
 	for (size_t i = 0; r == 0 && i < sizeof(sections) / sizeof(sections[0]); i++)
 		r = copy_section(txn, &sections[i], m);
+	for (size_t i = 0; i < GAUGE_COUNT; i++)
+		m->peaks[i].when = sane_time(m->peaks[i].when);
+	if (sane_time(m->history.newest) != m->history.newest)
+		memset(&m->history, 0, sizeof(m->history));
 	for (size_t i = 0; r == 0 && i < sizeof(tables) / sizeof(tables[0]); i++)
 		r = copy_table(txn, m, &tables[i]);
 	mdb_txn_abort(txn);

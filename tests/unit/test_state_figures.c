@@ -264,6 +264,56 @@ static void a_file_of_another_format_is_named_and_made_anew(void **unused)
 	model_wipe(&m);
 }
 
+/* --- a file that lies --- */
+
+/* Puts the number behind each place where `before` and the number `now` stand. */
+static void patch_number(const char *before, int64_t now, int64_t number)
+{
+	static char bytes[1 << 20];
+	int fd = open(path, O_RDWR | O_CLOEXEC), found = 0;
+	ssize_t n = read(fd, bytes, sizeof(bytes));
+	size_t length = strlen(before);
+
+	for (ssize_t i = 0; i + (ssize_t)(length + sizeof(now)) <= n; i++)
+		if (memcmp(bytes + i, before, length) == 0 &&
+		    memcmp(bytes + i + length, &now, sizeof(now)) == 0) {
+			assert_int_equal(pwrite(fd, &number, sizeof(number), i + (ssize_t)length),
+					 sizeof(number));
+			found++;
+		}
+	assert_true(found > 0);
+	close(fd);
+}
+
+static void times_that_make_no_sense_are_none(void **unused)
+{
+	static const int64_t lies[] = {INT64_MIN, -1, INT64_MAX};
+	struct model m;
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		struct state *s = state_open(path, true);
+
+		state_count(s, COUNTER_logins_fresh, 3);
+		state_session(s, 1, STATEFILE_ACTIVE, 1, SPAN("alice"), SPAN_NONE, SPAN_NONE);
+		state_host(s, "a.example:143")->failed_at = lies[i];
+		state_close(s);
+		read_model(&m);
+		int64_t newest = m.history.newest, since = m.sessions[0].since;
+
+		assert_int_equal(m.hosts[0].figures.failed_at, 0);
+		assert_int_equal(sum_of_fresh(&m), 3);
+		model_wipe(&m);
+		patch_number("logins", newest, lies[i]);
+		patch_number("", since, lies[i]);
+		read_model(&m);
+		assert_int_equal(m.history.newest, 0);
+		assert_int_equal(sum_of_fresh(&m), 0);
+		assert_int_equal(m.sessions[0].since, 0);
+		model_wipe(&m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +327,7 @@ int main(void)
 		cmocka_unit_test(what_is_taken_back_does_not_go_below_zero),
 		FILE_TEST(the_ring_goes_on_over_a_restart_of_the_broker),
 		FILE_TEST(a_file_of_another_format_is_named_and_made_anew),
+		FILE_TEST(times_that_make_no_sense_are_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
