@@ -181,7 +181,7 @@ static void draw_header(const struct ui *ui, struct page *p, const struct model 
 	page_line(p);
 	page_to(p, 1);
 	page_put(p, STYLE_BOLD, "Keepwarm ");
-	if (m)
+	if (m && (running || p->width >= 50)) /* else the time of the figures takes its place */
 		page_put_foreign(p, STYLE_BOLD, span_str(m->version), 12);
 	page_put(p, style, ui->utf8 ? (running ? "  ● " : "  ○ ") : running ? "  * " : "  o ");
 	if (!m) {
@@ -198,8 +198,9 @@ static void draw_header(const struct ui *ui, struct page *p, const struct model 
 	(void)snprintf(right, sizeof(right), "%s%s", m && !running ? "figures of " : "", clock);
 	page_put_right(p, m && !running ? STYLE_WARN : STYLE_DIM, ui->width - 1, right);
 	/* Only the time of day where the date does not fit. */
-	if (p->column < ui->width - 1)
-		page_put_right(p, STYLE_DIM, ui->width - 1, clock + 11);
+	if (p->column < ui->width - 1 && strlen(clock) > 11)
+		page_put_right(p, m && !running ? STYLE_WARN : STYLE_DIM, ui->width - 1,
+			       clock + 11);
 }
 
 static void draw_tabs(const struct ui *ui, struct page *p)

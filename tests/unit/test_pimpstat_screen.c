@@ -370,6 +370,11 @@ static void a_dead_broker_and_missing_figures_are_said(void **unused)
 	draw(&ui, &m, NULL);
 	assert_has(dump, "○ no broker runs");
 	assert_has(dump, "figures of 2023-11-14 22:12:25");
+	ui_resize(&ui, 40, 10);
+	assert_has(draw(&ui, &m, NULL), "○ no broker runs   22:12:25");
+	ui_resize(&ui, 80, 24);
+	m.heartbeat = 0;
+	draw(&ui, &m, NULL);
 	draw(&ui, NULL, "/run/x\x1b: the state file is empty");
 	assert_has(dump, "○ no figures");
 	assert_has(dump, "/run/x\\x1b: the state file is empty");
