@@ -51,7 +51,7 @@ SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
-LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson)
+LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
 objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))
 proxyobjs = $(patsubst %.c,$(B)/static/%.o,$(1))

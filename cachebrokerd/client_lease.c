@@ -81,6 +81,7 @@ static void accepted(struct client *c)
 	if (connection_is_marked(c->connection))
 		state_count(state, COUNTER_offers_kept, 1);
 	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	host_count_login(c->connection->host, c->connection->cached, true);
 	client_show_active(c, user_of(c), c->connection->host->label);
 }
 
@@ -148,6 +149,7 @@ static void take_back(struct client *c)
 		state_uncount(state, COUNTER_offers_kept, 1);
 	state_uncount(state, COUNTER_logins, 1);
 	state_uncount(state, COUNTER_logins_reused, 1);
+	host_count_login(c->connection->host, true, false);
 	state_session_gone(state, c->id);
 }
 
@@ -165,6 +167,7 @@ int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 		return 0;
 	case OUTCOME_REFUSED:
 		state_count(state, COUNTER_logins_refused, 1);
+		c->connection->host->figures->logins_refused++;
 		recheck_refused(c->broker, &account, &c->connection->plain, false);
 		break;
 	case OUTCOME_LIMIT:
@@ -177,6 +180,7 @@ int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 		break;
 	case OUTCOME_FAILED:
 		state_count(state, COUNTER_logins_failed, 1);
+		c->connection->host->figures->logins_failed++;
 		break;
 	case OUTCOME_STALE:
 		if (!c->connection->cached)
@@ -248,6 +252,8 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 	c->connection = NULL;
 	c->state = CLIENT_DONE;
 	lease_unset_returning(c);
+	connection->from_client += give->from_client;
+	connection->from_backend += give->from_backend;
 	int r = connection_describe(connection, give->capabilities, give->opening);
 
 	if (r == 0)

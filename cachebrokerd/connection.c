@@ -108,6 +108,7 @@ static void take_out(struct connection *c)
 	state_session_gone(c->broker->state, c->id);
 	cache_remove(c->broker->cache, &c->entry);
 	DL_DELETE2(c->host->idle, c, host_previous, host_next);
+	c->host->idle_count--;
 }
 
 /* Out of the cache, and closed. */
@@ -195,11 +196,13 @@ static int put_into_cache(struct connection *c, int *fd)
 	if (r < 0)
 		return r;
 	DL_APPEND2(c->host->idle, c, host_previous, host_next);
+	c->host->idle_count++;
 	c->fd = take_fd(fd);
 	b->leased--;
 	state_count(b->state, COUNTER_given, 1);
 	state_session(b->state, c->id, STATEFILE_CACHED, SERVICE_IMAP, span_str(c->user), SPAN_NONE,
 		      span_str(c->host->label));
+	state_session_moved(b->state, c->id, c->from_client, c->from_backend);
 	return 0;
 }
 

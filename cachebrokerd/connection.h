@@ -16,6 +16,8 @@ struct connection {
 	uint64_t id;
 	uint64_t cookie; /* SO_COOKIE of the socket: what is given back must be it */
 	int64_t born;	 /* monotonic ms: the backend login */
+	uint64_t from_client; /* moved over it by sessions that are over */
+	uint64_t from_backend;
 	bool proven;	 /* the backend has accepted the login */
 	bool cached;	 /* it was handed out from the cache */
 	char *user;	 /* as the client logged in; for people */

@@ -27,6 +27,11 @@ struct host *host_find(struct broker *b, struct span name, uint32_t port)
 	h->port = port;
 	memcpy(h->name, name.p, name.n);
 	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, port);
+	h->figures = state_host(b->state, h->label);
+	if (!h->figures) {
+		free(h);
+		return NULL;
+	}
 	h->retries_left = b->config.connect_retries;
 	h->next = b->hosts;
 	b->hosts = h;
@@ -105,6 +110,8 @@ void host_failed(struct host *h, const char *why)
 	const struct config *c = &h->broker->config;
 
 	state_count(h->broker->state, COUNTER_dials_failed, 1);
+	h->figures->dials_failed++;
+	h->figures->failed_at = clock_wall();
 	log_printf(LOG_WARNING, "mail host %s does not answer: %s", h->label, why);
 	h->down_until = clock_ms() + (int64_t)c->host_retry * 1000;
 	h->resolved_until = 0;
@@ -112,6 +119,27 @@ void host_failed(struct host *h, const char *why)
 		h->retries_left--;
 		(void)loop_timer(h->broker->loop, (int64_t)c->connect_delay * 1000, on_retry, h,
 				 &h->retry);
+	}
+}
+
+void host_count_login(struct host *h, bool reused, bool good)
+{
+	uint64_t *count = reused ? &h->figures->logins_reused : &h->figures->logins_fresh;
+
+	if (good)
+		++*count;
+	else
+		--*count;
+}
+
+void host_show_all(struct broker *b)
+{
+	for (struct host *h = b->hosts; h; h = h->next) {
+		h->figures->cached = h->idle_count;
+		h->figures->active = h->connections - h->idle_count;
+		h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
+				    : h->address_count > 0 ? STATEFILE_HOST_UP
+							   : STATEFILE_HOST_UNKNOWN;
 	}
 }
 

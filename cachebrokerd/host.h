@@ -25,6 +25,8 @@ struct host {
 	struct timer *retry;
 	unsigned connections;	 /* in use, being dialled, on their way back and cached */
 	struct connection *idle; /* the cached ones, the oldest first */
+	unsigned idle_count;
+	struct statefile_host *figures; /* the state's */
 	struct burst ends;	 /* of idle ones, by the mail host */
 };
 
@@ -50,6 +52,12 @@ void host_failed(struct host *h, const char *why);
 
 /* Dials the host in the background to find out whether it answers. */
 void host_probe(struct host *h);
+
+/* A login to it counts, or (good false) does not any more, since it was none. */
+void host_count_login(struct host *h, bool reused, bool good);
+
+/* Brings the hosts' figures up to date for the state file. */
+void host_show_all(struct broker *b);
 
 void host_free_all(struct broker *b);
 

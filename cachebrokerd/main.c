@@ -190,6 +190,7 @@ static void on_tick(void *context)
 	if (++ticks % SLOW_TICKS == 0)
 		client_cut_off_silent(b);
 	broker_count(b);
+	host_show_all(b);
 	state_tick(b->state, clock_ms());
 	(void)loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick);
 }

@@ -21,6 +21,8 @@
 #include <utlist.h>
 
 #include "cachebrokerd/state_db.h"
+#include "cachebrokerd/state_history.h"
+#include "cachebrokerd/state_hosts.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -57,6 +59,8 @@ struct state {
 	struct state_numbers now;
 	struct entry *entries;
 	struct entry *dirty;
+	struct state_host *hosts;
+	struct state_numbers noted; /* whose counters are in the history */
 	bool changed;
 	int error; /* of the last commit; logged already */
 	bool told_full;
@@ -176,7 +180,7 @@ struct state *state_open(const char *path, bool fresh)
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->wake, NULL);
-	int r = state_db_open(path, fresh, &s->now, &s->db, &found);
+	int r = state_db_open(path, fresh, &s->now, &s->hosts, &s->db, &found);
 
 	if (r == 0) {
 		log_found(path, found);
@@ -187,6 +191,7 @@ struct state *state_open(const char *path, bool fresh)
 		state_db_close(s->db);
 		s->db = NULL;
 	}
+	s->noted = s->now;
 	return s;
 }
 
@@ -291,9 +296,7 @@ static struct state_row *make_row(const struct entry *e, uint32_t service,
 
 	if (!row)
 		return NULL;
-	row->next = NULL;
-	row->id = e->id;
-	row->length = length;
+	*row = (struct state_row){ .id = e->id, .length = length };
 	char *to = row->bytes;
 
 	memcpy(to, &head, sizeof(head));
@@ -326,6 +329,19 @@ void state_session(struct state *s, uint64_t id, enum statefile_session_state wh
 		set_row(s, e, row);
 	else if (!e->row && !e->written)
 		drop_entry(s, e);
+}
+
+void state_session_moved(struct state *s, uint64_t id, uint64_t from_client, uint64_t from_backend)
+{
+	struct entry *e = find_entry(s, id);
+	struct statefile_session head;
+
+	if (!e || !e->row || e->row->length == 0)
+		return;
+	memcpy(&head, e->row->bytes, sizeof(head));
+	head.from_client = from_client;
+	head.from_backend = from_backend;
+	memcpy(e->row->bytes, &head, sizeof(head));
 }
 
 void state_session_gone(struct state *s, uint64_t id)
@@ -364,20 +380,41 @@ static void move_rows(struct state *s)
 	}
 }
 
+struct statefile_host *state_host(struct state *s, const char *label)
+{
+	return state_hosts_find(&s->hosts, span_str(label));
+}
+
+static int64_t grown(const struct state *s, enum counter which)
+{
+	return (int64_t)(s->now.counters[which] - s->noted.counters[which]);
+}
+
+static void note_history(struct state *s)
+{
+	state_history_add(&s->now.history, clock_wall(), grown(s, COUNTER_logins_fresh),
+			  grown(s, COUNTER_logins_reused),
+			  grown(s, COUNTER_logins_failed) + grown(s, COUNTER_logins_refused));
+	s->noted = s->now;
+}
+
 /* Gives the writer what there is. A job that failed keeps its rows; newer ones wait until it is
  * through, so that the file never goes back in time and memory stays bounded by the map. */
 static void hand_over(struct state *s, int64_t now_ms)
 {
 	struct job *job = &s->job;
 
+	note_history(s);
 	job->numbers = s->now;
 	job->wall = clock_wall();
 	job->check_readers = now_ms - s->reader_check_ms >= READER_CHECK_MS;
 	if (job->check_readers)
 		s->reader_check_ms = now_ms;
 	s->changed = job->rows != NULL;
-	if (!job->rows)
+	if (!job->rows) {
 		move_rows(s);
+		state_hosts_rows(s->hosts, &job->rows);
+	}
 	s->last_ms = now_ms;
 	pthread_mutex_lock(&s->lock);
 	s->phase = PHASE_WORK;
@@ -464,7 +501,7 @@ void state_tick(struct state *s, int64_t now_ms)
 	report(s);
 	if (s->error != 0)
 		pause = RETRY_MS;
-	else if (s->changed)
+	else if (s->changed || state_hosts_changed(s->hosts))
 		pause = TICK_MS;
 	if (s->last_ms == 0 || now_ms - s->last_ms >= pause)
 		hand_over(s, now_ms);
@@ -505,6 +542,7 @@ void state_close(struct state *s)
 	}
 	state_db_close(s->db);
 	drop_all(s);
+	state_hosts_free(&s->hosts);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->wake);
 	free(s->path);

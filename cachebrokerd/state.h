@@ -47,6 +47,14 @@ void state_session(struct state *s, uint64_t id, enum statefile_session_state wh
 /* Removes that row. */
 void state_session_gone(struct state *s, uint64_t id);
 
+/* How many bytes went over the cached connection whose row was set just now. */
+void state_session_moved(struct state *s, uint64_t id, uint64_t from_client, uint64_t from_backend);
+
+/* The figures of a mail host ("name:port"): the caller counts in them, what has changed is written
+ * with the next tick. Counters go on where a broker before this one left them. They live until
+ * state_close(). NULL: no memory. */
+struct statefile_host *state_host(struct state *s, const char *label);
+
 /* Hands what has changed to the writer thread, when it is idle and 100 ms have passed since the
  * last time. Call it from a timer every 100 ms. now_ms is the monotonic clock. */
 void state_tick(struct state *s, int64_t now_ms);

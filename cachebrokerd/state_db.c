@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 
 #include "cachebrokerd/state_file.h"
+#include "cachebrokerd/state_hosts.h"
 #include "lib/clock.h"
 #include "lib/span.h"
 
@@ -35,6 +36,8 @@ enum db {
 	DB_PEAKS,
 	DB_ENDS,
 	DB_NOT_CACHED,
+	DB_HISTORY,
+	DB_HOSTS,
 	DB_SESSIONS,
 	DB_COUNT
 };
@@ -42,7 +45,7 @@ enum db {
 static const char *const db_names[DB_COUNT] = {
 	[DB_META] = "meta",	    [DB_COUNTERS] = "counters", [DB_GAUGES] = "gauges",
 	[DB_PEAKS] = "peaks",	    [DB_ENDS] = "ends",		[DB_NOT_CACHED] = "not_cached",
-	[DB_SESSIONS] = "sessions",
+	[DB_HISTORY] = "history",   [DB_HOSTS] = "hosts",	[DB_SESSIONS] = "sessions",
 };
 
 #define NAME(name, ...)	      #name,
@@ -51,6 +54,7 @@ static const char *const counter_names[] = { COUNTER_TABLE(NAME) };
 static const char *const gauge_names[] = { GAUGE_TABLE(NAME) };
 static const char *const end_words[] = { END_TABLE(WORD) };
 static const char *const not_cached_words[] = { NOT_CACHED_TABLE(WORD) };
+static const char *const history_names[] = { "logins" };
 
 /* Where the members of struct state_numbers are kept. */
 static const struct section {
@@ -71,6 +75,8 @@ static const struct section {
 	  true },
 	{ DB_NOT_CACHED, not_cached_words, NOT_CACHED_COUNT,
 	  offsetof(struct state_numbers, not_cached), sizeof(uint64_t), true },
+	{ DB_HISTORY, history_names, 1, offsetof(struct state_numbers, history),
+	  sizeof(struct statefile_history), true },
 };
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
 
@@ -85,6 +91,7 @@ struct call {
 	struct state_db *db;
 	const char *path;
 	struct state_numbers *loaded;
+	struct state_host **hosts;
 	const struct state_numbers *numbers;
 	const struct state_row *rows;
 	int64_t now;
@@ -203,6 +210,31 @@ static int load_numbers(MDB_txn *txn, const struct state_db *db, struct state_nu
 	return r;
 }
 
+/* What the hosts have counted; who is connected to them is another start's affair. */
+static int load_hosts(MDB_txn *txn, const struct state_db *db, struct state_host **hosts)
+{
+	MDB_val key, data;
+	MDB_cursor *cursor;
+	int r = mdb_cursor_open(txn, db->dbis[DB_HOSTS], &cursor);
+
+	if (r != 0)
+		return r;
+	while ((r = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
+		struct statefile_host *h;
+
+		if (data.mv_size != sizeof(*h))
+			continue;
+		h = state_hosts_find(hosts, (struct span){ key.mv_data, key.mv_size });
+		if (!h)
+			break;
+		memcpy(h, data.mv_data, sizeof(*h));
+		h->state = STATEFILE_HOST_UNKNOWN;
+		h->active = h->cached = 0;
+	}
+	mdb_cursor_close(cursor);
+	return r == MDB_NOTFOUND ? 0 : r != 0 ? r : ENOMEM;
+}
+
 static bool meta_is(MDB_txn *txn, MDB_dbi meta, const char *name, const char *text)
 {
 	MDB_val key = val(name, strlen(name)), data;
@@ -256,16 +288,23 @@ static int clear_tables(MDB_txn *txn, const struct state_db *db, bool fresh)
 	return r;
 }
 
-static int put_meta(MDB_txn *txn, MDB_dbi meta, const char *boot_id)
+/* A time that stays as it was first written. */
+static int put_first_time(MDB_txn *txn, MDB_dbi meta, const char *name, int64_t now)
 {
-	MDB_val key = val("started", 7), data;
-	int64_t now = clock_wall();
+	MDB_val key = val(name, strlen(name)), data;
 	int r = mdb_get(txn, meta, &key, &data);
 
+	return r == MDB_NOTFOUND ? put_number_text(txn, meta, name, now) : r;
+}
+
+static int put_meta(MDB_txn *txn, MDB_dbi meta, const char *boot_id)
+{
+	int64_t now = clock_wall();
 	/* It is the start of the whole, which a restarted broker goes on with. */
-	if (r == MDB_NOTFOUND)
-		r = put_number_text(txn, meta, "started", now);
-	(void)(r || (r = put_number_text(txn, meta, "schema", STATEFILE_SCHEMA)) ||
+	int r = put_first_time(txn, meta, "started", now);
+
+	(void)(r || (r = put_first_time(txn, meta, "reset", now)) ||
+	       (r = put_number_text(txn, meta, "schema", STATEFILE_SCHEMA)) ||
 	       (r = put(txn, meta, "boot_id", boot_id, strlen(boot_id))) ||
 	       (r = put(txn, meta, "version", KEEPWARM_VERSION, strlen(KEEPWARM_VERSION))) ||
 	       (r = put_number_text(txn, meta, "heartbeat", now)));
@@ -286,6 +325,7 @@ static int prepare(struct call *c)
 	(void)((r = judge_content(txn, boot_id)) || (r = open_tables(txn, c->db)) ||
 	       (r = clear_tables(txn, c->db, c->fresh)) ||
 	       (r = load_numbers(txn, c->db, c->loaded)) ||
+	       (r = load_hosts(txn, c->db, c->hosts)) ||
 	       (r = put_numbers(txn, c->db, c->loaded)) ||
 	       (r = put_meta(txn, c->db->dbis[DB_META], boot_id)));
 	if (r != 0) {
@@ -360,14 +400,16 @@ static bool may_rebuild(int error, const char *path)
 }
 
 int state_db_open(const char *path, bool fresh, struct state_numbers *numbers,
-		  struct state_db **ret, enum state_db_found *found)
+		  struct state_host **hosts, struct state_db **ret, enum state_db_found *found)
 {
 	int r = clear_place(path, found);
 
 	if (r < 0)
 		return r;
 	struct state_db *db = calloc(1, sizeof(*db));
-	struct call c = { .db = db, .path = path, .loaded = numbers, .fresh = fresh };
+	struct call c = {
+		.db = db, .path = path, .loaded = numbers, .hosts = hosts, .fresh = fresh
+	};
 
 	if (!db)
 		return -ENOMEM;
@@ -384,6 +426,7 @@ int state_db_open(const char *path, bool fresh, struct state_numbers *numbers,
 	}
 	if (r < 0) {
 		memset(numbers, 0, sizeof(*numbers));
+		state_hosts_free(hosts);
 		free(db);
 		return r;
 	}
@@ -391,11 +434,25 @@ int state_db_open(const char *path, bool fresh, struct state_numbers *numbers,
 	return 0;
 }
 
-static int put_rows(MDB_txn *txn, MDB_dbi sessions, const struct state_row *rows, bool without_new)
+static int put_host(MDB_txn *txn, MDB_dbi hosts, const struct state_row *row)
 {
+	size_t n = sizeof(struct statefile_host);
+	MDB_val key = val(row->bytes + n, row->length - n), data = val(row->bytes, n);
+
+	return mdb_put(txn, hosts, &key, &data, 0);
+}
+
+static int put_rows(MDB_txn *txn, const struct state_db *db, const struct state_row *rows,
+		    bool without_new)
+{
+	MDB_dbi sessions = db->dbis[DB_SESSIONS];
 	int r = 0;
 
 	for (; r == 0 && rows; rows = rows->next) {
+		if (rows->is_host) {
+			r = without_new ? 0 : put_host(txn, db->dbis[DB_HOSTS], rows);
+			continue;
+		}
 		MDB_val key = val(&rows->id, sizeof(rows->id)),
 			data = val(rows->bytes, rows->length);
 
@@ -417,7 +474,7 @@ static int commit(struct call *c)
 
 	if (r != 0)
 		return from_lmdb(r);
-	(void)((r = put_rows(txn, db->dbis[DB_SESSIONS], c->rows, c->without_new_rows)) ||
+	(void)((r = put_rows(txn, db, c->rows, c->without_new_rows)) ||
 	       (r = put_numbers(txn, db, c->numbers)) ||
 	       (r = put_number_text(txn, db->dbis[DB_META], "heartbeat", c->now)));
 	if (r != 0) {

@@ -18,17 +18,20 @@ struct state_numbers {
 	struct statefile_peak peaks[GAUGE_COUNT];
 	uint64_t ends[END_COUNT];
 	uint64_t not_cached[NOT_CACHED_COUNT];
+	struct statefile_history history;
 };
 
-/* One row of `sessions` to be set, or with length 0 to be removed. */
+/* One row of `sessions` to be set, or with length 0 to be removed; or one of `hosts` to be set. */
 struct state_row {
 	struct state_row *next;
-	uint64_t id;
+	uint64_t id; /* of a session */
+	bool is_host;
 	size_t length;
-	char bytes[]; /* struct statefile_session and its texts */
+	char bytes[]; /* struct statefile_session or statefile_host, and behind it the texts */
 };
 
 struct state_db;
+struct state_host;
 
 /* What state_db_open() found in the file's place, for one log line. */
 enum state_db_found {
@@ -39,11 +42,11 @@ enum state_db_found {
 };
 
 /* Opens or creates the file, removes the sessions and with `fresh` everything else, and fills
- * *numbers from what is left (gauges are zero). Files of other programs are left alone. Returns 0
- * and the database, or an error for state_db_error(). Blocks on the disk: call it at the start
- * only. */
+ * *numbers and *hosts from what is left (gauges are zero). Files of other programs are left alone.
+ * Returns 0 and the database, or an error for state_db_error(). Blocks on the disk: call it at the
+ * start only. */
 int state_db_open(const char *path, bool fresh, struct state_numbers *numbers,
-		  struct state_db **ret, enum state_db_found *found);
+		  struct state_host **hosts, struct state_db **ret, enum state_db_found *found);
 
 /* Writes all numbers, the rows and the heartbeat `now` (seconds since 1970) in one transaction.
  * Returns 0; -ENOBUFS when the map was too full for the rows: the numbers and the removals are

@@ -3,20 +3,25 @@
  * others.
  *
  * Sub-databases and their rows, all numbers in the machine's own byte order:
- *   meta      name -> text: "schema", "boot_id", "version", "started", "heartbeat" (seconds since
- * 1970) counters  name -> u64 gauges    name -> u64 peaks     name -> struct statefile_peak
- *   sessions  u64 id -> struct statefile_session and behind it user, client and host
- *   ends      word of END_TABLE -> u64
+ *   meta       name -> text: "schema", "boot_id", "version", and in seconds since 1970 "started",
+ *              "reset" (since when counters count), "heartbeat"
+ *   counters   name -> u64
+ *   gauges     name -> u64
+ *   peaks      name -> struct statefile_peak
+ *   ends       word of END_TABLE -> u64
  *   not_cached word of NOT_CACHED_TABLE -> u64
+ *   history    "logins" -> struct statefile_history
+ *   hosts      "name:port" -> struct statefile_host
+ *   sessions   u64 id -> struct statefile_session and behind it user, client and host
  */
 #ifndef LIB_STATEFILE_H
 #define LIB_STATEFILE_H
 
 #include <stdint.h>
 
-#define STATEFILE_SCHEMA    1
+#define STATEFILE_SCHEMA    2
 #define STATEFILE_MAP_BYTES (64ul << 20)
-#define STATEFILE_DBS	    8
+#define STATEFILE_DBS	    16
 
 /* The writer renews meta/heartbeat at least this often, in seconds; thrice as old means: no broker.
  */
@@ -25,6 +30,42 @@
 struct statefile_peak {
 	uint64_t value;
 	int64_t when; /* seconds since 1970 */
+};
+
+/* The logins of the last minutes, in steps. Step number n lasts from n * STATEFILE_STEP_SECONDS
+ * seconds since 1970 and lies in place n % STATEFILE_STEPS; steps that nothing has come after are
+ * older than `newest` by less than STATEFILE_STEPS. */
+#define STATEFILE_STEP_SECONDS 10
+#define STATEFILE_STEPS	       120
+
+struct statefile_step {
+	uint32_t fresh;
+	uint32_t reused;
+	uint32_t failed; /* and refused ones */
+};
+
+struct statefile_history {
+	int64_t newest;
+	struct statefile_step steps[STATEFILE_STEPS];
+};
+
+enum statefile_host_state {
+	STATEFILE_HOST_UNKNOWN = 0, /* not connected to yet */
+	STATEFILE_HOST_UP = 1,
+	STATEFILE_HOST_DOWN = 2, /* it did not answer the last time */
+};
+
+struct statefile_host {
+	uint32_t state;
+	uint32_t zero;
+	uint64_t active; /* connections in use, being dialled or on their way back */
+	uint64_t cached;
+	uint64_t logins_fresh;
+	uint64_t logins_reused;
+	uint64_t logins_refused;
+	uint64_t logins_failed; /* on a connection that was there */
+	uint64_t dials_failed;
+	int64_t failed_at; /* the last dial that failed; seconds since 1970, 0: none */
 };
 
 enum statefile_session_state {
@@ -37,6 +78,10 @@ struct statefile_session {
 	uint32_t state;
 	uint32_t service;
 	int64_t since; /* seconds since 1970: in this state */
+	/* What all sessions moved over a cached connection. 0 in other states: what a session moves
+	 * only its own process knows, until it ends. */
+	uint64_t from_client;
+	uint64_t from_backend;
 	uint16_t user_length;
 	uint16_t client_length; /* "address:port" */
 	uint16_t host_length;	/* "name:port" */

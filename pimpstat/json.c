@@ -121,6 +121,8 @@ static struct object session(const struct model_session *s, int64_t now)
 	set(&o, "host", foreign_text(s->host));
 	set(&o, "since", json_integer(s->since));
 	set(&o, "age", json_integer(now > s->since ? now - s->since : 0));
+	set(&o, "bytes_from_client", s->has_bytes ? number(s->from_client) : json_null());
+	set(&o, "bytes_from_backend", s->has_bytes ? number(s->from_backend) : json_null());
 	return o;
 }
 
@@ -137,6 +139,62 @@ static void set_sessions(struct object *o, const struct model *m, int64_t now)
 	set(o, "sessions", array);
 }
 
+static struct object host(const struct model_host *h)
+{
+	const struct statefile_host *f = &h->figures;
+	struct object o = new_object();
+
+	set(&o, "host", foreign_text(h->name));
+	set(&o, "state", json_string(model_host_word(f->state)));
+	set(&o, "active", number(f->active));
+	set(&o, "cached", number(f->cached));
+	set(&o, "logins_fresh", number(f->logins_fresh));
+	set(&o, "logins_reused", number(f->logins_reused));
+	set(&o, "logins_refused", number(f->logins_refused));
+	set(&o, "logins_failed", number(f->logins_failed));
+	set(&o, "dials_failed", number(f->dials_failed));
+	set(&o, "failed_at", when(f->failed_at));
+	return o;
+}
+
+static void set_hosts(struct object *o, const struct model *m)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < m->host_count; i++) {
+		struct object row = host(&m->hosts[i]);
+
+		if (json_array_append_new(array, row.json) < 0 || row.failed)
+			o->failed = true;
+	}
+	set(o, "hosts", array);
+}
+
+/* The steps that were written last, the oldest first, without those that are still empty. */
+static void set_history(struct object *o, const struct model *m)
+{
+	const struct statefile_history *h = &m->history;
+	struct object history = new_object();
+	json_t *array = json_array();
+
+	for (int64_t n = h->newest - STATEFILE_STEPS + 1; n <= h->newest; n++) {
+		struct object row;
+
+		if (n < 0 || (n + 1) * STATEFILE_STEP_SECONDS <= m->reset)
+			continue;
+		row = new_object();
+		set(&row, "when", json_integer(n * STATEFILE_STEP_SECONDS));
+		set(&row, "fresh", number(h->steps[n % STATEFILE_STEPS].fresh));
+		set(&row, "reused", number(h->steps[n % STATEFILE_STEPS].reused));
+		set(&row, "failed", number(h->steps[n % STATEFILE_STEPS].failed));
+		if (json_array_append_new(array, row.json) < 0 || row.failed)
+			o->failed = true;
+	}
+	set(&history, "step", json_integer(STATEFILE_STEP_SECONDS));
+	set(&history, "steps", array);
+	set_object(o, "history", history);
+}
+
 int json_print(FILE *out, const struct model *m, int64_t now)
 {
 	struct object o = new_object();
@@ -148,6 +206,7 @@ int json_print(FILE *out, const struct model *m, int64_t now)
 	set(&o, "version", foreign_text(span_str(m->version)));
 	set(&o, "running", json_boolean(running));
 	set(&o, "started", when(m->started));
+	set(&o, "reset", when(m->reset));
 	set(&o, "heartbeat", when(m->heartbeat));
 	set(&o, "uptime", json_integer((running ? now : m->heartbeat) - m->started));
 	set(&o, "reuse_ratio", ratio < 0 ? json_null() : json_real(ratio / 10.0));
@@ -156,6 +215,8 @@ int json_print(FILE *out, const struct model *m, int64_t now)
 	set_object(&o, "counters", counters(m));
 	set_object(&o, "not_cached", reasons(m->not_cached, NOT_CACHED_COUNT, not_cached_word));
 	set_object(&o, "ends", reasons(m->ends, END_COUNT, end_word));
+	set_history(&o, m);
+	set_hosts(&o, m);
 	set_sessions(&o, m, now);
 	if (!o.failed)
 		r = json_dumpf(o.json, out,

@@ -5,36 +5,51 @@
  * Where the lock file cannot be written there is no registering as a reader: the file is read
  * without (MDB_NOLOCK) and again if the writer has committed meanwhile. A lock file is never made
  * here: made by root, it would keep the broker out.
+ *
+ * The file is mapped: should somebody cut it short while it is read, the kernel sends SIGBUS, and
+ * LMDB aborts when a page makes no sense to it. Either jumps out of it; what it held is not given
+ * back then.
  */
 #include "pimpstat/model.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <lmdb.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/fd.h"
+#include "pimpstat/format.h"
 
 #define OLD_BYTES	 72
 #define ATTEMPTS_NO_LOCK 20
 #define DEAD_AFTER	 (3 * STATEFILE_HEARTBEAT)
+#define TIME_MOST	 (1ll << 40)
 
 /* Errors beside LMDB's own. */
-enum { WRONG_SCHEMA = -20001, NOT_OURS = -20002, CHANGED = -20003 };
+enum { WRONG_SCHEMA = -20001, NOT_OURS = -20002, CHANGED = -20003, TORN = -20004 };
 
 #define NAME(name, ...)	       #name,
 #define MEANING(name, meaning) meaning,
 #define WORD(name, word, ...)  word,
+#define LAST_OF_5(name, word, error, bye, meaning) meaning,
+#define LAST_OF_3(name, word, meaning) meaning,
 const char *const model_counter_names[] = {COUNTER_TABLE(NAME)};
 const char *const model_counter_meanings[] = {COUNTER_TABLE(MEANING)};
 const char *const model_gauge_names[] = {GAUGE_TABLE(NAME)};
 const char *const model_gauge_meanings[] = {GAUGE_TABLE(MEANING)};
+const char *const model_end_meanings[] = {END_TABLE(LAST_OF_5)};
+const char *const model_not_cached_meanings[] = {NOT_CACHED_TABLE(LAST_OF_3)};
 static const char *const end_words[] = {END_TABLE(WORD)};
 static const char *const not_cached_words[] = {NOT_CACHED_TABLE(WORD)};
+
+static const char *const history_names[] = {"logins"};
 
 static const struct section {
 	const char *db;
@@ -49,6 +64,8 @@ static const struct section {
 	 sizeof(struct statefile_peak)},
 	{"ends", end_words, END_COUNT, offsetof(struct model, ends), 8},
 	{"not_cached", not_cached_words, NOT_CACHED_COUNT, offsetof(struct model, not_cached), 8},
+	{"history", history_names, 1, offsetof(struct model, history),
+	 sizeof(struct statefile_history)},
 };
 
 static int get(MDB_txn *txn, MDB_dbi dbi, const char *name, struct span *ret)
@@ -60,12 +77,19 @@ static int get(MDB_txn *txn, MDB_dbi dbi, const char *name, struct span *ret)
 	return r;
 }
 
+/* Times are added to and multiplied with: one that makes no sense, in a file that anything may have
+ * written, is none. */
+static int64_t sane_time(int64_t seconds)
+{
+	return seconds < 0 || seconds > TIME_MOST ? 0 : seconds;
+}
+
 static int64_t get_time(MDB_txn *txn, MDB_dbi dbi, const char *name)
 {
 	struct span text;
 	uint64_t number;
 
-	if (get(txn, dbi, name, &text) != 0 || span_u64(text, INT64_MAX, &number) < 0)
+	if (get(txn, dbi, name, &text) != 0 || span_u64(text, TIME_MOST, &number) < 0)
 		return 0;
 	return (int64_t)number;
 }
@@ -80,13 +104,15 @@ static int copy_meta(MDB_txn *txn, struct model *m)
 	if (r != 0 || get(txn, dbi, "schema", &text) != 0 ||
 	    span_u64(text, UINT32_MAX, &schema) < 0)
 		return r == 0 || r == MDB_NOTFOUND || r == MDB_INCOMPATIBLE ? NOT_OURS : r;
+	if (get(txn, dbi, "version", &text) == 0)
+		(void)format_foreign(text, false, sizeof(m->version) - 8, m->version,
+				     sizeof(m->version));
+	m->schema = schema;
 	if (schema != STATEFILE_SCHEMA)
 		return WRONG_SCHEMA;
 	m->started = get_time(txn, dbi, "started");
 	m->heartbeat = get_time(txn, dbi, "heartbeat");
-	(void)get(txn, dbi, "version", &text);
-	(void)snprintf(m->version, sizeof(m->version), "%.*s", (int)(text.n < 31 ? text.n : 31),
-		       text.p);
+	m->reset = get_time(txn, dbi, "reset");
 	return 0;
 }
 
@@ -129,7 +155,14 @@ static bool read_session(uint64_t id, struct span row, struct model_session *ret
 	const char *at = row.p + sizeof(head);
 
 	*ret = (struct model_session){
-		.id = id, .state = head.state, .service = head.service, .since = head.since};
+		.id = id,
+		.state = head.state,
+		.service = head.service,
+		.since = sane_time(head.since),
+		.has_bytes = head.state == STATEFILE_CACHED,
+		.from_client = head.from_client,
+		.from_backend = head.from_backend,
+	};
 	ret->user = take_text(&at, head.user_length);
 	ret->client = take_text(&at, head.client_length);
 	ret->host = take_text(&at, head.host_length);
@@ -160,24 +193,71 @@ static int each_session(MDB_cursor *cursor, struct model *m, size_t rows, size_t
 	return r == MDB_NOTFOUND ? 0 : r;
 }
 
-static int copy_sessions(MDB_txn *txn, struct model *m)
+static int each_host(MDB_cursor *cursor, struct model *m, size_t rows, size_t bytes)
+{
+	MDB_val key, data;
+	size_t used = 0;
+	int r;
+
+	while ((r = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
+		struct model_host *h = &m->hosts[m->host_count];
+
+		if (m->host_count == rows || key.mv_size > bytes - used)
+			return CHANGED;
+		if (data.mv_size != sizeof(h->figures))
+			continue;
+		memcpy(&h->figures, data.mv_data, sizeof(h->figures));
+		h->figures.failed_at = sane_time(h->figures.failed_at);
+		memcpy(m->host_bytes + used, key.mv_data, key.mv_size);
+		h->name = (struct span){m->host_bytes + used, key.mv_size};
+		used += key.mv_size;
+		m->host_count++;
+	}
+	return r == MDB_NOTFOUND ? 0 : r;
+}
+
+static void own_sessions(struct model *m, void *rows, char *texts)
+{
+	m->sessions = rows;
+	m->bytes = texts;
+}
+
+static void own_hosts(struct model *m, void *rows, char *texts)
+{
+	m->hosts = rows;
+	m->host_bytes = texts;
+}
+
+static const struct table {
+	const char *db;
+	size_t row_size;
+	void (*own)(struct model *m, void *rows, char *texts);
+	int (*each)(MDB_cursor *cursor, struct model *m, size_t rows, size_t bytes);
+} tables[] = {
+	{"sessions", sizeof(struct model_session), own_sessions, each_session},
+	{"hosts", sizeof(struct model_host), own_hosts, each_host},
+};
+
+/* One of the tables whose rows are many: room for them, then each. */
+static int copy_table(MDB_txn *txn, struct model *m, const struct table *t)
 {
 	MDB_dbi dbi;
 	MDB_stat stat;
 	MDB_cursor *cursor;
-	int r = mdb_dbi_open(txn, "sessions", 0, &dbi);
+	int r = mdb_dbi_open(txn, t->db, 0, &dbi);
 
 	if (r != 0 || (r = mdb_stat(txn, dbi, &stat)) != 0)
 		return r == MDB_NOTFOUND ? 0 : r;
 	size_t bytes = (stat.ms_leaf_pages + stat.ms_overflow_pages) * stat.ms_psize;
+	void *rows = calloc(stat.ms_entries + 1, t->row_size);
+	char *texts = malloc(bytes + 1);
 
-	m->sessions = calloc(stat.ms_entries + 1, sizeof(*m->sessions));
-	m->bytes = malloc(bytes + 1);
-	if (!m->sessions || !m->bytes)
+	t->own(m, rows, texts);
+	if (!rows || !texts)
 		return ENOMEM;
 	r = mdb_cursor_open(txn, dbi, &cursor);
 	if (r == 0) {
-		r = each_session(cursor, m, stat.ms_entries, bytes);
+		r = t->each(cursor, m, stat.ms_entries, bytes);
 		mdb_cursor_close(cursor);
 	}
 	return r;
@@ -196,8 +276,12 @@ static int copy_all(MDB_env *env, struct model *m)
 	r = copy_meta(txn, m);
 	for (size_t i = 0; r == 0 && i < sizeof(sections) / sizeof(sections[0]); i++)
 		r = copy_section(txn, &sections[i], m);
-	if (r == 0)
-		r = copy_sessions(txn, m);
+	for (size_t i = 0; i < GAUGE_COUNT; i++)
+		m->peaks[i].when = sane_time(m->peaks[i].when);
+	if (sane_time(m->history.newest) != m->history.newest)
+		memset(&m->history, 0, sizeof(m->history));
+	for (size_t i = 0; r == 0 && i < sizeof(tables) / sizeof(tables[0]); i++)
+		r = copy_table(txn, m, &tables[i]);
 	mdb_txn_abort(txn);
 
 	unsigned flags = 0;
@@ -219,6 +303,24 @@ static bool may_lock(const char *path)
 	return access(lock, R_OK | W_OK) == 0;
 }
 
+static sigjmp_buf *guard;
+
+static void jump_out(int number)
+{
+	if (guard)
+		siglongjmp(*guard, 1);
+	/* Not ours: happen again with the default action. */
+	(void)signal(number, SIG_DFL);
+}
+
+static void jump_out_of_assert(MDB_env *env, const char *text)
+{
+	(void)env;
+	(void)text;
+	if (guard)
+		siglongjmp(*guard, 1);
+}
+
 static int open_and_copy(const char *path, unsigned flags, struct model *m)
 {
 	MDB_env *env;
@@ -226,10 +328,30 @@ static int open_and_copy(const char *path, unsigned flags, struct model *m)
 
 	if (r != 0)
 		return r;
-	(void)((r = mdb_env_set_maxdbs(env, STATEFILE_DBS)) ||
+	(void)((r = mdb_env_set_assert(env, jump_out_of_assert)) ||
+	       (r = mdb_env_set_maxdbs(env, STATEFILE_DBS)) ||
 	       (r = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_RDONLY | flags, 0)) ||
 	       (r = copy_all(env, m)));
 	mdb_env_close(env);
+	return r;
+}
+
+static int copy_guarded(const char *path, unsigned flags, struct model *m)
+{
+	struct sigaction action = {.sa_handler = jump_out}, before;
+	sigjmp_buf here;
+
+	sigemptyset(&action.sa_mask);
+	(void)sigaction(SIGBUS, &action, &before);
+	/* volatile: set behind sigsetjmp() */
+	volatile int r = TORN;
+
+	if (sigsetjmp(here, 1) == 0) {
+		guard = &here;
+		r = open_and_copy(path, flags, m);
+	}
+	guard = NULL;
+	(void)sigaction(SIGBUS, &before, NULL);
 	return r;
 }
 
@@ -256,7 +378,7 @@ static int judge(const char *path, char *why, size_t cap)
 	return st.st_size == 0 || st.st_size == OLD_BYTES ? CHANGED : 0;
 }
 
-static void explain(int error, const char *path, char *why, size_t cap)
+static void explain(int error, const char *path, const struct model *m, char *why, size_t cap)
 {
 	switch (error) {
 	case ENOENT:
@@ -274,8 +396,15 @@ static void explain(int error, const char *path, char *why, size_t cap)
 		return;
 	case WRONG_SCHEMA:
 		(void)snprintf(why, cap,
-			       "%s: the state file is of another version: use the pimpstat "
-			       "that came with the running broker, or restart the service",
+			       "%s: the state file is of another version: of format %" PRIu64
+			       ", written by Keepwarm %s; this pimpstat (%s) reads format %d: use "
+			       "the one that came with the broker, or restart the service",
+			       path, m->schema, m->version, KEEPWARM_VERSION, STATEFILE_SCHEMA);
+		return;
+	case TORN:
+		(void)snprintf(why, cap,
+			       "%s: the state file was cut short or is damaged: remove it and "
+			       "restart the service",
 			       path);
 		return;
 	case NOT_OURS:
@@ -304,26 +433,28 @@ int model_read(const char *path, struct model *m, char *why, size_t cap)
 	memset(m, 0, sizeof(*m));
 	int r = judge(path, why, cap);
 
-	if (r == CHANGED)
-		return -1;
+	if (r != 0 && r != CHANGED)
+		explain(r, path, m, why, cap);
 	unsigned flags = may_lock(path) ? 0 : MDB_NOLOCK;
 
 	for (int i = 0; r == 0; i++) {
-		r = open_and_copy(path, flags, m);
+		r = copy_guarded(path, flags, m);
 		if (r == 0)
 			return 0;
+		explain(r, path, m, why, cap);
 		model_wipe(m);
 		if (r == CHANGED && i < ATTEMPTS_NO_LOCK)
 			r = 0;
 	}
-	explain(r, path, why, cap);
-	return -1;
+	return r == TORN ? -2 : -1;
 }
 
 void model_wipe(struct model *m)
 {
 	free(m->sessions);
+	free(m->hosts);
 	free(m->bytes);
+	free(m->host_bytes);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -342,6 +473,17 @@ int model_reuse_per_mille(const struct model *m)
 	if (reused > logins)
 		reused = logins;
 	return (int)((double)reused * 1000 / (double)logins + 0.5);
+}
+
+const char *model_host_word(uint32_t state)
+{
+	static const char *const words[] = {
+		[STATEFILE_HOST_UNKNOWN] = "?",
+		[STATEFILE_HOST_UP] = "up",
+		[STATEFILE_HOST_DOWN] = "down",
+	};
+
+	return state < sizeof(words) / sizeof(words[0]) ? words[state] : "?";
 }
 
 const char *model_state_word(uint32_t state)

@@ -5,7 +5,8 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
+
+#include "pimpstat/format.h"
 
 #define USER_COLUMNS   24
 #define CLIENT_COLUMNS 24
@@ -41,24 +42,18 @@ size_t text_print_foreign(FILE *out, struct span bytes)
 
 static void print_time(FILE *out, int64_t when)
 {
-	time_t t = (time_t)when;
-	struct tm parts;
 	char text[32];
 
-	if (when <= 0 || !localtime_r(&t, &parts) ||
-	    strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts) == 0)
-		(void)snprintf(text, sizeof(text), "-");
+	format_time(when, text, sizeof(text));
 	fprintf(out, "%s", text);
 }
 
 static void print_duration(FILE *out, int64_t seconds)
 {
-	if (seconds < 0)
-		seconds = 0;
-	if (seconds >= 86400)
-		fprintf(out, "%" PRId64 " d ", seconds / 86400);
-	fprintf(out, "%02" PRId64 ":%02" PRId64 ":%02" PRId64, seconds / 3600 % 24,
-		seconds / 60 % 60, seconds % 60);
+	char text[32];
+
+	format_duration(seconds, text, sizeof(text));
+	fprintf(out, "%s", text);
 }
 
 static void print_head(FILE *out, const struct model *m, int64_t now)
@@ -74,6 +69,8 @@ static void print_head(FILE *out, const struct model *m, int64_t now)
 	}
 	fprintf(out, "started  ");
 	print_time(out, m->started);
+	fprintf(out, "\nreset    ");
+	print_time(out, m->reset);
 	fprintf(out, "\nuptime   ");
 	print_duration(out, (model_is_running(m, now) ? now : m->heartbeat) - m->started);
 	fprintf(out, "\n\n");
@@ -150,12 +147,30 @@ static void print_cell(FILE *out, struct span bytes, size_t columns)
 	fprintf(out, "%*s ", used < columns ? (int)(columns - used) : 0, "");
 }
 
+static void print_hosts(FILE *out, const struct model *m)
+{
+	if (m->host_count == 0)
+		return;
+	fprintf(out, "\n%-*s %-5s %8s %8s %10s %10s %8s %8s %8s\n", HOST_COLUMNS, "host", "state",
+		"active", "cached", "fresh", "reused", "refused", "failed", "down");
+	for (size_t i = 0; i < m->host_count; i++) {
+		const struct statefile_host *f = &m->hosts[i].figures;
+
+		print_cell(out, m->hosts[i].name, HOST_COLUMNS);
+		fprintf(out, "%-5s %8" PRIu64 " %8" PRIu64, model_host_word(f->state), f->active,
+			f->cached);
+		fprintf(out, " %10" PRIu64 " %10" PRIu64, f->logins_fresh, f->logins_reused);
+		fprintf(out, " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 "\n", f->logins_refused,
+			f->logins_failed, f->dials_failed);
+	}
+}
+
 static void print_sessions(FILE *out, const struct model *m, int64_t now)
 {
 	if (m->session_count == 0)
 		return;
-	fprintf(out, "\n%-7s%-*s %-*s %-*s %s\n", "state", USER_COLUMNS, "user", CLIENT_COLUMNS,
-		"client", HOST_COLUMNS, "host", "age");
+	fprintf(out, "\n%-7s%-*s %-*s %-*s %12s %s\n", "state", USER_COLUMNS, "user",
+		CLIENT_COLUMNS, "client", HOST_COLUMNS, "host", "bytes", "age");
 	for (size_t i = 0; i < m->session_count; i++) {
 		const struct model_session *s = &m->sessions[i];
 
@@ -163,6 +178,10 @@ static void print_sessions(FILE *out, const struct model *m, int64_t now)
 		print_cell(out, s->user, USER_COLUMNS);
 		print_cell(out, s->client, CLIENT_COLUMNS);
 		print_cell(out, s->host, HOST_COLUMNS);
+		if (s->has_bytes)
+			fprintf(out, "%12" PRIu64 " ", s->from_client + s->from_backend);
+		else
+			fprintf(out, "%12s ", "-");
 		print_duration(out, now - s->since);
 		fprintf(out, "\n");
 	}
@@ -177,5 +196,6 @@ void text_print(FILE *out, const struct model *m, int64_t now)
 	print_reasons(out, "connections after their sessions: cached, or why not", m->not_cached,
 		      NOT_CACHED_COUNT, not_cached_word);
 	print_reasons(out, "how sessions ended", m->ends, END_COUNT, end_word);
+	print_hosts(out, m);
 	print_sessions(out, m, now);
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "pimpstat/classic.h"
 #include "pimpstat/json.h"
 #include "pimpstat/model.h"
 #include "pimpstat/text.h"
@@ -20,6 +21,7 @@
 static char *page;
 static size_t page_length;
 static struct model_session sessions[2];
+static struct model_host hosts[1];
 
 /* A model with something in every part. */
 static struct model some_model(void)
@@ -30,6 +32,9 @@ static struct model some_model(void)
 		.heartbeat = NOW - 1,
 		.sessions = sessions,
 		.session_count = 2,
+		.hosts = hosts,
+		.host_count = 1,
+		.reset = NOW - 100,
 	};
 
 	m.counters[COUNTER_logins] = 8;
@@ -53,7 +58,17 @@ static struct model some_model(void)
 					     .since = NOW - 5,
 					     .user = SPAN("b\x1b]0;x\x07\\\xff\n"),
 					     .client = SPAN(""),
-					     .host = SPAN("mail.example:143")};
+					     .host = SPAN("mail.example:143"),
+					     .has_bytes = true,
+					     .from_client = 1000,
+					     .from_backend = 2345};
+	hosts[0] = (struct model_host){.name = SPAN("mail.example:143"),
+				       .figures = {.state = STATEFILE_HOST_DOWN,
+						   .active = 2,
+						   .logins_fresh = 31,
+						   .failed_at = NOW - 10}};
+	m.history.newest = NOW / STATEFILE_STEP_SECONDS;
+	m.history.steps[m.history.newest % STATEFILE_STEPS].reused = 4;
 	return m;
 }
 
@@ -194,11 +209,79 @@ static void sessions_stand_in_columns_with_their_age(void **unused)
 	(void)unused;
 	print_text(&m);
 	assert_has(page, "active alice                    192.0.2.1:4711           "
-			 "mail.example:143         00:01:05\n");
+			 "mail.example:143                    - 00:01:05\n");
 	assert_has(page, "cached b");
+	assert_has(page, "3345 00:00:05\n");
 	m.session_count = 0;
 	print_text(&m);
 	assert_null(strstr(page, "client   "));
+}
+
+static void hosts_stand_in_columns(void **unused)
+{
+	struct model m = some_model();
+
+	(void)unused;
+	assert_has(print_text(&m), "mail.example:143         down         2        0         31");
+	m.host_count = 0;
+	assert_null(strstr(print_text(&m), "refused  failed"));
+}
+
+static void the_old_programs_lines_are_the_old_ones(void **unused)
+{
+	struct model m = some_model();
+
+	(void)unused;
+	m.gauges[GAUGE_clients] = 1;
+	m.peaks[GAUGE_clients].value = 3;
+	m.gauges[GAUGE_active] = 0;
+	m.peaks[GAUGE_active].value = 2;
+	m.gauges[GAUGE_cached] = 3;
+	m.peaks[GAUGE_cached].value = 4;
+	m.counters[COUNTER_clients] = 9;
+	free(page);
+	page = NULL;
+	FILE *out = open_memstream(&page, &page_length);
+
+	classic_print(out, &m);
+	assert_int_equal(fclose(out), 0);
+	assert_string_equal(page, " 1 Current Client Connections\n"
+				  " 3 Peak Client Connections\n"
+				  " 0 In Use Connections\n"
+				  " 2 Peak In Use Connections\n"
+				  " 3 Retained Server Connections\n"
+				  " 4 Peak Retained Server Connections\n"
+				  " 9 Total Client Connections\n"
+				  " 8 Total Client Logins\n"
+				  " 5 Total Reused Connections\n"
+				  " 3 Total Created Connections\n"
+				  " 0 Cache Hits\n"
+				  " 0 Cache Misses\n");
+}
+
+static void the_json_has_hosts_and_the_last_minutes(void **unused)
+{
+	struct model m = some_model();
+	json_t *json = print_json(&m);
+	json_t *host = json_array_get(json_object_get(json, "hosts"), 0);
+	json_t *history = json_object_get(json, "history"),
+	       *steps = json_object_get(history, "steps");
+	json_t *last = json_array_get(steps, json_array_size(steps) - 1);
+	json_t *rows = json_object_get(json, "sessions");
+
+	(void)unused;
+	assert_string_equal(json_string_value(json_object_get(host, "state")), "down");
+	assert_int_equal(json_integer_value(json_object_get(host, "logins_fresh")), 31);
+	assert_int_equal(json_integer_value(json_object_get(host, "failed_at")), NOW - 10);
+	/* steps begin with the one of the reset */
+	assert_int_equal(json_array_size(steps), 11);
+	assert_int_equal(json_integer_value(json_object_get(last, "when")), NOW);
+	assert_int_equal(json_integer_value(json_object_get(last, "reused")), 4);
+	assert_true(json_is_null(json_object_get(json_array_get(rows, 0), "bytes_from_client")));
+	assert_int_equal(json_integer_value(
+				 json_object_get(json_array_get(rows, 1), "bytes_from_backend")),
+			 2345);
+	json_decref(json);
 }
 
 static void the_json_has_the_files_names(void **unused)
@@ -352,6 +435,9 @@ int main(void)
 		cmocka_unit_test(only_reasons_that_happened_are_listed),
 		cmocka_unit_test(a_terminal_is_never_sent_foreign_control_bytes),
 		cmocka_unit_test(sessions_stand_in_columns_with_their_age),
+		cmocka_unit_test(hosts_stand_in_columns),
+		cmocka_unit_test(the_old_programs_lines_are_the_old_ones),
+		cmocka_unit_test(the_json_has_hosts_and_the_last_minutes),
 		cmocka_unit_test(the_json_has_the_files_names),
 		cmocka_unit_test(the_json_shows_sessions_and_stays_ascii),
 		cmocka_unit_test(without_logins_the_json_ratio_is_null),
