@@ -7,14 +7,14 @@ Beside the steps of conversation.py there are
     $ counters    what `pimpstat -c` prints is received; `$ log`: the protocol log (a CR in it is shown as \\r). Both
                   may lag behind, so they are read until they are as expected, but not for long
 
-and the words user, password, wrong (another one), other (another account), user64, password64, wrong64 in base64, plain64 and
+and the words user, password, wrong (another one), other and otherpassword (a second account), user64, password64, wrong64 in base64, plain64 and
 badplain64 (the message of SASL PLAIN with the password and with the wrong one). Marks behind the name of a conversation:
 
     stalls        the old program does not answer, so it is not waited for long
     new           it is not asked, since it would not survive
     own           the conversation has a proxy of its own, as those with counters have
 
-Each conversation has a user of its own, so that what is left in the pool by one is not met by another.
+Each conversation has two users of its own, so that what is left in the pool by one is not met by another.
 
 A Site is one configuration file: Debian's program serves it, then Keepwarm does, nothing of the file having changed.
 """
@@ -53,9 +53,10 @@ COMMON = {
 
 
 def words_of(server, number):
-    user, other = server.names[number], server.names[-1]
+    user, other = server.names[2 * number:2 * number + 2]
     password = server.password(user)
-    words = {"user": user, "other": other, "password": password, "wrong": "wrong-" + password,
+    words = {"user": user, "other": other, "password": password, "otherpassword": server.password(other),
+             "wrong": "wrong-" + password,
              "user64": b64(user), "password64": b64(password), "wrong64": b64("wrong-" + password),
              "plain64": b64(f"\0{user}\0{password}"), "badplain64": b64(f"\0{user}\0wrong-{password}")}
     return {name: word.encode() for name, word in words.items()}
@@ -246,7 +247,7 @@ class Site:
         return self.hold_with(New(self.system))
 
     def hold_one(self, proxy, number, what):
-        user, others = self.server.names[number], []
+        user, others = self.server.names[2 * number], []
         if isinstance(proxy, Old) and "new" in what.servers:
             return None
         fill(self.server, user)

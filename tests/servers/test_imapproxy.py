@@ -57,19 +57,22 @@ DIFFERENT = {
     "long line": ["a line that is too long"],
     "LF": ["a line that ends in LF only", "a line that ends in LF only in a session"],
     "one packet": ["two commands in one packet", "commands in pieces", "a command in the packet of LOGIN",
-                   "LOGIN in the packet of another command"],
+                   "LOGIN in the packet of another command", "LOGOUT behind a login in one packet"],
     "AUTHENTICATE": ["AUTHENTICATE LOGIN with an initial response", "AUTHENTICATE LOGIN that the client cancels",
                      "AUTHENTICATE LOGIN with what is not base64", "AUTHENTICATE PLAIN",
-                     "AUTHENTICATE PLAIN with an initial response", "AUTHENTICATE PLAIN with a wrong password"],
-    "login_attempts": ["three wrong passwords"],
-    "LOGIN": ["more behind the password"],
+                     "AUTHENTICATE PLAIN with an initial response", "AUTHENTICATE PLAIN with a wrong password",
+                     "a name that AUTHENTICATE LOGIN gives too long"],
+    "CAPABILITY": ["CAPABILITY before and after a login", "CAPABILITY before a reused login"],
+    "login_attempts, max_errors": ["three wrong passwords", "ten wrong commands"],
+    "odd bytes": ["NUL in a command", "CR in a command"],
+    "LOGIN": ["more behind the password", "an empty name", "a name that is too long", "a literal of no bytes as a password"],
     "odd names": ["an 8-bit name as a literal", "a line break in a name"],
     "quoted strings": ["quoted strings and atoms share connections"],
     "wrong password": ["a wrong password leaves the pool alone"],
     "drop": ["a login after a drop with a mailbox selected", "a drop in IDLE", "a drop in the middle of a literal"],
-    "LOGOUT": ["LOGOUT has to be a whole word", "LOGOUT behind other commands"],
+    "LOGOUT": ["LOGOUT has to be a whole word", "LOGOUT behind other commands", "LOGOUT in IDLE"],
     "literal in a session": ["a literal behind another command in one packet"],
-    "COMPRESS": ["COMPRESS in a session"],
+    "COMPRESS, STARTTLS": ["COMPRESS in a session", "STARTTLS in a session"],
     "ENABLE": ["ENABLE is not inherited by who has not asked for it"],
     "SELECT cache": ["SELECT again with the SELECT cache", "a literal as a mailbox name with the SELECT cache",
                      "pipelined commands with the SELECT cache", "another mailbox with the SELECT cache",
@@ -114,7 +117,7 @@ def mail_host():
     folder = temp_folder()
     masters = folder / "masters"
     masters.write_text("%s:{PLAIN}%s\n" % MASTER)
-    server = dovecot.Dovecot(len(CONVERSATIONS) + 1, extra=f"""
+    server = dovecot.Dovecot(2 * len(CONVERSATIONS), extra=f"""
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN {masters}
