@@ -92,9 +92,9 @@ static int add_list(const struct session *s, const char *before, const char *beh
 }
 
 /* The list stands in the OK; a client that has used the CAPABILITY command may not look for it
- * there and gets it in a line of its own, as from Dovecot. XPROXYREUSE is directly before the tagged
- * OK, where it always was. All in one write: two small ones cost the client 40 ms (Nagle meets
- * delayed acknowledgement). */
+ * there and gets it in a line of its own, as from Dovecot. XPROXYREUSE is directly before the
+ * tagged OK, where it always was. All in one write: two small ones cost the client 40 ms (Nagle
+ * meets delayed acknowledgement). */
 static enum session_end accept_client(struct session *s, struct span tag, bool sasl)
 {
 	static LARGE char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
