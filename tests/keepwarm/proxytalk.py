@@ -38,6 +38,7 @@ THREADS = 8  # conversations at once
 LAG = 3.0  # seconds for counters and logs
 STALLED = 1.0  # seconds for what the old program is known not to answer
 PACKAGES = ("imapproxy", "libwrap0", "libncurses6", "libnsl2", "libtirpc3")
+SAMPLE = "imapproxy.conf.default"  # the package's own configuration file
 
 # Lines of every file: what the old program dies without, and what it ignores.
 COMMON = {
@@ -286,7 +287,7 @@ def unpack():
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return None, "the old program comes as a Debian package"
     folder = CACHE / "imapproxy"
-    if not folder.exists():
+    if not (folder / SAMPLE).exists():
         problem = download(folder)
         if problem:
             return None, f"the old program's package: {problem}"
@@ -294,7 +295,7 @@ def unpack():
 
 
 def download(folder):
-    """Returns None, or why it went wrong. The programs and their libraries are kept, in one folder."""
+    """Returns None, or why it went wrong. The programs, their libraries and SAMPLE are kept, in one folder."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         run = subprocess.run(["apt-get", "download", *PACKAGES], cwd=work, capture_output=True, text=True, timeout=120,
@@ -304,9 +305,8 @@ def download(folder):
         for package in work.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, work / "root"], check=True, timeout=60)
         (work / "flat").mkdir()
-        for pattern in ("usr/sbin/*", "**/*.so.*"):
+        for pattern in ("usr/sbin/*", "**/*.so.*", f"usr/share/imapproxy/{SAMPLE}"):
             for path in (work / "root").glob(pattern):
                 shutil.copy2(path, work / "flat" / path.name)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(work / "flat", folder)
+        shutil.copytree(work / "flat", folder, dirs_exist_ok=True)
     return None

@@ -37,10 +37,16 @@ def changed(key, value):
     return lambda text: without(key)(text) + f"{key} {value}\n"
 
 
+def sample(text):
+    """What a site changes in the package's file is at its end: the last one wins."""
+    return (proxytalk.unpack()[0] / proxytalk.SAMPLE).read_text() + text + "chroot_directory {folder}\n"
+
+
 NO_DEFAULT = "what is missing has its documented default"
 SPOKEN = "a bad value is said, not replaced"
 ROWS = [
     Row("the usual file", lambda text: text, SERVES),
+    Row("the file of Debian's package", sample, SERVES),
     Row("lines that end in CRLF", lambda text: text.replace("\n", "\r\n"), SERVES),
     Row("no newline at the end", lambda text: text.rstrip("\n"), SERVES),
     Row("keywords in upper case", lambda text: "".join(
