@@ -169,10 +169,9 @@ class Old:
         except (OSError, AssertionError):
             return False
 
-    @staticmethod
-    def settle(ended):
+    def settle(self, ended):
         """It closes a client's connection when it is done with it."""
-        wait_until(lambda: not any(map(process.tcp_inodes_to, ended)), lambda: f"not over: {ended}")
+        wait_until(lambda: not any(process.tcp_is_held(self.port, each) for each in ended), lambda: f"not over: {ended}")
 
     def counters(self):
         return self.run(self.folder / "pimpstat", "-c", "-f", self.system.conf).stdout

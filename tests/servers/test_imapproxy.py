@@ -77,6 +77,9 @@ DIFFERENT = {
     "SELECT cache": ["SELECT again with the SELECT cache", "a literal as a mailbox name with the SELECT cache",
                      "pipelined commands with the SELECT cache", "another mailbox with the SELECT cache",
                      "what is new with the SELECT cache", "a mailbox that was not there with the SELECT cache"],
+    "code of a refusal": ["a master login with the account's own password", "a master login with another secret",
+                          "a command before the login that the mail host refuses"],
+    "peak in use": ["the counters after a refused login"],
     "shared secret": ["a master login with no secret at all", "a master login with a part of the secret"],
 }
 DIFFERENT_NAMES = {name for names in DIFFERENT.values() for name in names}
@@ -173,6 +176,8 @@ def by_name(conversations):
 
 JUDGED = [each for each in CONVERSATIONS if each.expected or each.forbidden]
 COMPARED = [each for each in CONVERSATIONS if "new" not in each.servers]
+# What has to differ, but not as it does while there is a gap, is not compared.
+OPEN = DIFFERENT_NAMES & set(gaps.IMAPPROXY)
 
 
 @pytest.mark.parametrize("what", **by_name(JUDGED))
@@ -192,7 +197,7 @@ def old_program():
 
 
 @pytest.mark.usefixtures("old_program")
-@pytest.mark.parametrize("what", **by_name(COMPARED))
+@pytest.mark.parametrize("what", **by_name([each for each in COMPARED if each.name not in OPEN]))
 def test_it_is_as_with_the_old_program(request, sites, what):
     gaps.must_fail(request, gaps.IMAPPROXY.get(what.name))
     old, new = sites.get(what)
