@@ -62,8 +62,8 @@ CAME = [(0, b"* OK [x] ready\r\n"), (1, b"+ go ahead\r\n"), (2, b"* FLAGS ()\r\n
 
 @pytest.mark.parametrize("changed, problem", [
     ({}, None), ({4: b"b OK in between\r\n"}, "step 2"), ({0: b"* OK [x] steady\r\n"}, "step 0"), ({1: b"+ go ahead\r"}, "step 1"),
-    ({1: b"+ go\r\n"}, "step 1"), ({3: b"* 5 EXISTS\r\n"}, "step 2"), ({2: b"* BYE\r\n"}, "step 2"), ({5: conversation.CLOSED}, "step 2"),
-    ({6: b"zz NO\r\n"}, None)])
+    ({1: b"+ go\r\n"}, "step 1"), ({3: b"* 5 EXISTS\r\n"}, "step 2"), ({2: b"* BYE\r\n"}, "step 2"),
+    ({5: conversation.CLOSED}, "step 2"), ({6: b"zz NO\r\n"}, None)])
 def test_a_conversation_is_judged_by_what_it_expects(tmp_path, changed, problem):
     (tmp_path / "talk.txt").write_text(TALK)
     what, = conversation.read_folder(tmp_path)

@@ -7,8 +7,9 @@ Beside the steps of conversation.py there are
     $ counters    what `pimpstat -c` prints is received; `$ log`: the protocol log (a CR in it is shown as \\r). Both
                   may lag behind, so they are read until they are as expected, but not for long
 
-and the words user, password, wrong (another one), other and otherpassword (a second account), user64, password64, wrong64 in base64, plain64 and
-badplain64 (the message of SASL PLAIN with the password and with the wrong one). Marks behind the name of a conversation:
+and the words user, password, wrong (another one), other and otherpassword (a second account), user64, password64 and wrong64
+in base64, plain64 and badplain64 (the message of SASL PLAIN with the password and with the wrong one). Marks behind the
+name of a conversation:
 
     stalls        the old program does not answer, so it is not waited for long
     new           it is not asked, since it would not survive
@@ -86,10 +87,6 @@ class Talk:
         return self.lines
 
     def open(self, name):
-        """A connection that has ended is waited for: what it has left in the pool is what the next one finds."""
-        for each in [each for each in self.held if self.held[each].over]:
-            self.end(each)
-        self.proxy.settle(self.ended)
         client = Client(self.proxy.port, greet=False)
         self.now = self.held[name] = conversation.Held(client, "", self.other, self.words, self.seconds)
         self.now.lines, self.now.step = self.lines, self.step
@@ -118,7 +115,11 @@ class Talk:
             self.now.do(text)
 
     def switch(self, name):
-        if name in self.held and not self.held[name].over:
+        """Connections that have ended are waited for: what they have left in the pool is what the next one finds."""
+        for each in [each for each in self.held if self.held[each].over]:
+            self.end(each)
+        self.proxy.settle(self.ended)
+        if name in self.held:
             self.now = self.held[name]
         else:
             self.open(name)
@@ -133,7 +134,7 @@ class Talk:
             if data is None:
                 return True
             lines[:] = [line.replace(b"\r", rb"\r") + b"\r\n" for line in data.removesuffix(b"\n").split(b"\n")]
-            return conversation.judge_step(patterns, lines) is None
+            return not patterns or conversation.judge_step(patterns, lines) is None
         try:
             wait_until(as_expected, "not yet", LAG)
         except process.TestTimeout:
