@@ -92,17 +92,18 @@ static int add_list(const struct session *s, const char *before, const char *beh
 }
 
 /* The list stands in the OK; a client that has used the CAPABILITY command may not look for it
- * there and gets it in a line of its own, as from Dovecot. All in one write: two small ones cost
- * the client 40 ms (Nagle meets delayed acknowledgement). */
+ * there and gets it in a line of its own, as from Dovecot. XPROXYREUSE is directly before the
+ * tagged OK, where it always was. All in one write: two small ones cost the client 40 ms (Nagle
+ * meets delayed acknowledgement). */
 static enum session_end accept_client(struct session *s, struct span tag, bool sasl)
 {
 	static LARGE char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
 	struct buf out = BUF_OVER(bytes);
 	bool in_line = s->asked_capability;
 
-	if ((s->backend.promise &&
+	if ((in_line && add_list(s, "* CAPABILITY ", "\r\n", &out) < 0) ||
+	    (s->backend.promise &&
 	     buf_add_str(&out, "* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n") < 0) ||
-	    (in_line && add_list(s, "* CAPABILITY ", "\r\n", &out) < 0) ||
 	    buf_add(&out, tag) < 0 || buf_add_str(&out, " OK ") < 0 ||
 	    (!in_line && add_list(s, "[CAPABILITY ", "] ", &out) < 0) ||
 	    buf_add_str(&out, sasl ? "User authenticated\r\n" : "User logged in\r\n") < 0)

@@ -137,6 +137,8 @@ static int read_login(struct span args, struct credentials *to)
 	note_secret(to, secret.dirty);
 	if (r < 0)
 		return r;
+	while (args.n > 0 && args.p[0] == ' ') /* the old program passed them on, and it worked */
+		args = span_from(args, 1);
 	if (args.n > 0 || user.len == 0)
 		return -EINVAL;
 	to->user_length = user.len;

@@ -1,7 +1,7 @@
 """The harness against itself: the scripted backend and the raw client, without Keepwarm between."""
 import pytest
 
-from keepwarm import dovecot
+from keepwarm import conversation, dovecot
 from keepwarm.imap import Client
 
 
@@ -42,3 +42,36 @@ def test_a_throwaway_dovecot_serves_and_its_log_counts_logins():
         assert (server.logins("user2"), server.logins()) == (1, 1)
     finally:
         server.stop()
+
+
+TALK = """
+= one
+> * OK %* ready
+a LOGIN %{user}
+> + go ahead
+b SELECT INBOX
+> ...
+> * 4 EXISTS
+> ...
+> b OK %*
+- BYE
+"""
+CAME = [(0, b"* OK [x] ready\r\n"), (1, b"+ go ahead\r\n"), (2, b"* FLAGS ()\r\n"), (2, b"* 4 EXISTS\r\n"),
+        (2, b"* 0 RECENT\r\n"), (2, b"b OK done\r\n"), (3, b"zz OK\r\n")]
+
+
+@pytest.mark.parametrize("changed, problem", [
+    ({}, None), ({4: b"b OK in between\r\n"}, "step 2"), ({0: b"* OK [x] steady\r\n"}, "step 0"), ({1: b"+ go ahead\r"}, "step 1"),
+    ({1: b"+ go\r\n"}, "step 1"), ({3: b"* 5 EXISTS\r\n"}, "step 2"), ({2: b"* BYE\r\n"}, "step 2"),
+    ({5: conversation.CLOSED}, "step 2"), ({6: b"zz NO\r\n"}, None)])
+def test_a_conversation_is_judged_by_what_it_expects(tmp_path, changed, problem):
+    (tmp_path / "talk.txt").write_text(TALK)
+    what, = conversation.read_folder(tmp_path)
+    came = [(step, changed.get(number, line)) for number, (step, line) in enumerate(CAME)]
+    assert (conversation.judge(what, came, {"user": b"anna"}) or "None").startswith(str(problem))
+
+
+def test_a_line_too_few_and_one_too_many_are_seen(tmp_path):
+    (tmp_path / "talk.txt").write_text(TALK)
+    what, = conversation.read_folder(tmp_path)
+    assert conversation.judge(what, CAME[:-2]) and conversation.judge(what, [*CAME, (2, b"* 1 FETCH\r\n")])

@@ -14,6 +14,15 @@ further line is one step:
 
 In them %XX is a byte, %{X*N} is N times X, %{p} the prefix of mailboxes (INBOX. for Courier), %{NAME} one of
 MESSAGES and %{#NAME} its size. What is received becomes (step, line) pairs, literals within their lines.
+
+What must be received may stand behind a step, or before the first one for the greeting (judge() looks at it):
+
+    > TEXT        the next line that came in this step; %* in it is any text
+    > ...         any number of untagged lines, up to one that is as the next `>` says
+    - TEXT        no line that came in this step contains this
+
+Without a `>` the lines of a step are not looked at, with one they all are. Further steps and `: KEY VALUE`, a line
+for the proxy's configuration, are for conversations with a proxy: proxytalk.py.
 """
 import re
 
@@ -102,7 +111,21 @@ MAILBOXES = {
 class Conversation:
     def __init__(self, name, servers):
         self.name, self.servers = name, servers
-        self.before, self.steps = [], []
+        self.before, self.steps, self.config = [], [], []
+        self.expected, self.forbidden = {}, {}  # number of the step: texts
+
+    def add(self, line):
+        """One line of the file."""
+        kind = line[:1] if line[1:2] in (" ", "") else ""
+        if kind == "~":
+            self.before.append(line[2:])
+        elif kind == ":":
+            self.config.append(line[2:])
+        elif kind in (">", "-"):
+            texts = self.expected if kind == ">" else self.forbidden
+            texts.setdefault(len(self.steps), []).append(line[2:])
+        else:
+            self.steps.append(line)
 
     def enables(self):
         """Is something turned on before, so that the connection has a fingerprint?"""
@@ -122,10 +145,7 @@ def read_file(path):
             conversations.append(Conversation(name.strip(), servers.split()))
         else:
             assert conversations, f"{path.name}:{number}: a step before the first conversation"
-            if line.startswith("~ "):
-                conversations[-1].before.append(line[2:])
-            else:
-                conversations[-1].steps.append(line)
+            conversations[-1].add(line)
     return conversations
 
 
@@ -136,8 +156,8 @@ def read_folder(folder):
     return conversations
 
 
-def expand(text, prefix):
-    """The bytes that a step's text stands for."""
+def expand(text, prefix, words=None):
+    """The bytes that a step's text stands for. words: further ones beside MESSAGES."""
     def one(match):
         word = match[1] or b""
         if match[2]:
@@ -147,7 +167,8 @@ def expand(text, prefix):
         if b"*" in word:
             what, _, times = word.rpartition(b"*")
             return expand(what.decode("latin-1"), prefix) * int(times)
-        message = MESSAGES[word.lstrip(b"#").decode()]
+        name = word.lstrip(b"#").decode()
+        message = words[name] if words and name in words else MESSAGES[name]
         return b"%d" % len(message) if word.startswith(b"#") else message
     return re.sub(rb"%\{([^}]+)\}|%([0-9A-Fa-f]{2})", one, text.encode("utf-8"))
 
@@ -155,8 +176,9 @@ def expand(text, prefix):
 class Held:
     """One conversation as it goes on: `lines` is what came, as (number of the step, line)."""
 
-    def __init__(self, client, prefix, other):
+    def __init__(self, client, prefix, other, words=None, seconds=SECONDS):
         self.client, self.prefix, self.other = client, prefix, other
+        self.words, self.seconds = words, seconds
         self.lines = []
         self.unsent = b""
         self.outstanding = []
@@ -173,7 +195,7 @@ class Held:
 
     def do(self, text):
         kind, rest = (text[0], text[2:]) if text[1:2] in (" ", "") and text[0] in "+^!.<&" else ("", text)
-        data = expand(rest, self.prefix)
+        data = expand(rest, self.prefix, self.words)
         if kind == "&":
             self.other(data)
         elif kind == "<":
@@ -203,7 +225,7 @@ class Held:
     def read(self):
         """The next line, or None when nothing more comes."""
         try:
-            line = self.client.line(SECONDS)
+            line = self.client.line(self.seconds)
         except AssertionError:
             line = CLOSED if self.client.eof else NOTHING
             if self.client.buffer:
@@ -224,6 +246,42 @@ class Held:
     def wait_line(self, text):
         while (line := self.read()) is not None and text not in line:
             pass
+
+
+def judge(what, lines, words=None):
+    """Returns what is wrong with the lines that came, by the conversation's own expectations, or None."""
+    for step, texts in what.forbidden.items():
+        for text in texts:
+            if any(expand(text, "", words) in line for number, line in lines if number == step):
+                return f"step {step}: {text!r} came"
+    for step, texts in what.expected.items():
+        problem = judge_step([expected_pattern(text, words) for text in texts],
+                             [line for number, line in lines if number == step])
+        if problem:
+            return f"step {step}: {problem}"
+    return None
+
+
+def expected_pattern(text, words):
+    """A compiled pattern for the whole line, or None for "..."."""
+    if text == "...":
+        return None
+    if text in (CLOSED.decode(), NOTHING.decode()):
+        return re.compile(re.escape(text.encode()))
+    pieces = [re.escape(expand(piece, "", words)) for piece in text.split("%*")]
+    return re.compile(rb"[^\r\n]*".join(pieces) + rb"\r\n")
+
+
+def judge_step(patterns, lines):
+    lines = list(lines)
+    for number, pattern in enumerate(patterns):
+        if pattern is None:
+            ending = patterns[number + 1] if number + 1 < len(patterns) else None
+            while lines and not (ending and ending.fullmatch(lines[0])) and lines[0].startswith((b"* ", b" ")):
+                lines.pop(0)
+        elif not lines or not pattern.fullmatch(lines.pop(0)):
+            return f"line {number + 1} of what is expected did not come"
+    return f"came as well: {lines[0]!r}" if lines else None
 
 
 def login(port, user, password):

@@ -142,6 +142,15 @@ def tcp_inode(local_port, remote_port):
     return None
 
 
+def tcp_is_held(local_port, remote_port):
+    """Has a process still the TCP socket with these two ports, in whatever state?"""
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        if [int(end.rpartition(":")[2], 16) for end in field[1:3]] == [local_port, remote_port] and field[9] != "0":
+            return True
+    return False
+
+
 def memory(pid):
     """All memory of the process that can be read, as one byte string (needs the right to trace it)."""
     parts = []

@@ -82,7 +82,7 @@ def test_a_client_that_used_the_command_before_login_gets_a_line(system, reused,
         client.ok("CAPABILITY")
         before = client.data_segments()
         reply = client.login("anna", "pw-anna", how)
-        assert reply.untagged == [REUSE_LINE] * reused + [b"* CAPABILITY " + EXPECTED + b"\r\n"]
+        assert reply.untagged == [b"* CAPABILITY " + EXPECTED + b"\r\n"] + [REUSE_LINE] * reused
         assert reply.tagged == b"OK User " + word
         assert client.data_segments() - before == 1
 

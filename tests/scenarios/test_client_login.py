@@ -52,6 +52,14 @@ def test_a_refused_login_leaves_the_connection_usable(client):
     assert client.login("anna", "pw-anna").ok
 
 
+@pytest.mark.parametrize("password", ["pw-anna", '"pw-anna"', "{7+}\r\npw-anna"], ids=["atom", "quoted", "literal"])
+def test_blanks_behind_the_password_do_no_harm_and_anything_else_does(client, password):
+    client.send(f"a1 LOGIN anna {password} x\r\n")
+    assert client.reply("a1").tagged == b"BAD Invalid arguments to Login"
+    client.send(f"a2 LOGIN anna {password}  \r\n")
+    assert client.reply("a2").ok
+
+
 ODD = ["with space", 'with"quote', "back\\slash", "paren(", "{5}", "{5+}", "100%*", "\u00e4\u00f6\u00fc\u20ac",
        "]bracket", "~{1}", "x" * 200]
 
