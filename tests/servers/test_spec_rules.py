@@ -63,6 +63,10 @@ POINTERS = {
     "2.5 hide_capabilities": ("scenarios/test_reuse.py", "test_hidden_capabilities_are_not_told"),
     "2.5 fresh and reused show the same": ("scenarios/test_reuse.py",
                                            "test_fresh_and_reused_logins_show_the_same_capabilities"),
+    "2.5 a list that is known is told at once":
+        ("scenarios/test_capabilities.py", "test_the_list_of_the_accounts_other_connection_is_told_at_once"),
+    "2.5 never a list that the connection does not have":
+        ("scenarios/test_capabilities.py", "test_if_it_is_another_one_the_client_hears_of_it_before_anything_else"),
     "2.6 cap per user": ("scenarios/test_cache.py", "test_the_cache_of_one_user_is_bounded"),
     "2.6 a login behind a logout waits for the connection":
         ("scenarios/test_reuse.py", "test_a_login_right_behind_the_logout_waits_for_the_connection"),
@@ -263,14 +267,6 @@ def test_2_5_the_clients_own_capability_is_answered_by_the_proxy(system, backend
     with system.session() as client:
         assert b" X-TEST XIMAPPROXY\r\n" in client.ok("CAPABILITY").text
     assert "CAPABILITY" not in backend.connections[0].verbs()
-
-
-def test_2_5_a_mail_host_is_asked_for_its_list_once(make):
-    backend = make.backend(code_at_login=False)
-    system = make.system(backend)
-    for user in ("anna", "bert", "carl"):
-        assert "X-TEST" in visit(system, user=user).capabilities
-    assert sum(conn.verbs().count("CAPABILITY") for conn in backend.connections) == 1
 
 
 # --- 2.6: the pool -----------------------------------------------------------------------------------
