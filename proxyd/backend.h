@@ -54,6 +54,9 @@ int backend_ask_list(struct session *s);
  * -errno. */
 int backend_repeat(struct session *s, const struct fingerprint_step *step);
 
+/* Says a command that another connection has refused, and expects that of this one. 0 or -errno. */
+int backend_repeat_refused(struct session *s, struct span command);
+
 /* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */
 int backend_prove(struct session *s);
 

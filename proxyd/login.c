@@ -456,7 +456,7 @@ static enum session_end find_plain(struct session *s)
 enum session_end login_exchange(struct session *s, bool untouched)
 {
 	struct fingerprint_step step;
-	struct span rest = offer_answers(&s->offer);
+	struct span rest = offer_answers(&s->offer), asked = offer_asked(&s->offer);
 
 	hand_back(s, untouched);
 	enum session_end end = find_plain(s);
@@ -464,8 +464,10 @@ enum session_end login_exchange(struct session *s, bool untouched)
 	while (end == END_NONE && fingerprint_next_step(&rest, &step))
 		if (backend_repeat(s, &step) < 0)
 			end = END_BACKEND_ODD;
+	if (end == END_NONE && asked.n > 0 && backend_repeat_refused(s, asked) < 0)
+		end = END_BACKEND_ODD;
 	s->offer.open = false;
-	if (end != END_NONE || !s->backend.cached || s->offer.answered > 0)
+	if (end != END_NONE || !s->backend.cached || s->offer.answered > 0 || asked.n > 0)
 		session_wipe_credentials(s);
 	return end;
 }
