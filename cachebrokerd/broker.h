@@ -18,6 +18,7 @@ struct accounts;
 struct client;
 struct habits;
 struct host;
+struct lists;
 struct lookup;
 struct peer;
 struct proofs;
@@ -39,6 +40,7 @@ struct broker {
 	struct proofs *proofs;
 	struct tries *tries;
 	struct habits *habits;
+	struct lists *lists;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;

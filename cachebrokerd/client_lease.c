@@ -10,6 +10,7 @@
 
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/lists.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
 #include "lib/clock.h"
@@ -95,6 +96,7 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 	AUTO_FD sent = fd;
 	bool offered = connection_is_marked(connection);
 	bool prove = idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
+	const struct lists *lists = c->broker->lists;
 	const struct msg m = {
 		.type = MSG_LEASED,
 		.serial = c->lease.serial,
@@ -105,7 +107,9 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 			    .host_port = connection->host->port,
 			    .host = span_str(connection->host->name),
 			    .backend_user = span_str(connection->backend_user),
-			    .capabilities = text_of(connection->capabilities),
+			    .capabilities = connection->cached
+						    ? text_of(connection->capabilities)
+						    : lists_find(lists, &connection->plain),
 			    .fingerprint = text_of(connection->fingerprint),
 			    .opening = text_of(offered ? connection->opening : NULL) }
 	};
@@ -247,7 +251,7 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 {
 	const struct msg_GIVE *give = &m->GIVE;
 	struct connection *connection = c->connection;
-	struct key key = connection->entry.key;
+	struct key key = connection->entry.key, plain = connection->plain;
 
 	c->connection = NULL;
 	c->state = CLIENT_DONE;
@@ -260,6 +264,8 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 		r = connection_given(connection, fd);
 	else
 		connection_lost(connection);
+	if (r == 0)
+		lists_note(c->broker->lists, &plain, give->capabilities);
 	lease_wake(&key);
 	if (r == -EBADF)
 		return r;

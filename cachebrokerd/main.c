@@ -17,6 +17,7 @@
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
 #include "cachebrokerd/habits.h"
+#include "cachebrokerd/lists.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/process.h"
@@ -247,9 +248,10 @@ static int make_parts(struct broker *b)
 	b->proofs = proofs_new();
 	b->tries = tries_new(process_started);
 	b->habits = habits_new();
-	return r == 0 && (!b->cache || !b->accounts || !b->proofs || !b->tries || !b->habits)
-		       ? -ENOMEM
-		       : r;
+	b->lists = lists_new();
+	bool all = b->cache && b->accounts && b->proofs && b->tries && b->habits && b->lists;
+
+	return r == 0 && !all ? -ENOMEM : r;
 }
 
 static void free_parts(struct broker *b)
@@ -263,6 +265,7 @@ static void free_parts(struct broker *b)
 	proofs_free(b->proofs);
 	tries_free(b->tries);
 	habits_free(b->habits);
+	lists_free(b->lists);
 	keys_free(b->keys);
 	timer_end(&b->tick);
 	state_close(b->state);

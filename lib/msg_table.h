@@ -55,10 +55,11 @@
 	TEXT(N, secret, 8192)
 
 /* Here it is (with its descriptor). For a cached connection `capabilities` is the mail host's list
- * after login; with `prove` it lay for so long that the mail host must answer before it is used,
- * else the login counts as accepted. With a `fingerprint` it is only offered: the session says
- * OUTCOME accepted when its client has turned the same on (`opening` is how), or UNTOUCHED.
- * `promise`: this client may be told XPROXYREUSE. */
+ * after login, for a fresh one the list that another one of this account and password had, if that
+ * is known: the session makes sure of it. With `prove` a cached one lay for so long that the mail
+ * host must answer before it is used, else the login counts as accepted. With a `fingerprint` it is
+ * only offered: the session says OUTCOME accepted when its client has turned the same on (`opening`
+ * is how), or UNTOUCHED. `promise`: this client may be told XPROXYREUSE. */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \

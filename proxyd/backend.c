@@ -8,6 +8,8 @@
 #include "proxyd/follow.h"
 #include "proxyd/io.h"
 
+#define REFUSAL_LINES 10 /* of a refusal, at most */
+
 /* The length of the whole response at the front of the buffer with its last line feed, or 0 when it
  * is not complete yet. */
 static size_t response_length(struct span in)
@@ -126,4 +128,32 @@ int backend_repeat(struct session *s, const struct fingerprint_step *step)
 	same = same && tag_completes(&tag, line, &status) && span_istarts(status, SPAN("OK"));
 	backend_taken(b);
 	return same ? 0 : -EPROTO;
+}
+
+int backend_repeat_refused(struct session *s, struct span command)
+{
+	struct backend *b = &s->backend;
+	int64_t deadline = clock_ms() + (int64_t)s->settings->backend_timeout * 1000;
+	struct tag tag = tag_random();
+	char bytes[FINGERPRINT_LINE + 40];
+	struct buf out = BUF_OVER(bytes);
+	struct span line, status;
+	int r;
+
+	(void)((r = buf_add(&out, tag_span(&tag))) || (r = buf_add_char(&out, ' ')) ||
+	       (r = buf_add(&out, command)) || (r = buf_add_str(&out, "\r\n")) ||
+	       (r = io_write(b->fd, buf_span(&out), deadline)));
+	for (int lines = 0; r == 0 && lines < REFUSAL_LINES; lines++) {
+		r = backend_next(b, deadline, &line);
+		if (r < 0)
+			return r;
+		bool untagged = follow_is_status(line) && !span_istarts(line, SPAN("* BYE"));
+		bool refused = tag_completes(&tag, line, &status) &&
+			       !span_istarts(status, SPAN("OK"));
+
+		backend_taken(b);
+		if (!untagged)
+			return refused ? 0 : -EPROTO;
+	}
+	return r < 0 ? r : -EPROTO;
 }

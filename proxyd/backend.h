@@ -28,6 +28,7 @@ struct backend_account {
 	const struct credentials *credentials; /* authzid and secret; the name is the backend's */
 	struct span id;			       /* arguments of an ID command that goes first */
 	uint32_t timeout;		       /* seconds for each step, twice that for all */
+	bool list_can_wait; /* b->capabilities_stale may remain: backend_ask_list() follows */
 };
 
 /* What the mail host said. */
@@ -37,17 +38,24 @@ struct backend_answer {
 	bool wrong;	  /* it says that the password itself is wrong, or not allowed any more */
 };
 
-/* Reads the greeting of a fresh connection and logs in; b->capabilities are then those after login.
- */
+/* Reads the greeting of a fresh connection and logs in; b->capabilities are then those after login,
+ * or with list_can_wait those before it (b->capabilities_stale). */
 enum backend_verdict backend_log_in(struct backend *b, const struct backend_account *account,
 				    struct backend_answer *ret);
 
 /* The same with what the client of this session gave. *ret_code and *ret_why as in the answer. */
-enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why);
+enum backend_verdict backend_login(struct session *s, bool list_can_wait, const char **ret_code,
+				   const char **ret_why);
+
+/* Asks a connection that is logged in for its capability list. 0 or -errno. */
+int backend_ask_list(struct session *s);
 
 /* Says a command of an opening (fingerprint.h) and expects the same untagged answer and OK. 0 or
  * -errno. */
 int backend_repeat(struct session *s, const struct fingerprint_step *step);
+
+/* Says a command that another connection has refused, and expects that of this one. 0 or -errno. */
+int backend_repeat_refused(struct session *s, struct span command);
 
 /* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */
 int backend_prove(struct session *s);

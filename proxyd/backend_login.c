@@ -351,20 +351,33 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 
 	if (verdict != BACKEND_ACCEPTED)
 		return verdict;
-	if (b->capabilities_stale && (r = ask_capabilities(&a)) < 0)
+	if (b->capabilities_stale && !account->list_can_wait && (r = ask_capabilities(&a)) < 0)
 		return fail(&a, describe(r));
 	return BACKEND_ACCEPTED;
 }
 
-enum backend_verdict backend_login(struct session *s, const char **ret_code, const char **ret_why)
+enum backend_verdict backend_login(struct session *s, bool list_can_wait, const char **ret_code,
+				   const char **ret_why)
 {
 	const struct backend_account account = { .credentials = &s->credentials,
 						 .id = { s->id_arguments, s->id_length },
-						 .timeout = s->settings->backend_timeout };
+						 .timeout = s->settings->backend_timeout,
+						 .list_can_wait = list_can_wait };
 	struct backend_answer answer;
 	enum backend_verdict verdict = backend_log_in(&s->backend, &account, &answer);
 
 	*ret_code = answer.code;
 	*ret_why = answer.why;
 	return verdict;
+}
+
+int backend_ask_list(struct session *s)
+{
+	const struct backend_account account = { .timeout = s->settings->backend_timeout };
+	struct attempt a = { .account = &account,
+			     .b = &s->backend,
+			     .deadline = clock_ms() + (int64_t)account.timeout * 1000 };
+
+	s->backend.capabilities_length = 0;
+	return ask_capabilities(&a);
 }

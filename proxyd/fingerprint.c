@@ -18,10 +18,13 @@ static const struct kind {
 };
 
 static const struct span language = { "LANGUAGE=", 9 };
+static const struct span by_status = { "CONDSTORE=STATUS", 16 };
+static const struct span by_select = { "CONDSTORE=SELECT", 16 };
 
 void fingerprint_init(struct fingerprint *fp)
 {
-	fp->unknown = fp->condstore = fp->pending = false;
+	fp->unknown = fp->pending = false;
+	fp->condstore = CONDSTORE_NOT;
 	fp->length = fp->opening_length = fp->draft_length = fp->line_length = 0;
 }
 
@@ -213,15 +216,17 @@ int fingerprint_load(struct fingerprint *fp, struct span text, struct span openi
 
 	if (fingerprint_repeat(fp, opening) < 0)
 		return -EINVAL;
-	fp->condstore = fingerprint_has(text, SPAN("CONDSTORE"));
+	fp->condstore = fingerprint_has(text, by_select)   ? CONDSTORE_BY_SELECT
+			: fingerprint_has(text, by_status) ? CONDSTORE_BY_STATUS
+							   : CONDSTORE_NOT;
 	return fingerprint_write(fp, &said) == 0 && span_eq(buf_span(&said), text) ? 0 : -EINVAL;
 }
 
 /* --- what happens on the connection -------------------------------------------------------- */
-/* Was CONDSTORE turned on by the way and not by the opening? */
+/* Was CONDSTORE turned on, and not by the opening? */
 static bool has_residue(const struct fingerprint *fp)
 {
-	return fp->condstore && !fingerprint_has(text_of(fp), SPAN("CONDSTORE"));
+	return fp->condstore != CONDSTORE_NOT && !fingerprint_has(text_of(fp), SPAN("CONDSTORE"));
 }
 
 static void draft_line(struct fingerprint *fp, struct span line)
@@ -248,12 +253,26 @@ void fingerprint_command(struct fingerprint *fp, struct span command, uint64_t t
 	draft_line(fp, command);
 }
 
-void fingerprint_implied(struct fingerprint *fp, struct span line, bool by_status)
+/* The surest way counts. While ENABLE is under way it is not known yet whether it matters. */
+static void imply_condstore(struct fingerprint *fp, enum condstore how)
 {
-	if (!by_status && !fp->pending && !fp->condstore &&
-	    !fingerprint_has(text_of(fp), SPAN("CONDSTORE")))
+	bool certain = fp->condstore == CONDSTORE_BY_SELECT;
+
+	if (how == CONDSTORE_BY_THE_WAY ? !certain : how > fp->condstore)
+		fp->condstore = how;
+}
+
+/* CONDSTORE that cannot be told again. */
+static void judge_condstore(struct fingerprint *fp)
+{
+	if (!fp->pending && has_residue(fp) && fp->condstore == CONDSTORE_BY_THE_WAY)
 		fp->unknown = true;
-	fp->condstore = true;
+}
+
+void fingerprint_implied(struct fingerprint *fp, struct span line, enum condstore how)
+{
+	imply_condstore(fp, how);
+	judge_condstore(fp);
 	/* QRESYNC without ENABLE is an error; who takes it nevertheless has turned it on */
 	if (span_ihas(line, SPAN("QRESYNC")) && !fp->pending &&
 	    !fingerprint_has(text_of(fp), SPAN("QRESYNC")))
@@ -342,6 +361,7 @@ void fingerprint_tagged(struct fingerprint *fp)
 	bool good = span_ieq(result, SPAN("OK"));
 
 	fp->pending = false;
+	judge_condstore(fp);
 	if (!good && !span_ieq(result, SPAN("NO")) && !span_ieq(result, SPAN("BAD")))
 		fp->unknown = true;
 	/* Dovecot and Cyrus say nothing when ENABLE turned nothing on; LANGUAGE must say what it
@@ -374,5 +394,7 @@ int fingerprint_write(const struct fingerprint *fp, struct buf *out)
 		return buf_add(out, text_of(fp));
 	all.length = fp->length;
 	memcpy(all.text, fp->text, fp->length);
-	return insert(&all, SPAN("CONDSTORE")) < 0 ? -ENOBUFS : buf_add(out, text_of(&all));
+	if (insert(&all, fp->condstore == CONDSTORE_BY_SELECT ? by_select : by_status) < 0)
+		return -ENOBUFS;
+	return buf_add(out, text_of(&all));
 }

@@ -6,6 +6,9 @@
  * LANGUAGE commands in their order with the mail host's answers, kept so that a later client that
  * says the same gets the answers that a fresh connection would give (offer.h).
  *
+ * CONDSTORE that came about without ENABLE is a word of its own ("CONDSTORE=STATUS",
+ * "CONDSTORE=SELECT"): who has asked for it with STATUS is told nothing of it by Cyrus.
+ *
  * In doubt something is on. What cannot be named, or has not come about in a way that can be told
  * again, makes the connection one that is never given back.
  */
@@ -13,6 +16,7 @@
 #define PROXYD_FINGERPRINT_H
 
 #include "lib/buf.h"
+#include "proxyd/verbs.h"
 
 #define FINGERPRINT_MAX	 200  /* of the text, as in lib/msg_table.h */
 #define FINGERPRINT_OPEN 1000 /* of the opening, as there */
@@ -20,7 +24,7 @@
 
 struct fingerprint {
 	bool unknown;	/* cannot be named or told again */
-	bool condstore; /* a command may have turned CONDSTORE on by the way */
+	enum condstore condstore; /* a command other than ENABLE may have turned that on */
 	bool pending;	/* a command of the opening's kind is under way: */
 	bool repeatable; /* it may become part of the opening */
 	bool answered;	 /* its untagged answer has come */
@@ -56,9 +60,9 @@ int fingerprint_load(struct fingerprint *fp, struct span text, struct span openi
 void fingerprint_command(struct fingerprint *fp, struct span command, uint64_t tag, bool plain,
 			 bool alone);
 
-/* This line of some other command may turn CONDSTORE or QRESYNC on (verb_line_enables()).
- * `by_status`: it is STATUS, and nothing is selected. Only that can be offered again (offer.h). */
-void fingerprint_implied(struct fingerprint *fp, struct span line, bool by_status);
+/* This line of some other command may turn CONDSTORE or QRESYNC on. What does it by the way cannot
+ * be offered again (offer.h): before it, the client has done what tells whether it was on. */
+void fingerprint_implied(struct fingerprint *fp, struct span line, enum condstore how);
 
 /* While a command is pending: bytes of a server's line, without its end; the end of an untagged
  * line, `rest` if it began before a literal; the end of the line with the command's tag. */

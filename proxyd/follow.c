@@ -133,7 +133,6 @@ static void judge_verb(struct follow *f, enum verb_class class)
 	case VERB_SELECT:
 		f->selected = true;
 		break;
-		break;
 	case VERB_NEVER:
 		spoil(f, NOT_CACHED_VERB);
 		break;
@@ -158,20 +157,35 @@ static bool begin_logout(struct follow *f, struct span tag, size_t line_length)
 	return true;
 }
 
-/* ENABLE and the like have been sent; or a command may turn CONDSTORE on by the way. */
-static void note_enabling(struct follow *f, enum verb_class class, struct span line, bool alone)
+/* How does this command turn CONDSTORE on? Not openly behind a mailbox that was selected without
+ * it; but STATUS does not turn on what it has turned on before. */
+static enum condstore condstore_of(const struct follow *f, struct span verb, struct span line,
+				   bool selected)
+{
+	enum condstore how = verb_condstore(verb, line);
+	bool again = how == CONDSTORE_BY_STATUS && f->fingerprint.condstore == how;
+
+	if (how == CONDSTORE_NOT || (f->client == FOLLOW_LINE && (!selected || again)))
+		return how;
+	return CONDSTORE_BY_THE_WAY;
+}
+
+/* ENABLE and the like have been sent; or a command may turn CONDSTORE on by the way. `selected`: a
+ * mailbox was or may have been before. */
+static void note_enabling(struct follow *f, enum verb_class class, struct span line, bool alone,
+			  bool selected)
 {
 	struct span rest = line;
 
 	(void)span_word(&rest, ' ');
 	struct span command = span_from(rest, 1), verb = span_word(&rest, ' ');
+	enum condstore how = condstore_of(f, verb, line, selected);
 
 	if (class == VERB_FINGERPRINT)
 		fingerprint_command(&f->fingerprint, command, f->current, f->client == FOLLOW_LINE,
 				    alone);
-	else if (verb_line_enables(line))
-		fingerprint_implied(&f->fingerprint, line,
-				    span_ieq(verb, SPAN("STATUS")) && !f->selected);
+	else if (how != CONDSTORE_NOT)
+		fingerprint_implied(&f->fingerprint, line, how);
 }
 
 /* Has the next command the connection to itself? */
@@ -202,14 +216,14 @@ static bool begin_command(struct follow *f, struct span line, size_t line_length
 	}
 	if (class == VERB_LOGOUT && begin_logout(f, tag, line_length))
 		return false;
-	bool alone = is_alone(f);
+	bool alone = is_alone(f), selected = f->selected;
 
 	judge_verb(f, class);
 	f->takes_message = stores_message(verb, second);
 	f->current = follow_tag_hash(tag);
 	f->outstanding[f->outstanding_count++] = f->current;
 	end_line(f, line);
-	note_enabling(f, class, line, alone);
+	note_enabling(f, class, line, alone, selected);
 	if (class == VERB_IDLE && f->client == FOLLOW_LINE) {
 		f->waits_for_idle = true;
 		f->client = FOLLOW_WAIT;
@@ -241,7 +255,7 @@ static bool take_line(struct follow *f, struct span whole)
 		return end_idle(f, line, whole.n);
 	if (f->client == FOLLOW_REST || f->dropping) {
 		if (!f->dropping && verb_line_enables(line))
-			fingerprint_implied(&f->fingerprint, line, false);
+			fingerprint_implied(&f->fingerprint, line, CONDSTORE_BY_THE_WAY);
 		end_line(f, line);
 		return true;
 	}
@@ -348,6 +362,16 @@ void follow_refused(struct follow *f)
 {
 	f->client = FOLLOW_LINE;
 	f->dropping = true;
+}
+
+void follow_repeated(struct follow *f, struct span command)
+{
+	struct span rest = command;
+	enum condstore how = verb_condstore(span_word(&rest, ' '), command);
+
+	if (how != CONDSTORE_NOT)
+		fingerprint_implied(&f->fingerprint, command, how);
+	f->selected = how == CONDSTORE_BY_SELECT;
 }
 
 void follow_sent_done(struct follow *f)

@@ -94,6 +94,10 @@ size_t follow_server_step(struct follow *f, struct span bytes);
 /* The proxy has answered the command of FOLLOW_REFUSED; its text is dropped. */
 void follow_refused(struct follow *f);
 
+/* This command (without its tag; or nothing), which may turn CONDSTORE on, has been refused on this
+ * connection before it came to be followed. */
+void follow_repeated(struct follow *f, struct span command);
+
 /* The proxy itself sends DONE, because the client will not: only when f->owes_done. */
 void follow_sent_done(struct follow *f);
 

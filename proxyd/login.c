@@ -227,15 +227,15 @@ static enum login_result accepted(struct session *s, struct span tag, enum sessi
 /* Logs in to the backend, and tells the broker what became of it. *limited: in, whether the mail
  * host may be asked again if it has too many of this user; out, that it shall be: the broker makes
  * room. */
-static enum backend_verdict make_login(struct session *s, bool *limited, const char **ret_code,
-				       const char **ret_why)
+static enum backend_verdict make_login(struct session *s, bool list_can_wait, bool *limited,
+				       const char **ret_code, const char **ret_why)
 {
 	static const enum msg_outcome outcomes[] = {
 		[BACKEND_ACCEPTED] = OUTCOME_ACCEPTED,
 		[BACKEND_REFUSED] = OUTCOME_REFUSED,
 		[BACKEND_FAILED] = OUTCOME_FAILED,
 	};
-	enum backend_verdict verdict = backend_login(s, ret_code, ret_why);
+	enum backend_verdict verdict = backend_login(s, list_can_wait, ret_code, ret_why);
 
 	*limited = *limited && verdict == BACKEND_FAILED &&
 		   span_ieq(span_str(*ret_code), SPAN("LIMIT"));
@@ -243,14 +243,45 @@ static enum backend_verdict make_login(struct session *s, bool *limited, const c
 	return verdict;
 }
 
-static enum login_result log_in_fresh(struct session *s, struct span tag, bool *limited,
-				      enum session_end *ret_end)
+/* The client has been told this list on another connection's word: is it this one's, too? If not,
+ * the client hears of it before anything else. */
+static enum session_end make_sure_of_list(struct session *s, struct span told)
+{
+	static LARGE char bytes[SESSION_LIST_MAX + 100];
+	struct buf out = BUF_OVER(bytes);
+
+	if (backend_ask_list(s) < 0)
+		return END_BACKEND_LOST;
+	if (span_eq(told, (struct span){ s->backend.capabilities, s->backend.capabilities_length }))
+		return END_NONE;
+	return add_list(s, "* CAPABILITY ", "\r\n", &out) < 0 ? END_INTERNAL
+								: session_tell(s, buf_span(&out));
+}
+
+/* The mail host's OK brought no list, and the one that is known saves the client a round trip. */
+static enum login_result accepted_unheard(struct session *s, struct span tag, struct span known,
+					  enum session_end *ret_end)
+{
+	struct backend *b = &s->backend;
+
+	copy_span(known, b->capabilities, sizeof(b->capabilities), &b->capabilities_length);
+	enum login_result result = accepted(s, tag, ret_end);
+
+	if (result == LOGIN_OK)
+		*ret_end = make_sure_of_list(s, known);
+	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
+}
+
+/* `known` is the list that another connection of the account had, if there is one. */
+static enum login_result log_in_fresh(struct session *s, struct span tag, struct span known,
+				      bool *limited, enum session_end *ret_end)
 {
 	const char *code, *why;
-	enum backend_verdict verdict = make_login(s, limited, &code, &why);
+	enum backend_verdict verdict = make_login(s, known.n > 0, limited, &code, &why);
 
 	if (verdict == BACKEND_ACCEPTED)
-		return accepted(s, tag, ret_end);
+		return s->backend.capabilities_stale ? accepted_unheard(s, tag, known, ret_end)
+						     : accepted(s, tag, ret_end);
 	backend_close(&s->backend, false);
 	if (*limited)
 		return LOGIN_REFUSED;
@@ -286,7 +317,8 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		take_lease(s, &reply.LEASED, fd);
 		if (!s->backend.cached) {
 			limited = may_be_limited;
-			enum login_result result = log_in_fresh(s, tag, &limited, ret_end);
+			enum login_result result = log_in_fresh(
+				s, tag, reply.LEASED.capabilities, &limited, ret_end);
 
 			if (!limited)
 				return result;
@@ -348,7 +380,7 @@ bool login_again(struct session *s)
 		bool cached = s->backend.cached;
 
 		good = cached ? is_usable(s, prove)
-			      : backend_login(s, &code, &why) == BACKEND_ACCEPTED;
+			      : backend_login(s, false, &code, &why) == BACKEND_ACCEPTED;
 		if (good && (!cached || prove))
 			send_outcome(s, OUTCOME_ACCEPTED);
 		if (!good && !cached) {
@@ -404,7 +436,7 @@ static enum session_end find_plain(struct session *s)
 		take_lease(s, &reply.LEASED, take_fd(&fd));
 		if (!s->backend.cached) {
 			limited = may_be_limited;
-			if (make_login(s, &limited, &code, &why) == BACKEND_ACCEPTED)
+			if (make_login(s, false, &limited, &code, &why) == BACKEND_ACCEPTED)
 				return END_NONE;
 			if (!limited)
 				return END_BACKEND_LOST;
@@ -425,7 +457,7 @@ static enum session_end find_plain(struct session *s)
 enum session_end login_exchange(struct session *s, bool untouched)
 {
 	struct fingerprint_step step;
-	struct span rest = offer_answers(&s->offer);
+	struct span rest = offer_answers(&s->offer), asked = offer_asked(&s->offer);
 
 	hand_back(s, untouched);
 	enum session_end end = find_plain(s);
@@ -433,8 +465,10 @@ enum session_end login_exchange(struct session *s, bool untouched)
 	while (end == END_NONE && fingerprint_next_step(&rest, &step))
 		if (backend_repeat(s, &step) < 0)
 			end = END_BACKEND_ODD;
+	if (end == END_NONE && asked.n > 0 && backend_repeat_refused(s, asked) < 0)
+		end = END_BACKEND_ODD;
 	s->offer.open = false;
-	if (end != END_NONE || !s->backend.cached || s->offer.answered > 0)
+	if (end != END_NONE || !s->backend.cached || s->offer.answered > 0 || asked.n > 0)
 		session_wipe_credentials(s);
 	return end;
 }

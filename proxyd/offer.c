@@ -27,8 +27,7 @@ int offer_begin(struct offer *o, struct span text, struct span opening)
 
 	if (text.n == 0 || fingerprint_load(&fp, text, opening) < 0)
 		return -EINVAL;
-	o->enabling = false;
-	o->answered = 0;
+	o->answered = o->asked_length = 0;
 	memcpy(o->text, text.p, text.n);
 	o->text_length = text.n;
 	memcpy(o->opening, opening.p, opening.n);
@@ -72,14 +71,19 @@ static bool none(struct span word)
 	return false;
 }
 
-static bool is_condstore(struct span word)
+static bool is_by_status(struct span word)
 {
-	return span_eq(word, SPAN("CONDSTORE"));
+	return span_eq(word, SPAN("CONDSTORE=STATUS"));
+}
+
+static bool is_by_select(struct span word)
+{
+	return span_eq(word, SPAN("CONDSTORE=SELECT")) || span_eq(word, SPAN("CONDSTORE"));
 }
 
 static bool is_of_messages(struct span word)
 {
-	return is_condstore(word) || span_eq(word, SPAN("QRESYNC"));
+	return is_by_select(word) || is_by_status(word) || span_eq(word, SPAN("QRESYNC"));
 }
 
 bool offer_is_taken(const struct offer *o)
@@ -96,25 +100,37 @@ void offer_answered(struct offer *o)
 		o->answered = o->opening_length - rest.n;
 }
 
+/* Does the command turn on, in its way, what alone is missing? */
+static bool completes(const struct offer *o, enum condstore how)
+{
+	return (how == CONDSTORE_BY_STATUS && each_missing(o, is_by_status)) ||
+	       (how == CONDSTORE_BY_SELECT && each_missing(o, is_by_select));
+}
+
 /* A command that is in the way of no fingerprint, or that turns CONDSTORE on when only that is
  * missing. */
 static enum offer_verdict judge_other(const struct offer *o, struct span verb, struct span line)
 {
-	bool enables = verb_line_enables(line);
+	enum condstore how = verb_condstore(verb, line);
 
 	if (line.p[line.n - 1] == '}') /* a literal may come */
 		return OFFER_SWAP;
 	for (size_t i = 0; i < sizeof(passable) / sizeof(passable[0]); i++) {
 		if (!span_ieq(verb, passable[i].verb))
 			continue;
-		if (!enables && (!passable[i].names || each_missing(o, is_of_messages)))
+		if (how == CONDSTORE_NOT && (!passable[i].names || each_missing(o, is_of_messages)))
 			return OFFER_PASS;
 		break;
 	}
-	/* STATUS (HIGHESTMODSEQ) says the same whether CONDSTORE was on before or not */
-	if (enables && span_ieq(verb, SPAN("STATUS")) && each_missing(o, is_condstore))
-		return OFFER_ENABLES;
-	return OFFER_SWAP;
+	return line.n <= sizeof(o->asked) && completes(o, how) ? OFFER_ENABLES : OFFER_SWAP;
+}
+
+void offer_ask(struct offer *o, struct span line)
+{
+	(void)span_word(&line, ' ');
+	line = span_from(line, 1);
+	memcpy(o->asked, line.p, line.n);
+	o->asked_length = line.n;
 }
 
 enum offer_verdict offer_judge(const struct offer *o, struct span line,

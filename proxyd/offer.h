@@ -15,8 +15,9 @@
 
 struct offer {
 	bool open;	   /* the connection is only offered */
-	bool enabling;	   /* a command is under way whose OK turns on what is missing */
 	size_t answered;   /* of the opening: so many bytes were answered here */
+	size_t asked_length; /* of the command that is under way, */
+	char asked[FINGERPRINT_LINE]; /* whose OK turns on what is missing */
 	size_t text_length, opening_length;
 	char text[FINGERPRINT_MAX];
 	char opening[FINGERPRINT_OPEN];
@@ -35,6 +36,16 @@ int offer_begin(struct offer *o, struct span text, struct span opening);
 /* Judges a command's line (without its end) while nothing else is under way. */
 enum offer_verdict offer_judge(const struct offer *o, struct span line,
 			       struct fingerprint_step *ret_step);
+
+/* This line, which OFFER_ENABLES, is passed on. */
+void offer_ask(struct offer *o, struct span line);
+
+/* That command, without its tag; empty: none. Refused, it has to be refused once more on a plain
+ * connection: mail hosts differ in whether it has turned something on nevertheless. */
+static inline struct span offer_asked(const struct offer *o)
+{
+	return (struct span){ o->asked, o->asked_length };
+}
 
 /* The answer of the opening's next command has been given to the client. */
 void offer_answered(struct offer *o);

@@ -275,7 +275,8 @@ static bool is_unfinished(const struct relay *r)
 {
 	size_t waits = r->s->backend.in.len - r->looked_at;
 
-	return refusal_is_due(r) || (r->looked_at == 0 && waits > r->rewrite.held);
+	return refusal_is_due(r) || relay_is_offer_due(r) ||
+	       (r->looked_at == 0 && waits > r->rewrite.held);
 }
 
 static enum session_end pump(struct relay *r)

@@ -69,6 +69,9 @@ bool relay_replace_backend(struct relay *r);
 /* Is nothing under way, so that what comes next begins a command? */
 bool relay_is_still(const struct relay *r);
 
+/* Is there something that relay_pass() has waited for until now, all of it here? */
+bool relay_is_offer_due(const struct relay *r);
+
 /* Is it time to decide? The client's password is kept until then. */
 bool relay_is_offer_over(const struct relay *r);
 

@@ -12,15 +12,20 @@
 /* The offered connection is not what the client wants. */
 static enum session_end exchange(struct relay *r)
 {
-	bool untouched = follow_quiet(&r->follow) == NOT_CACHED_NOTHING;
+	/* a SELECT may have been tried on it, and refused */
+	bool untouched =
+		follow_quiet(&r->follow) == NOT_CACHED_NOTHING && !r->follow.selected;
 	enum session_end end = login_exchange(r->s, untouched);
 
 	relay_follow(r);
-	if (end == END_NONE) /* it was repeated there, and answered the same */
-		(void)fingerprint_repeat(&r->follow.fingerprint, offer_answers(&r->s->offer));
-	if (end == END_NONE && r->s->offer.answered == 0)
+	if (end != END_NONE)
+		return end;
+	/* it was repeated there, and answered the same */
+	(void)fingerprint_repeat(&r->follow.fingerprint, offer_answers(&r->s->offer));
+	follow_repeated(&r->follow, offer_asked(&r->s->offer));
+	if (r->s->offer.answered == 0 && r->s->offer.asked_length == 0)
 		relay_expect_repeat(r, r->s->offer_until);
-	return end == END_NONE ? relay_count_early(r) : end;
+	return relay_count_early(r);
 }
 
 /* The opening's next command is answered here, as a fresh connection would answer it. */
@@ -64,7 +69,8 @@ static enum session_end consider(struct relay *r, size_t *ret_most)
 		return answer(r, length, &step);
 	if (verdict == OFFER_SWAP)
 		return exchange(r);
-	s->offer.enabling = verdict == OFFER_ENABLES;
+	if (verdict == OFFER_ENABLES)
+		offer_ask(&s->offer, (struct span){ in.p, length - 2 });
 	*ret_most = length;
 	return END_NONE;
 }
@@ -74,6 +80,15 @@ bool relay_is_still(const struct relay *r)
 	return r->approved == 0 && r->s->backend.in.len == 0 && relay_is_between_responses(r) &&
 	       r->follow.outstanding_count == 0 && r->follow.client == FOLLOW_LINE &&
 	       !r->backend_ended;
+}
+
+bool relay_is_offer_due(const struct relay *r)
+{
+	const struct buf *in = &r->s->in;
+
+	return r->s->offer.open && relay_is_still(r) &&
+	       (r->s->offer.asked_length > 0 || in->len == in->cap ||
+		memchr(buf_span(in).p, '\n', in->len));
 }
 
 bool relay_is_offer_over(const struct relay *r)
@@ -90,14 +105,15 @@ enum session_end relay_pass(struct relay *r)
 	while (s->offer.open && end == END_NONE && most == 0) {
 		if (!relay_is_still(r))
 			return END_NONE;
-		if (offer_is_taken(&s->offer) || (s->offer.enabling && r->follow.last_ok)) {
+		bool asked = s->offer.asked_length > 0;
+
+		if (offer_is_taken(&s->offer) || (asked && r->follow.last_ok)) {
 			login_keep(s);
 			break;
 		}
-		s->offer.enabling = false;
 		size_t waits = s->in.len;
 
-		end = relay_is_offer_over(r) ? exchange(r) : consider(r, &most);
+		end = asked || relay_is_offer_over(r) ? exchange(r) : consider(r, &most);
 		if (s->in.len == waits && most == 0)
 			break;
 	}

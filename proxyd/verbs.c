@@ -72,3 +72,17 @@ bool verb_line_enables(struct span line)
 				return true;
 	return false;
 }
+
+enum condstore verb_condstore(struct span verb, struct span line)
+{
+	const struct span parameter = SPAN(" (CONDSTORE)");
+
+	if (!verb_line_enables(line))
+		return CONDSTORE_NOT;
+	if (span_ieq(verb, SPAN("STATUS")))
+		return CONDSTORE_BY_STATUS;
+	if ((span_ieq(verb, SPAN("SELECT")) || span_ieq(verb, SPAN("EXAMINE"))) &&
+	    line.n > parameter.n && span_ieq(span_from(line, line.n - parameter.n), parameter))
+		return CONDSTORE_BY_SELECT;
+	return CONDSTORE_BY_THE_WAY;
+}

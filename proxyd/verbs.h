@@ -3,7 +3,9 @@
  *	VERB(NAME, class)
  *
  * Sources: the RFC of each extension; what is not listed is VERB_NEVER, so that a new extension can
- * never slip through (docs/ARCHITECTURE.md, "Quiet").
+ * never slip through (docs/ARCHITECTURE.md, "Quiet"). RLIST and RLSUB (RFC 2193) are listed so that
+ * no site calls them safe: Cyrus takes them for a client that follows referrals, from then on.
+ * FILTER is Pigeonhole's, XAPPLEPUSHSERVICE registers a device with the mail host, for good.
  */
 #ifndef PROXYD_VERBS_H
 #define PROXYD_VERBS_H
@@ -36,9 +38,12 @@ enum verb_class {
 	VERB(GETACL, SAFE) VERB(SETACL, SAFE) VERB(DELETEACL, SAFE) VERB(LISTRIGHTS, SAFE) \
 	VERB(MYRIGHTS, SAFE) VERB(GETMETADATA, SAFE) VERB(SETMETADATA, SAFE) \
 	VERB(GETANNOTATION, SAFE) VERB(SETANNOTATION, SAFE) VERB(CANCELUPDATE, SAFE) \
-	VERB(GENURLAUTH, SAFE) VERB(URLFETCH, SAFE) \
+	VERB(GENURLAUTH, SAFE) VERB(URLFETCH, SAFE) VERB(RESETKEY, SAFE) \
+	VERB(UIDBATCHES, SAFE) VERB(FILTER, SAFE) VERB(GETJMAPACCESS, SAFE) \
+	VERB(XAPPLEPUSHSERVICE, SAFE) \
 	VERB(ENABLE, FINGERPRINT) VERB(LANGUAGE, FINGERPRINT) \
 	VERB(NOTIFY, NEVER) VERB(COMPARATOR, NEVER) VERB(LOGIN, NEVER) VERB(AUTHENTICATE, NEVER) \
+	VERB(RLIST, NEVER) VERB(RLSUB, NEVER) \
 	VERB(COMPRESS, REFUSED) VERB(STARTTLS, REFUSED) VERB(UNAUTHENTICATE, REFUSED) \
 	VERB(X-UNAUTHENTICATE, REFUSED)
 
@@ -49,7 +54,8 @@ enum verb_class {
 	VERB(NOOP) VERB(CAPABILITY) VERB(ID) VERB(NAMESPACE) VERB(ENABLE) VERB(IDLE) \
 	VERB(SELECT) VERB(EXAMINE) VERB(UNSELECT) VERB(STATUS) VERB(LIST) VERB(LSUB) VERB(XLIST) \
 	VERB(SEARCH) VERB(SORT) VERB(THREAD) VERB(ESEARCH) VERB(GETQUOTA) VERB(GETQUOTAROOT) \
-	VERB(GETACL) VERB(LISTRIGHTS) VERB(MYRIGHTS) VERB(GETMETADATA) VERB(GETANNOTATION)
+	VERB(GETACL) VERB(LISTRIGHTS) VERB(MYRIGHTS) VERB(GETMETADATA) VERB(GETANNOTATION) \
+	VERB(UIDBATCHES) VERB(GETJMAPACCESS)
 
 /* May a command with this verb be sent again if no answer came? */
 bool verb_is_repeatable(struct span verb, struct span second);
@@ -62,5 +68,17 @@ enum verb_class verb_class_of(struct span verb, struct span second, struct span 
  * MODSEQ, HIGHESTMODSEQ, CHANGEDSINCE, UNCHANGEDSINCE (RFC 7162 section 3.1)? May say yes for a
  * mailbox that is called so. */
 bool verb_line_enables(struct span line);
+
+/* How a command may turn CONDSTORE on, if verb_line_enables(). The first two say the same whether
+ * it was on before or not. */
+enum condstore {
+	CONDSTORE_NOT,
+	CONDSTORE_BY_STATUS,  /* STATUS (HIGHESTMODSEQ): RFC 7162 section 3.1.7. Cyrus does not */
+	CONDSTORE_BY_SELECT,  /* SELECT or EXAMINE with just (CONDSTORE): section 3.1.8 */
+	CONDSTORE_BY_THE_WAY, /* anything else */
+};
+
+/* How does this whole command, with nothing selected? */
+enum condstore verb_condstore(struct span verb, struct span line);
 
 #endif

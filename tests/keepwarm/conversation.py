@@ -129,7 +129,8 @@ class Conversation:
 
     def enables(self):
         """Is something turned on before, so that the connection has a fingerprint?"""
-        return any(re.match(r"ENABLE|STATUS .*HIGHESTMODSEQ", command) for command in self.before)
+        opening = r"ENABLE|STATUS .*HIGHESTMODSEQ|(SELECT|EXAMINE) .*\(CONDSTORE\)$"
+        return any(re.match(opening, command) for command in self.before)
 
     def suits(self, server):
         return not self.servers or server in self.servers

@@ -136,9 +136,9 @@ class Pair:
     def session_before(self, port, user, commands):
         """What both sides have seen of the user before the conversation."""
         with conversation.login(port, user, self.direct.password(user)) as client:
-            client.ok(self.kind.warm_up)
             for command in commands:
                 client.command(command)
+            client.ok(self.kind.warm_up)  # behind them: what is turned on first can be told again
             client.send("z9 LOGOUT\r\n")
             assert client.reply("z9").ok
             client.expect_close()
@@ -181,11 +181,16 @@ class Pair:
         return self.system.counter("logins_fresh")
 
     def hold_offered(self, what, user):
-        fresh = self.fresh_logins()
+        fresh, offers = self.fresh_logins(), self.offers()
         client = self.offered(user, what.before)
         lines = self.hold_one(client, self.behind, what.steps, user)
         assert self.fresh_logins() - fresh == 2, f"a login that should be reused was not:\n{self.system.log_text()[-1500:]}"
+        assert self.offers() > offers, f"no connection was offered:\n{self.system.stats()}"
         return lines
+
+    def offers(self):
+        """Kept, given back untouched, or given up: a SELECT was refused on it."""
+        return sum(self.system.counter(name) for name in ("offers_kept", "offers_swapped", "stale"))
 
     def hold(self, what, user):
         """The conversation on both sides: what the server said directly, and over a reused connection."""

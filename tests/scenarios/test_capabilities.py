@@ -4,6 +4,7 @@ tests/unit/test_rewrite.c has what becomes of each list; here it is seen through
 """
 import pytest
 
+from keepwarm import messages
 from keepwarm.backend import AFTER, CLOSE
 from keepwarm.imap import REUSE_LINE
 
@@ -96,6 +97,95 @@ def test_that_a_list_is_not_with_the_ok_makes_no_difference(make):
             client.logout()
         system.wait_cached(1)
     assert backend.connections[0].verbs().count("CAPABILITY") == 1
+
+
+# --- a list that comes neither with the OK nor with a reused connection --------------------------------------------
+@pytest.fixture
+def codeless(make):
+    """A mail host whose logins bring no list; anna's is known of a connection that is in use again."""
+    backend = make.backend(code_at_login=False)
+    system = make.system(backend)
+    warm(system)
+    with system.session(reused=True):
+        yield backend, system
+
+
+def lists_in(reply):
+    return reply.capabilities and " ".join(reply.capabilities).encode()
+
+
+def test_the_list_of_the_accounts_other_connection_is_told_at_once(codeless):
+    backend, system = codeless
+    gate = backend.gate("CAPABILITY")
+    with system.session(reused=False) as client:
+        assert lists_in(client.login_reply) == EXPECTED
+        gate.wait()
+        client.send("a1 NOOP\r\n")
+        client.expect_nothing(0.1)
+        gate.open()
+        client.expect_exact(b"a1 OK Noop, says the backend\r\n")
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["in the code", "in a line"])
+def test_if_it_is_another_one_the_client_hears_of_it_before_anything_else(codeless, asks):
+    backend, system = codeless
+    backend.after = "IMAP4rev1 STARTTLS UNSELECT X-NEW"
+    for number in range(2):
+        with system.client() as client:
+            if asks:
+                client.ok("CAPABILITY")
+            told = client.login("anna", "pw-anna")
+            client.send("a1 NOOP\r\n")
+            new = b"* CAPABILITY IMAP4rev1 UNSELECT X-NEW XIMAPPROXY\r\n"
+            if number == 0:
+                assert EXPECTED in (told.untagged[0] if asks else lists_in(told))
+                client.expect_exact(new + b"a1 OK Noop, says the backend\r\n")
+            else:  # on the same connection, which is known by now
+                assert new[2:-2] in (told.untagged[-1] if asks else b"CAPABILITY " + lists_in(told) + b"\r\n")
+                client.expect_exact(b"a1 OK Noop, says the backend\r\n")
+            client.logout()
+        system.wait_counter("given", 2 + number)
+
+
+@pytest.mark.parametrize("answer", [b"TAG OK but which\r\n", b"TAG NO\r\n", b"* BYE\r\n", CLOSE],
+                         ids=["no list", "no", "bye", "closed"])
+def test_without_an_answer_the_session_ends(codeless, answer):
+    backend, system = codeless
+    backend.answers["CAPABILITY"] = answer
+    with system.session(reused=False) as client:
+        client.send("a1 NOOP\r\n")
+        assert client.read_to_end() == b"* BYE [UNAVAILABLE] Connection to the mail host was lost\r\n"
+    system.wait_log("reason=backend-lost")
+
+
+@pytest.mark.parametrize("who", [("bert", "pw-bert"), ("anna", "pw-new")], ids=["another account", "another password"])
+def test_it_is_nobody_elses_list(codeless, who):
+    backend, system = codeless
+    backend.verdict = lambda user, password: True
+    gate = backend.gate("CAPABILITY")
+    with system.client() as client:
+        client.send(f"a1 LOGIN {who[0]} {who[1]}\r\n")
+        gate.wait()
+        client.expect_nothing(0.1)
+        backend.after = "IMAP4rev1 X-OTHER"
+        gate.open()
+        assert lists_in(client.reply("a1")) == b"IMAP4rev1 X-OTHER XIMAPPROXY"
+
+
+def test_what_a_hostile_session_says_of_it_concerns_nobody_else(make):
+    backend = make.backend(code_at_login=False)
+    system = make.system(backend)
+    with messages.session(system) as peer:
+        leased = peer.lease(user="mallory")
+        peer.outcome(messages.ACCEPTED)
+        peer.push("RETURNING")
+        peer.push("GIVE", fds=[leased.sock.fileno()], capabilities="X-EVIL")
+        system.wait_counter("given", 1)
+    with system.session("anna", "pw-anna") as client:
+        assert lists_in(client.login_reply) == EXPECTED
+    with system.session("mallory", "pw-mallory") as client:  # its own client hears the truth behind it
+        assert lists_in(client.login_reply) == b"X-EVIL XIMAPPROXY"
+        client.expect_exact(b"* CAPABILITY " + EXPECTED + b"\r\n")
 
 
 # --- commands that are answered here -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 The opening of each client is from its sources; a page view follows it.
 """
 import os
+import re
 import select
 import socket
 
@@ -24,6 +25,8 @@ OPENINGS = {
     "Horde": ["ENABLE QRESYNC UTF8=ACCEPT", "SELECT INBOX (QRESYNC (1 1))", "FETCH 1 BODY[]"],
     "K-9": ["CAPABILITY", 'ID ("name" "K-9 Mail")', "ENABLE UTF8=ACCEPT", "NAMESPACE", *PAGE],
     "Thunderbird": ["ENABLE CONDSTORE", 'ID ("name" "Thunderbird")', "ENABLE UTF8=ACCEPT", "NAMESPACE", *PAGE],
+    "CONDSTORE by SELECT": ["NAMESPACE", "SELECT INBOX (CONDSTORE)", "FETCH 1 (FLAGS MODSEQ)",
+                            "STATUS INBOX (HIGHESTMODSEQ)", "UNSELECT"],
     "imapflow": ['ID ("name" "imapflow")', "ENABLE CONDSTORE UTF8=ACCEPT", "NAMESPACE", 'LIST "" *',
                  "SELECT INBOX", "FETCH 1 (UID MODSEQ)"],
 }
@@ -82,6 +85,19 @@ def test_pipelined_openings_are_answered_in_order(system, backend):
         client.expect_exact("* ENABLED QRESYNC\r\na OK Enabled, says the backend\r\n")
         assert client.reply("b").ok and client.reply("c").ok
     assert len(backend.logins) == 1
+
+
+def test_commands_behind_one_that_is_passed_on_take_their_turn(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    with system.session() as client:
+        client.send("a NOOP\r\nb LIST \"\" *\r\nc NOOP\r\nd ENABLE QRESYNC\r\ne NOOP\r\nf SELECT INBOX\r\n")
+        for tag in "abcdef":
+            assert client.reply(tag).ok
+    assert len(backend.logins) == 1
+    with system.session() as client:
+        client.send("a NOOP\r\nb SELECT INBOX\r\n")
+        assert client.reply("a").ok and client.reply("b").ok
+    assert len(backend.logins) == 2
 
 
 def test_a_client_that_leaves_without_a_word_leaves_it_as_it_was(system, backend):
@@ -149,6 +165,41 @@ def test_after_the_swap_what_was_answered_is_turned_on(system, backend):
         client.ok("SELECT INBOX")  # not what is next: UTF8=ACCEPT must not be on
     assert backend.connections[1].enabled == {b"CONDSTORE"}
     assert backend.connections[0].enabled == {b"CONDSTORE", b"UTF8=ACCEPT"}
+
+
+@pytest.mark.parametrize("first, again", [("STATUS INBOX (HIGHESTMODSEQ)", "STATUS nowhere (HIGHESTMODSEQ)"),
+                                          ("SELECT INBOX (CONDSTORE)", "EXAMINE nowhere (CONDSTORE)")])
+@pytest.mark.parametrize("untagged", [b"", b"* OK [ALERT] no such thing\r\n"], ids=["no", "alert and no"])
+def test_a_refused_command_that_enables_is_refused_on_the_other_connection_too(system, backend, first, again, untagged):
+    """Mail hosts differ in whether it has turned something on."""
+    visits(system, [first], 1)
+    for verb in ("STATUS", "EXAMINE"):
+        backend.answers[verb] = untagged + b"TAG NO not there\r\n"
+    with system.session() as client:
+        assert client.command(again).tagged == b"NO not there"
+        client.ok("SELECT INBOX")
+        backend.answers.clear()
+        client.logout()
+    system.wait_given()
+    assert [c.raw.decode() for c in backend.connections[1].commands[1:3]] == [again, "SELECT INBOX"]
+    with system.session() as client:  # with what the two have in common
+        client.ok(first)
+    assert len(backend.logins) == 2 and backend.connections[0].verbs().count("SELECT") <= 1
+
+
+@pytest.mark.parametrize("answer", [b"TAG OK there\r\n", b"* BYE\r\n", CLOSE, b"* 1 EXISTS\r\nTAG NO what\r\n"],
+                         ids=["ok", "bye", "closed", "untagged data"])
+def test_a_command_that_is_refused_only_once_ends_the_session(system, backend, answer):
+    visits(system, ["STATUS INBOX (HIGHESTMODSEQ)"], 1)
+    answers = [b"NO not there\r\n"]
+
+    def reply(conn):
+        what = b"TAG " + answers.pop() if answers else answer
+        conn.answer(what if what == CLOSE else what.replace(b"TAG", conn.commands[-1].tag))
+    backend.answers["STATUS"] = reply
+    with system.session() as client:
+        client.send("a STATUS nowhere (HIGHESTMODSEQ)\r\nb NOOP\r\n")
+        assert re.fullmatch(rb"a NO not there\r\n\* BYE [^\r\n]*\r\n", client.read_to_end())
 
 
 def test_the_swap_costs_no_login_attempt_and_the_password_is_forgotten(make, backend):

@@ -156,6 +156,7 @@ LAST = Row("the user of the tests without a row")
 AGAIN = [
     Row("CONDSTORE by ENABLE", ("ENABLE CONDSTORE", "SELECT INBOX"), needs="CONDSTORE"),
     Row("CONDSTORE by STATUS", ("STATUS INBOX (HIGHESTMODSEQ)",), needs="CONDSTORE"),
+    Row("CONDSTORE by SELECT", ("SELECT INBOX (CONDSTORE)", "UID SEARCH MODSEQ 1"), needs="CONDSTORE"),
     Row("QRESYNC by ENABLE", ("ENABLE QRESYNC", "SELECT INBOX"), needs="QRESYNC"),
     Row("UTF8=ACCEPT by ENABLE", ("ENABLE UTF8=ACCEPT", 'LIST "" *'), needs="UTF8=ACCEPT"),
 ]

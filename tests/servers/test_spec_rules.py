@@ -63,6 +63,12 @@ POINTERS = {
     "2.5 hide_capabilities": ("scenarios/test_reuse.py", "test_hidden_capabilities_are_not_told"),
     "2.5 fresh and reused show the same": ("scenarios/test_reuse.py",
                                            "test_fresh_and_reused_logins_show_the_same_capabilities"),
+    "2.5 the client's own CAPABILITY says what the login said, in the mail host's words":
+        ("scenarios/test_capabilities.py", "test_capability_within_a_session_is_what_the_login_said"),
+    "2.5 a list that is known is told at once":
+        ("scenarios/test_capabilities.py", "test_the_list_of_the_accounts_other_connection_is_told_at_once"),
+    "2.5 never a list that the connection does not have":
+        ("scenarios/test_capabilities.py", "test_if_it_is_another_one_the_client_hears_of_it_before_anything_else"),
     "2.6 cap per user": ("scenarios/test_cache.py", "test_the_cache_of_one_user_is_bounded"),
     "2.6 a login behind a logout waits for the connection":
         ("scenarios/test_reuse.py", "test_a_login_right_behind_the_logout_waits_for_the_connection"),
@@ -154,7 +160,7 @@ def test_2_2_harmless(system, backend, extension):
 
 
 NOT_OFFERED = ["STARTTLS", "LOGINDISABLED", "AUTH=PLAIN", "AUTH=X", "SASL-IR", "COMPRESS=DEFLATE", "UNAUTHENTICATE",
-               "X-UNAUTHENTICATE", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "JMAPACCESS", "UIDONLY"]
+               "X-UNAUTHENTICATE", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "JMAPACCESS"]
 
 
 @pytest.mark.parametrize("word", NOT_OFFERED)
@@ -162,6 +168,13 @@ def test_2_2_not_offered(make, word):
     system = make.system(make.backend(after=f"IMAP4rev1 {word} UNSELECT"))
     for _ in range(2):
         assert visit(system).capabilities == ["IMAP4rev1", "UNSELECT", "XIMAPPROXY"]
+
+
+def test_2_2_uidonly_is_offered_since_it_is_followed(make):
+    """Who enables it gets its own connections again, test_2_2_same_again; a site may hide it."""
+    for hidden in ("", "UIDONLY"):
+        system = make.system(make.backend(after="IMAP4rev1 UIDONLY"), **({"hide_capabilities": hidden} if hidden else {}))
+        assert visit(system).capabilities == ["IMAP4rev1", *(["UIDONLY"] if not hidden else []), "XIMAPPROXY"]
 
 
 def test_2_2_examine_without_unselect_is_undone_by_close(make):
@@ -257,20 +270,6 @@ def test_2_5_later_lists_are_filtered(system, backend, form):
     with system.session() as client:
         text = client.ok("CHECK")
         assert b"COMPRESS" not in text.text + text.tagged and b"X-TEST XIMAPPROXY" in text.text + text.tagged
-
-
-def test_2_5_the_clients_own_capability_is_answered_by_the_proxy(system, backend):
-    with system.session() as client:
-        assert b" X-TEST XIMAPPROXY\r\n" in client.ok("CAPABILITY").text
-    assert "CAPABILITY" not in backend.connections[0].verbs()
-
-
-def test_2_5_a_mail_host_is_asked_for_its_list_once(make):
-    backend = make.backend(code_at_login=False)
-    system = make.system(backend)
-    for user in ("anna", "bert", "carl"):
-        assert "X-TEST" in visit(system, user=user).capabilities
-    assert sum(conn.verbs().count("CAPABILITY") for conn in backend.connections) == 1
 
 
 # --- 2.6: the pool -----------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ static void what_turned_nothing_on_is_told_again_once(void **unused)
 	server_says("a OK\r\n");
 	client_says("a ENABLE CONDSTORE\r\n");
 	server_says("a OK it is on\r\n");
-	assert_text("CONDSTORE");
+	assert_text("CONDSTORE=STATUS");
 	assert_opening("ENABLE UTF8=ACCEPT\r\n\r\nOK none\r\n");
 	assert_reason(NOTHING);
 }
@@ -106,13 +106,62 @@ static void status_turns_condstore_on_whatever_its_answer(void **unused)
 	(void)unused;
 	client_says("a STATUS x (MESSAGES HighestModSeq)\r\n");
 	server_says("a BAD no\r\n");
-	assert_reason(NOTHING);
-	assert_text("CONDSTORE");
-	assert_opening("");
-	client_says("b SELECT x (CONDSTORE)\r\nc FETCH 1 (MODSEQ)\r\n");
+	client_says("b SELECT x\r\nc STATUS y (HIGHESTMODSEQ)\r\n");
 	server_says("b OK\r\nc OK\r\n");
 	assert_reason(NOTHING);
-	assert_text("CONDSTORE");
+	assert_text("CONDSTORE=STATUS");
+	assert_opening("");
+}
+
+static void select_turns_condstore_on_if_it_asks_for_it_first(void **unused)
+{
+	(void)unused;
+	client_says("a select \"x y\" (condstore)\r\n");
+	server_says("a NO no\r\n");
+	assert_reason(NOTHING);
+	assert_text("CONDSTORE=SELECT");
+	assert_opening("");
+	client_says("b SELECT x\r\nc FETCH 1 (MODSEQ)\r\nd STATUS x (HIGHESTMODSEQ)\r\n");
+	server_says("b OK\r\nc OK\r\nd OK\r\n");
+	assert_reason(NOTHING);
+	assert_text("CONDSTORE=SELECT");
+}
+
+static void the_surest_way_counts(void **unused)
+{
+	(void)unused;
+	client_says("a STATUS x (HIGHESTMODSEQ)\r\nb EXAMINE x (CONDSTORE)\r\n");
+	server_says("a OK\r\nb OK\r\n");
+	assert_reason(NOTHING);
+	assert_text("CONDSTORE=SELECT");
+}
+
+/* Cyrus turns nothing on at STATUS, so that FETCH does. */
+static void what_status_said_and_fetch_does_is_not_told_again(void **unused)
+{
+	(void)unused;
+	client_says("a STATUS x (HIGHESTMODSEQ)\r\nb SELECT x\r\nc FETCH 1 (MODSEQ)\r\n");
+	server_says("a OK\r\nb OK\r\nc OK\r\n");
+	assert_reason(FINGERPRINT);
+}
+
+static void what_is_behind_a_pending_enable_is_judged_by_its_answer(void **unused)
+{
+	static const struct {
+		const char *enabled, *text;
+	} rows[] = { { "UTF8=ACCEPT", "?" }, { "UTF8=ACCEPT CONDSTORE", "CONDSTORE UTF8=ACCEPT" } };
+
+	(void)unused;
+	for (size_t i = 0; i < 2; i++) {
+		char line[100];
+
+		follow_init(&talk.f, SPAN_NONE);
+		client_says("a ENABLE X\r\nb SELECT x\r\nc FETCH 1 (MODSEQ)\r\n");
+		snprintf(line, sizeof(line), "* ENABLED %s\r\na OK\r\n", rows[i].enabled);
+		server_says(line);
+		server_says("b OK\r\nc OK\r\n");
+		assert_text(rows[i].text);
+	}
 }
 
 static void by_the_way_is_nothing_new_when_it_is_on(void **unused)
@@ -174,7 +223,7 @@ static void condstore_before_enable_makes_it_unknown(void **unused)
 	server_says("a OK\r\n");
 	client_says("b ENABLE CONDSTORE\r\n");
 	server_says("* ENABLED\r\nb OK\r\n"); /* as Cyrus answers */
-	assert_text("CONDSTORE");
+	assert_text("CONDSTORE=STATUS");
 	client_says("c ENABLE QRESYNC\r\n");
 	server_says("* ENABLED QRESYNC\r\nc OK\r\n");
 	assert_reason(FINGERPRINT);
@@ -212,10 +261,10 @@ static void what_was_written_can_be_loaded(void **unused)
 {
 	(void)unused;
 	assert_int_equal(load("", ""), 0);
-	assert_int_equal(load("CONDSTORE", ""), 0);
+	assert_int_equal(load("CONDSTORE=STATUS", ""), 0);
 	assert_int_equal(load("CONDSTORE QRESYNC", QRESYNC_OPENING), 0);
-	assert_int_equal(load("CONDSTORE", "ENABLE X\r\n\r\nOK\r\n"), 0);
-	assert_int_equal(load("CONDSTORE X", "ENABLE X\r\n* ENABLED x\r\nOK\r\n"), 0);
+	assert_int_equal(load("CONDSTORE=SELECT", "ENABLE X\r\n\r\nOK\r\n"), 0);
+	assert_int_equal(load("CONDSTORE=STATUS X", "ENABLE X\r\n* ENABLED x\r\nOK\r\n"), 0);
 }
 
 static void a_lie_cannot_be_loaded(void **unused)
@@ -227,6 +276,9 @@ static void a_lie_cannot_be_loaded(void **unused)
 		{"QRESYNC", QRESYNC_OPENING},
 		{"QRESYNC CONDSTORE", QRESYNC_OPENING},
 		{"CONDSTORE QRESYNC ", QRESYNC_OPENING},
+		{"CONDSTORE", ""},
+		{"CONDSTORE=STATUS QRESYNC", QRESYNC_OPENING},
+		{"CONDSTORE=SELECT CONDSTORE=STATUS", ""},
 		{"X", "ENABLE X\r\n\r\nOK\r\n"},
 		{"CONDSTORE QRESYNC", QRESYNC_OPENING "\r\n"},
 		{"CONDSTORE QRESYNC", QRESYNC_OPENING "ENABLE X\r\n"},
@@ -272,9 +324,15 @@ static const char *const names[] = {"a NAMESPACE", "a LIST \"\" *", "a STATUS x 
 static const char *const never[] = {
 	"a SELECT x", "a EXAMINE x", "a IDLE", "a XUNKNOWN", "a ENABLE X", "a LIST {3}",
 	"a ID {3+}",
-	"a FETCH 1 (MODSEQ)", "a SELECT x (CONDSTORE)", "a UID FETCH 1 x", "a", "",
+	"a FETCH 1 (MODSEQ)", "a SELECT x (CONDSTORE ANNOTATE)", "a UID FETCH 1 x", "a", "",
 	"a LIST \"\" * RETURN (STATUS (HIGHESTMODSEQ))", " a NOOP", "* NOOP", NULL,
 };
+
+/* With these CONDSTORE becomes the client's own. */
+static const char *const by_status[] = {"a STATUS x (HIGHESTMODSEQ)",
+					"a status x (uidnext highestmodseq)", NULL};
+static const char *const by_select[] = {"a SELECT x (CONDSTORE)",
+					"a examine \"x y\" (condstore)", NULL};
 
 static void only_what_cannot_tell_is_passed_on(void **unused)
 {
@@ -283,7 +341,8 @@ static void only_what_cannot_tell_is_passed_on(void **unused)
 	assert_each(always, OFFER_PASS);
 	assert_each(names, OFFER_PASS);
 	assert_each(never, OFFER_SWAP);
-	assert_int_equal(judge("a STATUS x (HIGHESTMODSEQ)"), OFFER_SWAP);
+	assert_each(by_status, OFFER_SWAP);
+	assert_each(by_select, OFFER_SWAP);
 	begin("UTF8=ACCEPT", "ENABLE UTF8=ACCEPT\r\n* ENABLED UTF8=ACCEPT\r\nOK\r\n");
 	assert_each(always, OFFER_PASS);
 	assert_each(names, OFFER_SWAP);
@@ -308,20 +367,35 @@ static void the_opening_is_answered_step_by_step(void **unused)
 	assert_true(offer_is_taken(&offer));
 }
 
-static void status_completes_what_enable_began(void **unused)
+static void asking_for_condstore_completes_what_enable_began(void **unused)
 {
 	(void)unused;
-	begin("CONDSTORE UTF8=ACCEPT", "ENABLE UTF8=ACCEPT\r\n* ENABLED UTF8=ACCEPT\r\nOK\r\n");
-	assert_int_equal(judge("a STATUS x (HIGHESTMODSEQ)"), OFFER_SWAP);
+	begin("CONDSTORE=STATUS UTF8=ACCEPT",
+	      "ENABLE UTF8=ACCEPT\r\n* ENABLED UTF8=ACCEPT\r\nOK\r\n");
+	assert_each(by_status, OFFER_SWAP);
 	assert_int_equal(judge("a ENABLE UTF8=ACCEPT"), OFFER_ANSWER);
 	offer_answered(&offer);
 	assert_false(offer_is_taken(&offer));
 	assert_each(names, OFFER_PASS);
 	assert_each(never, OFFER_SWAP);
-	assert_int_equal(judge("a STATUS x (HIGHESTMODSEQ)"), OFFER_ENABLES);
-	begin("CONDSTORE", "");
+	assert_each(by_status, OFFER_ENABLES);
+	assert_each(by_select, OFFER_SWAP);
+}
+
+static void each_way_to_condstore_gets_its_own(void **unused)
+{
+	(void)unused;
+	begin("CONDSTORE=STATUS", "");
 	assert_false(offer_is_taken(&offer));
-	assert_int_equal(judge("a STATUS x (HIGHESTMODSEQ)"), OFFER_ENABLES);
+	assert_each(by_status, OFFER_ENABLES);
+	assert_each(by_select, OFFER_SWAP);
+	begin("CONDSTORE=SELECT", "");
+	assert_each(by_select, OFFER_ENABLES);
+	assert_each(by_status, OFFER_SWAP);
+	begin("CONDSTORE", "ENABLE CONDSTORE\r\n* ENABLED CONDSTORE\r\nOK\r\n");
+	assert_int_equal(judge("a ENABLE CONDSTORE"), OFFER_ANSWER);
+	assert_each(by_select, OFFER_ENABLES);
+	assert_each(by_status, OFFER_SWAP);
 }
 
 static void a_plain_connection_or_a_lie_is_no_offer(void **unused)
@@ -342,6 +416,10 @@ int main(void)
 		TALK_TEST(what_is_refused_leaves_nothing),
 		TALK_TEST(what_turned_nothing_on_is_told_again_once),
 		TALK_TEST(status_turns_condstore_on_whatever_its_answer),
+		TALK_TEST(select_turns_condstore_on_if_it_asks_for_it_first),
+		TALK_TEST(the_surest_way_counts),
+		TALK_TEST(what_status_said_and_fetch_does_is_not_told_again),
+		TALK_TEST(what_is_behind_a_pending_enable_is_judged_by_its_answer),
 		TALK_TEST(by_the_way_is_nothing_new_when_it_is_on),
 		TALK_TEST(language_counts_by_its_value),
 		TALK_TEST(what_is_odd_makes_it_unknown),
@@ -351,7 +429,8 @@ int main(void)
 		cmocka_unit_test(a_lie_cannot_be_loaded),
 		cmocka_unit_test(only_what_cannot_tell_is_passed_on),
 		cmocka_unit_test(the_opening_is_answered_step_by_step),
-		cmocka_unit_test(status_completes_what_enable_began),
+		cmocka_unit_test(asking_for_condstore_completes_what_enable_began),
+		cmocka_unit_test(each_way_to_condstore_gets_its_own),
 		cmocka_unit_test(a_plain_connection_or_a_lie_is_no_offer),
 	};
 

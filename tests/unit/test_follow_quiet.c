@@ -95,10 +95,13 @@ static void what_cannot_be_told_again_is_not_given_back(void **unused)
 {
 	static const char *const lines[] = {
 		"a ENABLE {9+}\r\nCONDSTORE",
-		"a SELECT x (CONDSTORE)",
-		"a select x (condstore)",
+		"a SELECT x (CONDSTORE ANNOTATE)",
+		"a SELECT x(CONDSTORE)",
 		"a SELECT x (QRESYNC (1 2))",
-		"a EXAMINE x (CONDSTORE)",
+		"a EXAMINE x (QRESYNC (1 1) CONDSTORE)",
+		"a SELECT \"x QRESYNC\" (CONDSTORE)",
+		"a SELECT y\r\na SELECT x (CONDSTORE)",
+		"a EXAMINE y\r\na STATUS x (HIGHESTMODSEQ)",
 		"a FETCH 1 (MODSEQ)",
 		"a FETCH 1 FLAGS (CHANGEDSINCE 5)",
 		"a UID FETCH 1 (FLAGS) (CHANGEDSINCE 5 VANISHED)",

@@ -77,8 +77,8 @@ static void a_verb_cut_short_or_made_longer_is_unknown(void **unused)
 
 static void what_is_not_listed_is_never_given_back(void **unused)
 {
-	static const char *const verbs[] = {"",		 " ",	     "X",   "XAPPLEPUSHSERVICE",
-					    "PROXYAUTH", "RESETKEY", "{5}", "\"NOOP\"",
+	static const char *const verbs[] = {"",		 " ",	     "X",   "XCONVUPDATES",
+					    "PROXYAUTH", "XMOVE", "{5}", "\"NOOP\"",
 					    "NOOP\t",	 "UIDFETCH"};
 
 	(void)unused;
@@ -95,6 +95,7 @@ static void the_second_word_decides_for_uid(void **unused)
 	assert_int_equal(class_of("UID", "", ""), VERB_NEVER);
 	assert_int_equal(class_of("UID", "XFOO", ""), VERB_NEVER);
 	assert_int_equal(class_of("NOTIFY", "FETCH", ""), VERB_NEVER);
+	assert_int_equal(class_of("RLIST", "", "RLIST"), VERB_NEVER);
 	assert_int_equal(class_of("SELECT", "FETCH", ""), VERB_SELECT);
 }
 
