@@ -141,7 +141,7 @@ def test_if_it_is_another_one_the_client_hears_of_it_before_anything_else(codele
                 assert EXPECTED in (told.untagged[0] if asks else lists_in(told))
                 client.expect_exact(new + b"a1 OK Noop, says the backend\r\n")
             else:  # on the same connection, which is known by now
-                assert new[2:-2] in (told.untagged[-1] if asks else b"CAPABILITY " + lists_in(told) + b"\r\n")
+                assert new[2:-2] in (told.untagged[0] if asks else b"CAPABILITY " + lists_in(told) + b"\r\n")
                 client.expect_exact(b"a1 OK Noop, says the backend\r\n")
             client.logout()
         system.wait_counter("given", 2 + number)
