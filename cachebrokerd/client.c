@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "cachebrokerd/admit.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/process.h"
@@ -61,6 +62,8 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .log_priority = s->syslog_prioritymask,
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
+					    .allow_addresses = span_str(s->allow_addresses),
+					    .deny_addresses = span_str(s->deny_addresses),
 					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
@@ -86,20 +89,28 @@ static void leave_silent(struct client *c)
 	c->broker->silent_count--;
 }
 
+static bool turn_away(struct client *c, uint32_t serial, enum msg_refusal reason)
+{
+	c->refused = true;
+	(void)refuse_with(c, serial, reason, "");
+	return false;
+}
+
 /* Where the client is, and whether there is room for it. False: it has been told that there is
- * none. */
-static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port)
+ * none. One that is `served` already, by a connection of before us, may go on. */
+static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port,
+		   bool served)
 {
 	struct broker *b = c->broker;
 
 	(void)snprintf(c->origin, sizeof(c->origin), "%.*s", (int)address.n, address.p);
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
+	if (!served && !admit_address(b, address, c->address))
+		return turn_away(c, serial, REFUSAL_ADDRESS);
 	if (b->client_count <= b->clients_most && !b->stopping)
 		return true;
-	c->refused = true;
 	state_count(b->state, COUNTER_clients_refused, 1);
-	(void)refuse_with(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
-	return false;
+	return turn_away(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT);
 }
 
 static void is_new(struct client *c, uint32_t service)
@@ -115,7 +126,7 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	(void)fd;
 	if (m->HELLO.service != SERVICE_IMAP)
 		return -EPROTO;
-	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port))
+	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port, false))
 		return 0;
 	is_new(c, m->HELLO.service);
 	(void)client_welcome(c->peer, m->serial, c->id);
@@ -131,7 +142,7 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		peer_end(c->peer);
 		return;
 	}
-	if (!let_in(c, 0, knock->client, knock->client_port))
+	if (!let_in(c, 0, knock->client, knock->client_port, knock->user.n > 0))
 		return;
 	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot

@@ -173,3 +173,12 @@ bool cidr_list_has(struct span list, const struct cidr_address *address)
 			return true;
 	}
 }
+
+bool cidr_permits(struct span allow, struct span deny, struct span address)
+{
+	struct cidr_address parsed;
+	const struct cidr_address *peer =
+		cidr_address_parse(address, &parsed) == 0 ? &parsed : NULL;
+
+	return cidr_list_has(allow, peer) && !cidr_list_has(deny, peer);
+}

@@ -51,6 +51,10 @@
 	     "Least and most idle processes that wait for a client, per listening socket.") \
 	NUM(max_clients, "10000", 1, 1000000, "", RELOAD, \
 	    "Client connections at once; more get BYE.") \
+	TEXT(allow_addresses, "all", 1000, RELOAD | NETWORKS, \
+	     "Networks whose clients may connect, separated by spaces or commas; all: everybody.") \
+	TEXT(deny_addresses, "none", 1000, RELOAD | NETWORKS, \
+	     "Networks whose clients may not, even if they are allowed above; none: nobody.") \
 	BOOL(send_tcp_keepalives, "no", RELOAD, \
 	     "TCP keep-alives on the connections to clients and mail hosts.") \
 	/* the cache */ \

@@ -41,6 +41,8 @@
 	U32(N, log_priority) \
 	TEXT(N, hide_capabilities, 1000) \
 	TEXT(N, safe_commands, 1000) \
+	TEXT(N, allow_addresses, 1000) \
+	TEXT(N, deny_addresses, 1000) \
 	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. `client_id` is a digest of what ID said before

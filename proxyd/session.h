@@ -36,6 +36,8 @@ struct session_settings {
 	struct msg_WELCOME values;
 	char hide_capabilities[1000];
 	char safe_commands[1000];
+	char allow_addresses[1000];
+	char deny_addresses[1000];
 	char chroot_directory[256];
 };
 
