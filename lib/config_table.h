@@ -40,6 +40,9 @@
 	    "once.") \
 	NAME(ipversion_only, "0", ip_versions, RELOAD, \
 	     "Use only this version of IP toward mail hosts: 4, 6, or 0 for both.") \
+	BOOL(dns_rr, "no", RELOAD, \
+	     "yes: each connection to a mail host begins with its next address; no: with its " \
+	     "first.") \
 	/* listening */ \
 	TEXT(listen_address, "0.0.0.0", 255, 0, \
 	     "Address to listen on; :: is IPv4 and IPv6.") \
@@ -127,7 +130,6 @@
 	     "Log of XPROXY_TRACE.") \
 	BOOL(enable_select_cache, "no", LATER, "Cache SELECT.") \
 	BOOL(enable_admin_commands, "no", LATER, "XPROXY_ commands.") \
-	BOOL(dns_rr, "no", LATER, "Use the addresses of server_hostname in turn.") \
 	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
 	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \
 	TEXT(tls_ca_file, "", 255, LATER, "Certificates of authorities.") \
