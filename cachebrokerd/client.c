@@ -15,6 +15,7 @@
 #include "cachebrokerd/admit.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
@@ -41,6 +42,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 {
 	const struct broker *b = p->broker;
 	const struct config *s = &b->config;
+	const char *preauth = master_is_on(b) ? "" : s->preauth_command; /* errands say it */
 	const struct msg m = { .type = MSG_WELCOME,
 			       .serial = serial,
 			       .WELCOME = { .session = session,
@@ -64,6 +66,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),
 					    .deny_addresses = span_str(s->deny_addresses),
+					    .preauth_command = span_str(preauth),
 					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
@@ -89,13 +92,6 @@ static void leave_silent(struct client *c)
 	c->broker->silent_count--;
 }
 
-static bool turn_away(struct client *c, uint32_t serial, enum msg_refusal reason)
-{
-	c->refused = true;
-	(void)refuse_with(c, serial, reason, "");
-	return false;
-}
-
 /* Where the client is, and whether there is room for it. False: it has been told that there is
  * none. One that is `served` already, by a connection of before us, may go on. */
 static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port,
@@ -105,12 +101,16 @@ static bool let_in(struct client *c, uint32_t serial, struct span address, uint3
 
 	(void)snprintf(c->origin, sizeof(c->origin), "%.*s", (int)address.n, address.p);
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
-	if (!served && !admit_address(b, address, c->address))
-		return turn_away(c, serial, REFUSAL_ADDRESS);
-	if (b->client_count <= b->clients_most && !b->stopping)
-		return true;
-	state_count(b->state, COUNTER_clients_refused, 1);
-	return turn_away(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT);
+	c->refused = true;
+	if (!served && !admit_address(b, address, c->address)) {
+		(void)refuse_with(c, serial, REFUSAL_ADDRESS, "");
+	} else if (b->client_count > b->clients_most || b->stopping) {
+		state_count(b->state, COUNTER_clients_refused, 1);
+		(void)refuse_with(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
+	} else {
+		c->refused = false;
+	}
+	return !c->refused;
 }
 
 static void is_new(struct client *c, uint32_t service)
@@ -208,20 +208,21 @@ static void note_password(struct broker *b, const struct connection *fresh)
 static void accepted(struct client *c)
 {
 	struct state *state = c->broker->state;
+	bool reused = connection_is_reused(c->connection);
 
 	c->accepted = true;
 	/* a log-in of its own must not buy the process further tries over another socket */
 	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
 	c->connection->proven = true;
 	c->limited = false;
-	if (!c->connection->cached)
+	if (!reused)
 		note_password(c->broker, c->connection);
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
 	state_count(state, COUNTER_logins, 1);
 	if (connection_is_marked(c->connection))
 		state_count(state, COUNTER_offers_kept, 1);
-	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	state_count(state, reused ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
 	show_active(c, user_of(c), c->connection->host->label);
 }
 
@@ -234,14 +235,15 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 {
 	AUTO_FD sent = fd;
 	bool offered = connection_is_marked(connection);
-	bool prove = idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
+	bool reused = connection_is_reused(connection);
+	bool prove = reused && idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
 	const struct msg m = { .type = MSG_LEASED,
 			       .serial = c->lease.serial,
 			       .LEASED = { .session = c->id,
 					   .cached = connection->cached,
-					   .prove = connection->cached && prove,
-					   .promise = connection->cached && !offered &&
-						      c->lease.promise,
+					   .made = connection->made,
+					   .prove = prove,
+					   .promise = reused && !offered && c->lease.promise,
 					   .host_port = connection->host->port,
 					   .host = span_str(connection->host->name),
 					   .backend_user = span_str(connection->backend_user),
@@ -284,12 +286,13 @@ static void lose_connection(struct client *c)
 static void take_back(struct client *c)
 {
 	struct state *state = c->broker->state;
+	bool reused = connection_is_reused(c->connection);
 
 	c->accepted = false;
 	if (connection_is_marked(c->connection))
 		state_uncount(state, COUNTER_offers_kept, 1);
 	state_uncount(state, COUNTER_logins, 1);
-	state_uncount(state, COUNTER_logins_reused, 1);
+	state_uncount(state, reused ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
 	state_session_gone(state, c->id);
 }
 
@@ -326,8 +329,10 @@ static int on_outcome(struct client *c, const struct msg *m, int *fd)
 		if (c->accepted)
 			take_back(c);
 		state_count(state, COUNTER_stale, 1);
-		/* its proof was good; another try for the same account costs nothing */
-		tries_set(c->broker->tries, &c->visit, --c->leases);
+		/* its proof was good; another try for the same account costs nothing, unless each
+		 * of them is a login */
+		if (connection_is_reused(c->connection))
+			tries_set(c->broker->tries, &c->visit, --c->leases);
 		break;
 	default:
 		return -EPROTO;
@@ -358,21 +363,12 @@ static int on_untouched(struct client *c, const struct msg *m, int *fd)
 	return r == -EBADF ? r : 0;
 }
 
-/* A fingerprint of a session's: words to be seen by people. "?" has no name. */
-static bool is_fingerprint(struct span text)
-{
-	for (size_t i = 0; i < text.n; i++)
-		if (text.p[i] < ' ' || text.p[i] > '~')
-			return false;
-	return true;
-}
-
 static int on_returning(struct client *c, const struct msg *m, int *fd)
 {
 	struct span fingerprint = m->RETURNING.fingerprint;
 
 	(void)fd;
-	if (!c->accepted || !is_fingerprint(fingerprint) || span_eq(fingerprint, SPAN("?")))
+	if (!c->accepted || !span_is_printable(fingerprint) || span_eq(fingerprint, SPAN("?")))
 		return -EPROTO;
 	if (connection_mark(c->connection, fingerprint) < 0)
 		return -ENOMEM;
@@ -428,7 +424,7 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 	const struct msg_TALLY *tally = &m->TALLY;
 
 	(void)fd;
-	if (!is_fingerprint(tally->fingerprint))
+	if (!span_is_printable(tally->fingerprint))
 		return -EPROTO;
 	if (c->accepted && c->state == CLIENT_LEASED)
 		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());

@@ -171,11 +171,25 @@ static int check_stat_file(struct settings *s, bool at_start)
 	return complain(s, "stat_filename", "give a path that begins with /");
 }
 
+/* Children get the file's text from us: nobody else needs to read a password in it. */
+static int check_secrecy(struct settings *s, bool at_start)
+{
+	struct stat st;
+	const char *key = *s->config.auth_sasl_plain_password ? "auth_sasl_plain_password"
+			  : *s->config.auth_shared_secret     ? "auth_shared_secret"
+							      : NULL;
+
+	if (at_start && key && stat(s->config_path, &st) == 0 && st.st_mode & S_IROTH)
+		report(LOG_WARNING, "%s: %s: every user can read this file; give it the mode 0600",
+		       settings_place(s, key), key);
+	return 0;
+}
+
 static int run_checks(struct settings *s, bool at_start)
 {
 	static int (*const checks[])(struct settings *, bool) = {
 		check_user,	     check_group,     check_address, check_log,
-		check_run_directory, check_stat_file, check_chroot,
+		check_run_directory, check_stat_file, check_chroot,  check_secrecy,
 	};
 	int errors = 0;
 

@@ -103,6 +103,15 @@
 	    "How long the answer about an account or a host name is believed.") \
 	NUM(lookup_processes, "2", 1, 64, "", 0, \
 	    "Look-ups that can run at once.") \
+	TEXT(preauth_command, "", 1000, RELOAD | SECRET, \
+	     "IMAP command, without a tag, that each new connection to a mail host begins with; " \
+	     "only when it is answered OK there is a login.") \
+	TEXT(auth_sasl_plain_username, "", 255, RELOAD, \
+	     "Master user who logs in at the mail host in place of every client, for the " \
+	     "client's account; only together with the next two.") \
+	TEXT(auth_sasl_plain_password, "", 255, RELOAD | SECRET, "The master user's password.") \
+	TEXT(auth_shared_secret, "", 255, RELOAD | SECRET, \
+	     "The one password that clients must have then, whoever they log in as.") \
 	/* this system */ \
 	TEXT(proc_username, "nobody", 64, 0, \
 	     "User that everything runs as, when started by root.") \
@@ -139,10 +148,6 @@
 	TEXT(tls_ciphers, "", 1000, LATER, "Cipher list.") \
 	BOOL(tls_no_tlsv1, "no", LATER, "No TLS 1.0.") \
 	BOOL(tls_no_tlsv1_1, "no", LATER, "No TLS 1.1.") \
-	BOOL(tls_no_tlsv1_2, "no", LATER, "No TLS 1.2.") \
-	TEXT(preauth_command, "", 1000, REFUSED, "Command before each backend login.") \
-	TEXT(auth_sasl_plain_username, "", 255, REFUSED, "Master user.") \
-	TEXT(auth_sasl_plain_password, "", 255, REFUSED | SECRET, "Its password.") \
-	TEXT(auth_shared_secret, "", 255, REFUSED | SECRET, "Password of every client.")
+	BOOL(tls_no_tlsv1_2, "no", LATER, "No TLS 1.2.")
 
 #endif

@@ -43,6 +43,7 @@
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, allow_addresses, 1000) \
 	TEXT(N, deny_addresses, 1000) \
+	TEXT(N, preauth_command, 1000) \
 	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. `client_id` is a digest of what ID said before
@@ -56,7 +57,8 @@
 	TEXT(N, authzid, 512) \
 	TEXT(N, secret, 8192)
 
-/* Here it is (with its descriptor). For a cached connection `capabilities` is the mail host's list
+/* Here it is (with its descriptor). `made`: it is cached only in that an errand has logged in on
+ * it, just now and for this client. For a cached connection `capabilities` is the mail host's list
  * after login; with `prove` it lay for so long that the mail host must answer before it is used,
  * else the login counts as accepted. With a `fingerprint` it is only offered: the session says
  * OUTCOME accepted when its client has turned the same on (`opening` is how), or UNTOUCHED.
@@ -64,6 +66,7 @@
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
+	U32(N, made) \
 	U32(N, prove) \
 	U32(N, promise) \
 	U32(N, host_port) \
@@ -154,7 +157,8 @@
 	U32(N, timeout) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, authzid, 512) \
-	TEXT(N, secret, 8192)
+	TEXT(N, secret, 8192) \
+	TEXT(N, preauth_command, 1000)
 
 /* An errand's last word: outcome is of enum msg_done. */
 #define MSG_DONE_FIELDS(N, U32, U64, TEXT) \

@@ -167,6 +167,7 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	b->fd = fd;
 	b->leased = true;
 	b->cached = leased->cached;
+	b->made = leased->made;
 	b->promise = leased->promise;
 	b->port = leased->host_port;
 	b->in.off = b->in.len = b->taken = 0;

@@ -114,6 +114,8 @@ void session_copy_settings(struct session_settings *to, const struct msg_WELCOME
 	to->values.allow_addresses.p = to->allow_addresses;
 	memcpy(to->deny_addresses, from->deny_addresses.p, from->deny_addresses.n);
 	to->values.deny_addresses.p = to->deny_addresses;
+	memcpy(to->preauth_command, from->preauth_command.p, from->preauth_command.n);
+	to->values.preauth_command.p = to->preauth_command;
 	memcpy(to->chroot_directory, from->chroot_directory.p, from->chroot_directory.n);
 	to->chroot_directory[from->chroot_directory.n] = '\0';
 	to->values.chroot_directory.p = to->chroot_directory;
@@ -207,7 +209,7 @@ void session_wipe_credentials(struct session *s)
 
 static int add_summary(struct session *s, enum session_end end, struct buf *line)
 {
-	bool served = s->user_length > 0;
+	bool served = s->user_length > 0, reused = s->backend.cached && !s->backend.made;
 	int r;
 
 	(void)((r = buf_add_str(line, "session ended")) ||
@@ -219,7 +221,7 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	if (r == 0 && served)
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
 		       (r = kv_add(line, "host", span_str(s->backend.host))) ||
-		       (r = kv_add(line, "reused", s->backend.cached ? SPAN("yes") : SPAN("no"))) ||
+		       (r = kv_add(line, "reused", reused ? SPAN("yes") : SPAN("no"))) ||
 		       (r = kv_add(line, "cached",
 				   s->not_cached == NOT_CACHED_NOTHING
 					   ? SPAN("yes")

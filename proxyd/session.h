@@ -38,6 +38,7 @@ struct session_settings {
 	char safe_commands[1000];
 	char allow_addresses[1000];
 	char deny_addresses[1000];
+	char preauth_command[1000];
 	char chroot_directory[256];
 };
 
@@ -45,6 +46,7 @@ struct session_settings {
 struct backend {
 	int fd; /* -1: none */
 	bool cached;
+	bool made;		 /* for this client: no reuse, though it is cached */
 	bool promise;		 /* the client may be told XPROXYREUSE */
 	bool leased;		 /* the broker that leased it still knows the lease */
 	bool capabilities_stale; /* they are those before login */
