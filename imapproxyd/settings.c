@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -102,7 +103,7 @@ static int check_log(struct settings *s, bool at_start)
 
 	(void)at_start;
 	if (!*target) {
-		s->target = s->foreground ? LOG_TO_STDERR : LOG_TO_SYSLOG;
+		s->target = s->config.foreground_mode ? LOG_TO_STDERR : LOG_TO_SYSLOG;
 		return 0;
 	}
 	if (strncmp(target, FILE_PREFIX, strlen(FILE_PREFIX)) == 0) {
@@ -214,6 +215,17 @@ static int choose_pid_file(struct settings *s, const char *given)
 	return n < 0 || (size_t)n >= sizeof(s->pid_file) ? -ENAMETOOLONG : 0;
 }
 
+/* Did systemd start this very process in a service of Type=notify? Then it must stay what it is,
+ * also with the file of a site whose init script wants it in the background. */
+static bool systemd_waits(void)
+{
+	const char *pid = getenv("SYSTEMD_EXEC_PID");
+	uint64_t number;
+
+	return pid && getenv("NOTIFY_SOCKET") && span_u64(span_str(pid), INT_MAX, &number) == 0 &&
+	       number == (uint64_t)getpid();
+}
+
 int settings_load(struct settings *s, const char *config_path, int text_fd, const char *pid_file,
 		  bool at_start)
 {
@@ -226,7 +238,7 @@ int settings_load(struct settings *s, const char *config_path, int text_fd, cons
 		report(LOG_ERR, "%s: %s", config_path, strerror(-errors));
 	if (errors != 0)
 		return errors < 0 ? 1 : errors;
-	s->foreground = s->config.foreground_mode;
+	s->foreground = s->config.foreground_mode || systemd_waits();
 	errors = run_checks(s, at_start);
 	if (errors == 0 && choose_pid_file(s, pid_file) < 0) {
 		report(LOG_ERR, "the pid file's path is too long");

@@ -130,8 +130,15 @@ def test_an_unknown_user_is_refused(idle):
 def test_usage(idle):
     result = run("-h")
     assert (result.returncode, result.stdout) == (0, "Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]\n")
-    result = run("--no-such-option")
-    assert result.returncode == 2 and "Usage:" in result.stderr
+    for wrong in ["--no-such-option"], ["-x"], ["-f"], ["-p"]:
+        result = run(*wrong)
+        assert result.returncode == 1 and result.stderr
+        assert result.stdout == "Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]\n"
+
+
+def test_further_arguments_are_ignored_as_the_old_program_did(idle):
+    idle.write_config(max_errors="banana")
+    refused(run("-f", idle.conf, "start", "now"), "max_errors")
 
 
 def test_a_missing_mail_host_does_not_keep_us_from_listening(make, backend):

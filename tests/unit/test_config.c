@@ -471,32 +471,6 @@ static void secrets_are_printed_as_stars(void **unused)
 	assert_null(strstr(reports, "hunter2"));
 }
 
-static void a_master_login_takes_three_keys(void **unused)
-{
-	(void)unused;
-	assert_clean("auth_sasl_plain_username u\nauth_sasl_plain_password p\n"
-		     "auth_shared_secret s\n");
-	assert_warning("auth_sasl_plain_username u\nauth_shared_secret s\n",
-		       "f:2: auth_sasl_plain_username, auth_sasl_plain_password, "
-		       "auth_shared_secret: not all three are set, so none has an effect");
-	assert_int_equal(parse("auth_sasl_plain_username u\nauth_sasl_plain_password p\n"
-			       "auth_shared_secret s\nrun_listener no\n"),
-			 0);
-	assert_int_equal(warnings, 1);
-}
-
-static void a_list_of_networks_is_checked(void **unused)
-{
-	(void)unused;
-	assert_clean("allow_addresses 10.0.0.0/8, ::1\ndeny_addresses none\n");
-	assert_error("\nallow_addresses 10.0.0.0/8 10.0.0.0/33",
-		     "f:2: allow_addresses: '10.0.0.0/33' is not allowed: give all, none, or "
-		     "networks like 10.0.0.0/8 2001:db8::/32 ::1");
-	assert_error("deny_addresses 10.0.0.1/8",
-		     "f:1: deny_addresses: '10.0.0.1/8' is not allowed: bits are set behind the "
-		     "network's length");
-}
-
 static void a_too_long_secret_is_not_reported(void **unused)
 {
 	char line[400] = "auth_shared_secret ";
@@ -603,8 +577,6 @@ int main(void)
 		cmocka_unit_test(what_is_printed_can_be_parsed_to_the_same),
 		cmocka_unit_test(printing_into_too_little_room_is_refused),
 		cmocka_unit_test(secrets_are_printed_as_stars),
-		cmocka_unit_test(a_master_login_takes_three_keys),
-		cmocka_unit_test(a_list_of_networks_is_checked),
 		cmocka_unit_test(a_too_long_secret_is_not_reported),
 		cmocka_unit_test(equal_and_different_keys_are_told_apart),
 		cmocka_unit_test(the_run_directory_is_bounded_by_socket_addresses),
