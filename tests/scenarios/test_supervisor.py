@@ -212,8 +212,10 @@ def test_a_start_zeroes_the_counters(make, backend):
 
 
 def test_an_old_statistics_file_is_replaced(idle, make):
-    (idle.folder / "state").write_bytes(bytes(72))
+    (idle.folder / "state").write_bytes(b"old" * 24)
     idle.start()
+    assert (idle.folder / "state.old").read_bytes() == b"old" * 24
+    assert idle.log_text().count("state.old now") == 1
     wait_until(lambda: idle.counter("clients") >= 1, "no statistics")
 
 
