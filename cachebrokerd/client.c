@@ -19,6 +19,7 @@
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
+#include "cachebrokerd/tally.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -378,23 +379,6 @@ static int on_returning(struct client *c, const struct msg *m, int *fd)
 	return 0;
 }
 
-/* The session's last word: why it ended, what it moved, and its log line if it could not log. */
-static int count_session(struct client *c, uint32_t reason, uint64_t from_client,
-			 uint64_t from_backend, struct span line)
-{
-	struct state *state = c->broker->state;
-
-	if (c->counted || reason >= END_COUNT)
-		return -EPROTO;
-	c->counted = true;
-	state_count_end(state, reason);
-	state_count(state, COUNTER_bytes_from_clients, from_client);
-	state_count(state, COUNTER_bytes_from_backends, from_backend);
-	if (line.n > 0)
-		(void)log_write(LOG_INFO, line);
-	return 0;
-}
-
 static int on_give(struct client *c, const struct msg *m, int *fd)
 {
 	const struct msg_GIVE *give = &m->GIVE;
@@ -413,7 +397,7 @@ static int on_give(struct client *c, const struct msg *m, int *fd)
 	lease_wake(&key);
 	if (r == -EBADF)
 		return r;
-	r = count_session(c, give->reason, give->from_client, give->from_backend, give->line);
+	r = tally_session(c, give->reason, give->from_client, give->from_backend, give->line);
 	if (r == 0)
 		peer_end(c->peer); /* it says no more: no need to wait for its hang-up */
 	return r;
@@ -428,13 +412,19 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (c->accepted && c->state == CLIENT_LEASED)
 		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());
-	int r = count_session(c, tally->reason, tally->from_client, tally->from_backend,
+	int r = tally_session(c, tally->reason, tally->from_client, tally->from_backend,
 			      tally->line);
 
 	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
 	    tally->not_cached < NOT_CACHED_COUNT)
 		state_count_not_cached(c->broker->state, tally->not_cached);
 	return r;
+}
+
+static int on_line(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	return tally_line(c, m->LINE.line);
 }
 
 #define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
@@ -447,7 +437,7 @@ static const struct {
 	{ MSG_HELLO, CLIENT_NEW, on_hello },	    { MSG_LEASE, CLIENT_READY, on_lease },
 	{ MSG_OUTCOME, CLIENT_LEASED, on_outcome }, { MSG_RETURNING, CLIENT_LEASED, on_returning },
 	{ MSG_GIVE, CLIENT_RETURNING, on_give },    { MSG_UNTOUCHED, CLIENT_LEASED, on_untouched },
-	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
+	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally }, { MSG_LINE, ANY_STATE, on_line },
 };
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)

@@ -44,8 +44,8 @@ static int move_old_away(const char *path)
 		return -ENAMETOOLONG;
 	if (rename(path, old) < 0)
 		return -errno;
-	report(LOG_NOTICE, "stat_filename: the statistics of up-imapproxy that were there are %s now",
-	       old);
+	report(LOG_NOTICE,
+	       "stat_filename: the statistics of up-imapproxy that were there are %s now", old);
 	return 0;
 }
 

@@ -118,6 +118,10 @@
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
+/* A log line of a session or a listener that its process could not write itself. */
+#define MSG_LINE_FIELDS(N, U32, U64, TEXT) \
+	TEXT(N, line, 1500)
+
 /* Broker to session: end now, for this reason (of enum session_end), and tell the client this
  * text with BYE. */
 #define MSG_END_FIELDS(N, U32, U64, TEXT) \
@@ -129,6 +133,11 @@
 #define MSG_LISTENER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, sockets) \
 	U64(N, sending_end)
+
+/* The socket to the system's logger, for a listener that cannot reach it itself, and its children.
+ * Comes before WELCOME, and again, with the other two, when the logger has another one. */
+#define MSG_LOGGER_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
 
 /* How many spare processes it shall keep; comes behind WELCOME, both again after a reload. */
 #define MSG_POOL_FIELDS(N, U32, U64, TEXT) \
@@ -218,9 +227,11 @@
 	MSG(GIVE,      8, ROLE_SESSION, 1, MSG_GIVE_FIELDS) \
 	MSG(TALLY,     9, ROLE_SESSION, 0, MSG_TALLY_FIELDS) \
 	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
+	MSG(LINE,      12, ROLE_SESSION | ROLE_LISTENER, 0, MSG_LINE_FIELDS) \
 	MSG(UNTOUCHED, 11, ROLE_SESSION, 1, MSG_UNTOUCHED_FIELDS) \
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
+	MSG(LOGGER,    28, ROLE_BROKER, 1, MSG_LOGGER_FIELDS) \
 	MSG(REAPED,    23, ROLE_LISTENER, 0, MSG_REAPED_FIELDS) \
 	MSG(ERRAND,    24, ROLE_BROKER, 1, MSG_ERRAND_FIELDS) \
 	MSG(JOB,       25, ROLE_BROKER, 1, MSG_JOB_FIELDS) \

@@ -61,7 +61,13 @@ static void log_failure(struct session *s, const char *code, struct span why)
 	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||
 	    kv_add(&line, "why", why) < 0)
 		return;
-	(void)log_write(LOG_NOTICE, buf_span(&line));
+	if (log_write(LOG_NOTICE, buf_span(&line)) == 0)
+		return;
+	struct msg m = { .type = MSG_LINE, .LINE = { .line = buf_span(&line) } };
+
+	if (m.LINE.line.n > 1500)
+		m.LINE.line.n = 1500;
+	(void)link_push(&s->link, &m, -1); /* the logger was restarted: the broker writes it */
 }
 
 /* tag NO [CODE] LOGIN failed */
