@@ -25,10 +25,10 @@
 	     "Mail host that serves every account without one of its own: a name or an address.") \
 	NUM(server_port, "143", 1, 65535, "", RELOAD, \
 	    "Its IMAP port, a number or a service name.") \
-	NUM(connect_retries, "10", 0, 1000, "", RELOAD, \
+	NUM(connect_retries, "10", 0, 1000000, "", RELOAD, \
 	    "How often a mail host that did not answer is tried again in the background; a login " \
 	    "is never held up for it.") \
-	NUM(connect_delay, "5", 1, 3600, "s", RELOAD, \
+	NUM(connect_delay, "5", 0, 3600, "s", RELOAD, \
 	    "Pause between two such tries.") \
 	NUM(connect_timeout, "5", 1, 300, "s", RELOAD, \
 	    "Longest wait for a connection to a mail host.") \
@@ -64,7 +64,7 @@
 	NUM(cache_size, "3072", 1, 1000000, "", RELOAD, \
 	    "Backend connections at once, in use and cached together; the oldest cached one " \
 	    "makes room.") \
-	NUM(cache_expiration_time, "300", 0, 86400, "s", RELOAD, \
+	NUM(cache_expiration_time, "300", 0, 31536000, "s", RELOAD, \
 	    "How long a connection may lie in the cache; 0 turns caching off.") \
 	NUM(cache_validate_after, "30", 0, 86400, "s", RELOAD, \
 	    "A connection that lay longer is proven with NOOP before it is used again.") \

@@ -2,6 +2,7 @@
 
 All of 127.0.0.0/8 is this machine, so a client can come from another address than the test's own looks.
 """
+import os
 import socket
 import subprocess
 
@@ -10,9 +11,17 @@ import pytest
 from keepwarm import process
 from keepwarm.imap import Client
 from keepwarm.process import wait_until
-from keepwarm.system import BUILD
+from keepwarm.system import BUILD, System
 
 OTHER = "127.0.0.2"
+OTHER_ETC = """
+mkdir "$KEEPWARM_FOLDER/etc"
+mount -t tmpfs -o mode=755 tmpfs "$KEEPWARM_FOLDER/etc"
+cp -a /etc/. "$KEEPWARM_FOLDER/etc"
+cp "$KEEPWARM_FOLDER/hosts.deny" "$KEEPWARM_FOLDER/etc"
+mount --bind "$KEEPWARM_FOLDER/etc" /etc
+exec "$0" "$@"
+"""
 
 
 def connect(system, source, address="127.0.0.1"):
@@ -103,6 +112,20 @@ def test_a_process_of_its_own_for_a_connection_asks_the_broker(make, backend):
             assert (is_greeted if wanted else is_closed_without_a_byte)(client)
             child.wait(process.DEADLINE)
     system.wait_counter("clients_denied", 1)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can show the programs another /etc")
+@pytest.mark.parametrize("rules, named", [("sshd: ALL\nimapproxyd: ALL EXCEPT 10.\n", True), ("sshd: ALL\n", False)])
+def test_files_of_tcp_wrappers_are_not_read_and_that_is_said(make, backend, rules, named):
+    system = System(backend.port, prefix=("unshare", "--mount", "sh", "-ec", OTHER_ETC))
+    make.started.append(system)
+    (system.folder / "hosts.deny").write_text(rules)
+    system.prefix = ("env", f"KEEPWARM_FOLDER={system.folder}", *system.prefix)
+    system.start()
+    said = "/etc/hosts.deny has a rule for imapproxyd: the files of TCP wrappers are not read; say with " \
+           "allow_addresses and deny_addresses who may connect"
+    assert (said in system.log_text()) is named
+    assert is_greeted(connect(system, OTHER))
 
 
 @pytest.mark.parametrize("value, what", [
