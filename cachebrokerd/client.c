@@ -15,7 +15,6 @@
 #include "cachebrokerd/admit.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
-#include "cachebrokerd/master.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
@@ -43,7 +42,6 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 {
 	const struct broker *b = p->broker;
 	const struct config *s = &b->config;
-	const char *preauth = master_is_on(b) ? "" : s->preauth_command; /* errands say it */
 	const struct msg m = { .type = MSG_WELCOME,
 			       .serial = serial,
 			       .WELCOME = { .session = session,
@@ -67,7 +65,6 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),
 					    .deny_addresses = span_str(s->deny_addresses),
-					    .preauth_command = span_str(preauth),
 					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
@@ -236,6 +233,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 {
 	AUTO_FD sent = fd;
 	bool offered = connection_is_marked(connection);
+	const char *preauth =
+		connection->cached ? NULL : c->broker->config.preauth_command;
 	bool reused = connection_is_reused(connection);
 	bool prove = reused && idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
 	const struct msg m = { .type = MSG_LEASED,
@@ -251,7 +250,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 					   .capabilities = text_of(connection->capabilities),
 					   .fingerprint = text_of(connection->fingerprint),
 					   .opening = text_of(offered ? connection->opening
-								      : NULL) } };
+								      : NULL),
+					   .preauth_command = text_of(preauth) } };
 
 	lease_end(c);
 	c->connection = connection;

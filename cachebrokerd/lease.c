@@ -66,8 +66,11 @@ static void stop_awaiting(struct client *c)
 /* The errand that was kept free for the client is its own, or not needed. */
 static void settle_errand(struct client *c)
 {
-	owed -= c->lease.owed;
+	if (!c->lease.owed)
+		return;
+	owed--;
 	c->lease.owed = false;
+	lease_logged_out(c->broker); /* another one may have it */
 }
 
 void lease_end(struct client *c)
@@ -108,6 +111,37 @@ static struct span text(const char *p, size_t n)
 	return (struct span){ p, n };
 }
 
+/* The keys of the account's connections, and of those that the client may have. 0 or -errno. */
+static int make_keys(struct client *c)
+{
+	struct broker *b = c->broker;
+	struct lease *l = &c->lease;
+	const struct key_account account = { .service = c->service,
+					     .port = l->host->port,
+					     .host = span_str(l->host->name),
+					     .backend_user =
+						     text(l->backend_user, l->backend_user_length),
+					     .preauth = span_str(b->config.preauth_command),
+					     .authzid = text(l->authzid, l->authzid_length) };
+	int r = keys_account(b->keys, &account, &l->proof, &l->key);
+
+	l->settings = b->settings;
+	return r < 0 ? r : keys_account(b->keys, &account, NULL, &l->account);
+}
+
+/* A reload while it was dialled: what is said on the connection now is what the new settings say.
+ */
+static int renew_keys(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (l->settings == c->broker->settings)
+		return 0;
+	int r = l->master ? master_proof(c->broker, &l->proof) : 0;
+
+	return r < 0 ? r : make_keys(c);
+}
+
 static void on_dialled(void *context, int fd, const char *why)
 {
 	struct client *c = context;
@@ -123,8 +157,11 @@ static void on_dialled(void *context, int fd, const char *why)
 		return;
 	}
 	struct connection *fresh =
-		connection_new(b, l->host, &l->key, &l->account, text(l->user, l->user_length),
-			       text(l->backend_user, l->backend_user_length), fd);
+		renew_keys(c) < 0
+			? NULL
+			: connection_new(b, l->host, &l->key, &l->account,
+					 text(l->user, l->user_length),
+					 text(l->backend_user, l->backend_user_length), fd);
 
 	if (fresh && !l->master) {
 		client_lease(c, fresh, fd, 0);
@@ -410,22 +447,17 @@ static void set_account(struct client *c, const struct account *found)
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
 	const struct span backend_user = found->backend_user;
-	const struct key_account account = { .service = c->service,
-					     .port = found->port,
-					     .host = found->host,
-					     .backend_user = backend_user,
-					     .preauth = span_str(b->config.preauth_command),
-					     .authzid = text(l->authzid, l->authzid_length) };
+	bool good = backend_user.n <= sizeof(l->backend_user);
 
 	l->host = host_find(b, found->host, found->port);
-	if (!l->host || backend_user.n > sizeof(l->backend_user) ||
-	    keys_account(b->keys, &account, &l->proof, &l->key) < 0 ||
-	    keys_account(b->keys, &account, NULL, &l->account) < 0) {
+	if (good) {
+		memcpy(l->backend_user, backend_user.p, backend_user.n);
+		l->backend_user_length = backend_user.n;
+	}
+	if (!good || !l->host || make_keys(c) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
 		return;
 	}
-	memcpy(l->backend_user, backend_user.p, backend_user.n);
-	l->backend_user_length = backend_user.n;
 	if (c->bound && !key_same(&c->bound_to, &l->account)) {
 		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
 		return;

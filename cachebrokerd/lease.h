@@ -28,6 +28,7 @@ struct lease {
 	bool plain;	   /* only a connection without a fingerprint */
 	bool promise;	   /* nobody has seen it turn anything on */
 	uint64_t client_id;
+	uint64_t settings; /* the configuration that the keys belong to */
 	struct host *host;
 	struct question *question;
 	struct dial *dial;

@@ -43,7 +43,6 @@
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, allow_addresses, 1000) \
 	TEXT(N, deny_addresses, 1000) \
-	TEXT(N, preauth_command, 1000) \
 	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. `client_id` is a digest of what ID said before
@@ -62,7 +61,8 @@
  * after login; with `prove` it lay for so long that the mail host must answer before it is used,
  * else the login counts as accepted. With a `fingerprint` it is only offered: the session says
  * OUTCOME accepted when its client has turned the same on (`opening` is how), or UNTOUCHED.
- * `promise`: this client may be told XPROXYREUSE. */
+ * `promise`: this client may be told XPROXYREUSE. `preauth_command` is what a login on a fresh one
+ * begins with. */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
@@ -74,7 +74,8 @@
 	TEXT(N, backend_user, 512) \
 	TEXT(N, capabilities, 4096) \
 	TEXT(N, fingerprint, 200) \
-	TEXT(N, opening, 1000)
+	TEXT(N, opening, 1000) \
+	TEXT(N, preauth_command, 1000)
 
 /* There is none; `reason` is of enum msg_refusal. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \

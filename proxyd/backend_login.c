@@ -386,7 +386,8 @@ enum backend_verdict backend_login(struct session *s, const char **ret_code, con
 {
 	const struct backend_account account = { .credentials = &s->credentials,
 						 .id = { s->id_arguments, s->id_length },
-						 .preauth = s->settings->preauth_command,
+						 .preauth = { s->backend.preauth,
+							      s->backend.preauth_length },
 						 .timeout = s->settings->backend_timeout };
 	struct backend_answer answer;
 	enum backend_verdict verdict = backend_log_in(&s->backend, &account, &answer);

@@ -182,6 +182,7 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	copy_span(leased->backend_user, b->user, sizeof(b->user), &b->user_length);
 	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities),
 		  &b->capabilities_length);
+	copy_span(leased->preauth_command, b->preauth, sizeof(b->preauth), &b->preauth_length);
 	b->capabilities_stale = false;
 }
 

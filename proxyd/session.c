@@ -114,8 +114,6 @@ void session_copy_settings(struct session_settings *to, const struct msg_WELCOME
 	to->values.allow_addresses.p = to->allow_addresses;
 	memcpy(to->deny_addresses, from->deny_addresses.p, from->deny_addresses.n);
 	to->values.deny_addresses.p = to->deny_addresses;
-	memcpy(to->preauth_command, from->preauth_command.p, from->preauth_command.n);
-	to->values.preauth_command.p = to->preauth_command;
 	memcpy(to->chroot_directory, from->chroot_directory.p, from->chroot_directory.n);
 	to->chroot_directory[from->chroot_directory.n] = '\0';
 	to->values.chroot_directory.p = to->chroot_directory;

@@ -170,6 +170,19 @@ def test_clients_that_leave_while_the_master_logs_in_do_no_harm(scene):
     wait_until(lambda: system.gauge("active") == 0, lambda: str(system.stats()))
 
 
+def test_logins_that_wait_for_an_errand_hear_of_a_mail_host_that_is_away(make, backend, office):
+    """Nobody waits for errands that come to nothing."""
+    system = make.system(backend, connect_timeout=1, connect_retries=0, **KEYS)
+    backend.fill_backlog()
+    clients = [system.client() for _ in range(40)]
+    for client in clients:
+        client.send(f"a1 LOGIN anna {SHARED}\r\n")
+    for client in clients:
+        assert client.reply("a1").tagged.startswith(b"NO [UNAVAILABLE]")
+        client.close()
+    assert not office.seen
+
+
 def test_caching_off_works(make, backend, office):
     system = make.system(backend, cache_expiration_time=0, **KEYS)
     for _ in range(2):

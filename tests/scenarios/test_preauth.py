@@ -75,17 +75,51 @@ def test_errands_say_it_too(make, backend, gatekeeper):
     wait_until(lambda: len(gatekeeper.passed) == 2, "the errand did not say it")
 
 
-def test_a_connection_of_another_command_is_not_used(make, backend, gatekeeper):
+def reload(system, **changes):
+    count = system.log_text().count("taken over")
+    system.write_config(**changes)
+    system.supervisor.send_signal(1)
+    wait_until(lambda: system.log_text().count("taken over") > count, "no reload")
+
+
+@pytest.fixture
+def other(backend, gatekeeper):
+    """The mail host takes XOTHER as well."""
+    backend.answers["XOTHER"] = lambda conn: (gatekeeper.passed.add(conn), conn.done(conn.commands[-1], b"OK"))
+
+
+def test_a_connection_of_another_command_is_not_used(make, backend, gatekeeper, other):
     system = make.system(backend, preauth_command=COMMAND)
     system.session().logout()
     system.wait_given()
-    backend.answers["XOTHER"] = lambda conn: (gatekeeper.passed.add(conn), conn.done(conn.commands[-1], b"OK"))
-    system.write_config(preauth_command="XOTHER")
-    system.supervisor.send_signal(1)
-    system.wait_log("taken over")
-    wait_until(lambda: "XOTHER" in said(system, backend), "the new one is not said")
+    reload(system, preauth_command="XOTHER")
+    system.session(reused=False).logout()
+    assert "XOTHER" in backend.connections[-1].verbs()
 
 
-def said(system, backend):
-    system.session().logout()
-    return backend.connections[-1].verbs()
+def test_a_client_of_before_a_reload_says_the_new_one(make, backend, gatekeeper, other):
+    system = make.system(backend, preauth_command=COMMAND)
+    with system.client() as client:
+        client.ok("NOOP")
+        reload(system, preauth_command="XOTHER")
+        assert client.login("anna", "pw-anna").ok
+        assert backend.connections[-1].verbs()[0] == "XOTHER"
+        client.logout()
+    system.wait_given()
+    system.session(reused=True).close()
+
+
+def test_a_dial_that_a_reload_overtakes_belongs_to_the_new_settings(make, backend, gatekeeper, other):
+    system = make.system(backend, preauth_command=COMMAND, connect_timeout=10, backend_timeout=5)
+    backend.fill_backlog()
+    with system.client() as client:
+        client.send("a1 LOGIN anna pw-anna\r\n")
+        wait_until(lambda: system.gauge("active") == 1, "it is not dialled")
+        reload(system, preauth_command="XOTHER")
+        backend.listener.listen(512)
+        backend.accepting.set()
+        assert client.reply("a1").ok
+        assert backend.connections[-1].verbs()[0] == "XOTHER"
+        client.logout()
+    system.wait_given()
+    system.session(reused=True).close()
