@@ -94,6 +94,15 @@ static void a_master_login_takes_three_keys(void **unused)
 	config_wipe(&c);
 }
 
+static void a_port_for_tls_is_a_warning(void **unused)
+{
+	(void)unused;
+	assert_int_equal(parse("server_hostname h\nserver_port 993\n"), 0);
+	assert_string_equal(reports, "W f:2: server_port: 993 is for TLS from the first byte on, "
+				     "which this version does not speak\n");
+	config_wipe(&c);
+}
+
 static void a_list_of_networks_is_checked(void **unused)
 {
 	(void)unused;
@@ -116,6 +125,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_cannot_be_read_is_one_error),
 		cmocka_unit_test(problems_without_a_reporter_are_counted),
 		cmocka_unit_test(a_master_login_takes_three_keys),
+		cmocka_unit_test(a_port_for_tls_is_a_warning),
 		cmocka_unit_test(a_list_of_networks_is_checked),
 	};
 
