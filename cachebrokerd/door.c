@@ -233,10 +233,8 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 	if (m->type == MSG_REAPED) {
 		if (m->REAPED.signal == SIGSYS)
 			state_count(p->broker->state, COUNTER_sessions_killed, 1);
-		return 0;
-	}
-	if (m->type == MSG_LINE) {
-		(void)log_write(LOG_ERR, m->LINE.line);
+		if (m->REAPED.line.n > 0)
+			(void)log_write(LOG_ERR, m->REAPED.line);
 		return 0;
 	}
 	if (p->owner)

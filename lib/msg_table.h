@@ -119,7 +119,7 @@
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
-/* A log line of a session or a listener that its process could not write itself. */
+/* A log line of this session that its process could not write itself. */
 #define MSG_LINE_FIELDS(N, U32, U64, TEXT) \
 	TEXT(N, line, 1500)
 
@@ -146,9 +146,11 @@
 	U32(N, spare_most) \
 	U32(N, processes_most)
 
-/* A session's or an errand's process was killed by a signal: the listener has reaped it. */
+/* A session's or an errand's process was killed by a signal: the listener has reaped it. `line`: as
+ * in TALLY. */
 #define MSG_REAPED_FIELDS(N, U32, U64, TEXT) \
-	U32(N, signal)
+	U32(N, signal) \
+	TEXT(N, line, 200)
 
 /* Broker to listener: start a process for one errand. The descriptor is its link to the broker, on
  * which the job waits already, so that the listener sees nothing of it. If root started the
@@ -228,7 +230,7 @@
 	MSG(GIVE,      8, ROLE_SESSION, 1, MSG_GIVE_FIELDS) \
 	MSG(TALLY,     9, ROLE_SESSION, 0, MSG_TALLY_FIELDS) \
 	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
-	MSG(LINE,      12, ROLE_SESSION | ROLE_LISTENER, 0, MSG_LINE_FIELDS) \
+	MSG(LINE,      12, ROLE_SESSION, 0, MSG_LINE_FIELDS) \
 	MSG(UNTOUCHED, 11, ROLE_SESSION, 1, MSG_UNTOUCHED_FIELDS) \
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \

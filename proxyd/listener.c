@@ -97,20 +97,16 @@ static int meet_broker(struct listener *l)
  * when the logger was restarted a moment ago. */
 static void report_killed(struct listener *l, const char *what, pid_t pid, int signal)
 {
-	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
+	struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
 	char text[160];
 	int n = snprintf(text, sizeof(text), "%s process %d was killed by signal %d (%s)", what,
 			 (int)pid, signal,
 			 signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
-	const struct msg line = { .type = MSG_LINE,
-				  .LINE = { .line = { text, n < 0 ? 0 : strlen(text) } } };
-	bool logged = log_write(LOG_ERR, line.LINE.line) == 0;
 
-	if (l->broker < 0)
-		return;
-	if (!logged)
-		(void)msgsock_send(l->broker, &line, -1);
-	(void)msgsock_send(l->broker, &m, -1);
+	if (n > 0 && log_write(LOG_ERR, span_str(text)) < 0)
+		m.REAPED.line = span_str(text);
+	if (l->broker >= 0)
+		(void)msgsock_send(l->broker, &m, -1);
 }
 
 static void take_reports(struct listener *l)
