@@ -1,11 +1,15 @@
 # Keepwarm. `make` builds every program into build/; `make SAN=1` builds them with ASan and UBSan into
-# build/san/; `make check-unit`, `make fuzz`, `make chaos`, `make lint`, `make install` do what they say.
+# build/san/; `make check-unit`, `make fuzz`, `make chaos`, `make lint` do what they say; `make install` installs
+# programs and manuals, `make install-conf` the sample configuration, `make install-init` what init systems start.
 # The test suite as a whole is ./check.
 
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
 SBINDIR  ?= $(PREFIX)/sbin
 MANDIR   ?= $(PREFIX)/share/man
+SYSCONFDIR  ?= /etc
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 
 B        := $(if $(SAN),build/san,build)
 CC       ?= gcc
@@ -56,7 +60,7 @@ LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))
 proxyobjs = $(patsubst %.c,$(B)/static/%.o,$(1))
 
-.PHONY: all check-unit fuzz fuzz-corpus lint install clean
+.PHONY: all check-unit fuzz fuzz-corpus lint install install-conf install-init clean
 all: $(addprefix $(B)/,$(PROGRAMS))
 
 $(B)/obj/%.o: %.c
@@ -170,6 +174,28 @@ install: all
 	install -m 0755 $(addprefix $(B)/,$(PROGRAMS)) $(DESTDIR)$(SBINDIR)
 	install -m 0644 man/*.5 $(DESTDIR)$(MANDIR)/man5
 	install -m 0644 man/*.8 $(DESTDIR)$(MANDIR)/man8
+	ln -sf in.imapproxyd $(DESTDIR)$(SBINDIR)/imapproxyd
+	ln -sf in.imapproxyd.8 $(DESTDIR)$(MANDIR)/man8/imapproxyd.8
+
+# A configuration that is there is never touched.
+install-conf:
+	install -d $(DESTDIR)$(SYSCONFDIR)
+	@if [ -e $(DESTDIR)$(SYSCONFDIR)/imapproxy.conf ] || [ -L $(DESTDIR)$(SYSCONFDIR)/imapproxy.conf ]; then \
+		echo "$(DESTDIR)$(SYSCONFDIR)/imapproxy.conf is there and stays as it is"; \
+	else \
+		install -m 0644 conf/imapproxy.conf $(DESTDIR)$(SYSCONFDIR)/imapproxy.conf; \
+	fi
+
+# Nothing is enabled or started. The places in the files become those of this installation.
+PLACES   := sed -e 's,/usr/local/sbin/,$(SBINDIR)/,' -e 's,@SBINDIR@,$(SBINDIR),g' \
+            -e 's,@SYSCONFDIR@,$(SYSCONFDIR),g' -e 's,/etc/imapproxy.conf,$(SYSCONFDIR)/imapproxy.conf,'
+install-init:
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR)
+	$(PLACES) init.d/in.imapproxyd >$(DESTDIR)$(SYSCONFDIR)/init.d/in.imapproxyd
+	chmod 0755 $(DESTDIR)$(SYSCONFDIR)/init.d/in.imapproxyd
+	set -e; for unit in $(notdir $(wildcard units/*.service units/*.socket)); do \
+		$(PLACES) units/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; done
+	install -m 0644 units/keepwarm.sysusers $(DESTDIR)$(SYSUSERSDIR)/keepwarm.conf
 
 clean:
 	rm -rf build

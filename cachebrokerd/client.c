@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "cachebrokerd/admit.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/process.h"
+#include "cachebrokerd/tally.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -50,6 +52,8 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .log_priority = s->syslog_prioritymask,
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
+					    .allow_addresses = span_str(s->allow_addresses),
+					    .deny_addresses = span_str(s->deny_addresses),
 					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
@@ -76,19 +80,25 @@ static void leave_silent(struct client *c)
 }
 
 /* Where the client is, and whether there is room for it. False: it has been told that there is
- * none. */
-static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port)
+ * none. One that is `served` already, by a connection of before us, may go on. */
+static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port,
+		   bool served)
 {
 	struct broker *b = c->broker;
 
 	(void)snprintf(c->origin, sizeof(c->origin), "%.*s", (int)address.n, address.p);
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
-	if (b->client_count <= b->clients_most && !b->stopping)
-		return true;
 	c->refused = true;
-	state_count(b->state, COUNTER_clients_refused, 1);
-	(void)client_refuse_with(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
-	return false;
+	if (!served && !admit_address(b, address, c->address)) {
+		(void)client_refuse_with(c, serial, REFUSAL_ADDRESS, "");
+	} else if (b->client_count > b->clients_most || b->stopping) {
+		state_count(b->state, COUNTER_clients_refused, 1);
+		(void)client_refuse_with(c, serial,
+					 b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
+	} else {
+		c->refused = false;
+	}
+	return !c->refused;
 }
 
 static void is_new(struct client *c, uint32_t service)
@@ -104,7 +114,7 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	(void)fd;
 	if (m->HELLO.service != SERVICE_IMAP)
 		return -EPROTO;
-	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port))
+	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port, false))
 		return 0;
 	is_new(c, m->HELLO.service);
 	(void)client_welcome(c->peer, m->serial, c->id);
@@ -120,7 +130,7 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		peer_end(c->peer);
 		return;
 	}
-	if (!let_in(c, 0, knock->client, knock->client_port))
+	if (!let_in(c, 0, knock->client, knock->client_port, knock->user.n > 0))
 		return;
 	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
@@ -139,38 +149,28 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		(void)client_welcome(c->peer, 0, c->id);
 }
 
-int client_count_session(struct client *c, uint32_t reason, uint64_t from_client,
-			 uint64_t from_backend, struct span line)
-{
-	struct state *state = c->broker->state;
-
-	if (c->counted || reason >= END_COUNT)
-		return -EPROTO;
-	c->counted = true;
-	state_count_end(state, reason);
-	state_count(state, COUNTER_bytes_from_clients, from_client);
-	state_count(state, COUNTER_bytes_from_backends, from_backend);
-	if (line.n > 0)
-		(void)log_write(LOG_INFO, line);
-	return 0;
-}
-
 static int on_tally(struct client *c, const struct msg *m, int *fd)
 {
 	const struct msg_TALLY *tally = &m->TALLY;
 
 	(void)fd;
-	if (!client_is_fingerprint(tally->fingerprint))
+	if (!span_is_printable(tally->fingerprint))
 		return -EPROTO;
 	if (c->accepted && c->state == CLIENT_LEASED)
 		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());
-	int r = client_count_session(c, tally->reason, tally->from_client, tally->from_backend,
-				     tally->line);
+	int r = tally_session(c, tally->reason, tally->from_client, tally->from_backend,
+			      tally->line);
 
 	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
 	    tally->not_cached < NOT_CACHED_COUNT)
 		state_count_not_cached(c->broker->state, tally->not_cached);
 	return r;
+}
+
+static int on_line(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	return tally_line(c, m->LINE.line);
 }
 
 #define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
@@ -187,6 +187,7 @@ static const struct {
 	{ MSG_RETURNING, CLIENT_LEASED, client_on_returning },
 	{ MSG_GIVE, CLIENT_RETURNING, client_on_give },
 	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
+	{ MSG_LINE, ANY_STATE, on_line },
 };
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)

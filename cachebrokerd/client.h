@@ -39,6 +39,7 @@ struct client {
 	bool made_room; /* and some idle ones were closed for it */
 	bool orphan;	/* has a connection that a broker before us leased */
 	bool counted;	/* its TALLY came */
+	unsigned lines; /* it had logged here */
 	struct lease lease;
 	struct connection *connection; /* leased */
 };

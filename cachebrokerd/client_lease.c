@@ -13,6 +13,7 @@
 #include "cachebrokerd/lists.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
+#include "cachebrokerd/tally.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 
@@ -68,21 +69,22 @@ static void note_password(struct broker *b, const struct connection *fresh)
 static void accepted(struct client *c)
 {
 	struct state *state = c->broker->state;
+	bool reused = connection_is_reused(c->connection);
 
 	c->accepted = true;
 	/* a log-in of its own must not buy the process further tries over another socket */
 	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
 	c->connection->proven = true;
 	c->limited = false;
-	if (!c->connection->cached)
+	if (!reused)
 		note_password(c->broker, c->connection);
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
 	state_count(state, COUNTER_logins, 1);
 	if (connection_is_marked(c->connection))
 		state_count(state, COUNTER_offers_kept, 1);
-	state_count(state, c->connection->cached ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
-	host_count_login(c->connection->host, c->connection->cached, true);
+	state_count(state, reused ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	host_count_login(c->connection->host, reused, true);
 	client_show_active(c, user_of(c), c->connection->host->label);
 }
 
@@ -95,15 +97,18 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 {
 	AUTO_FD sent = fd;
 	bool offered = connection_is_marked(connection);
-	bool prove = idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
+	const char *preauth = connection->cached ? NULL : c->broker->config.preauth_command;
+	bool reused = connection_is_reused(connection);
+	bool prove = reused && idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
 	const struct lists *lists = c->broker->lists;
 	const struct msg m = {
 		.type = MSG_LEASED,
 		.serial = c->lease.serial,
 		.LEASED = { .session = c->id,
 			    .cached = connection->cached,
-			    .prove = connection->cached && prove,
-			    .promise = connection->cached && !offered && c->lease.promise,
+			    .made = connection->made,
+			    .prove = prove,
+			    .promise = reused && !offered && c->lease.promise,
 			    .host_port = connection->host->port,
 			    .host = span_str(connection->host->name),
 			    .backend_user = span_str(connection->backend_user),
@@ -111,7 +116,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 						    ? text_of(connection->capabilities)
 						    : lists_find(lists, &connection->plain),
 			    .fingerprint = text_of(connection->fingerprint),
-			    .opening = text_of(offered ? connection->opening : NULL) }
+			    .opening = text_of(offered ? connection->opening : NULL),
+			    .preauth_command = text_of(preauth) }
 	};
 
 	lease_end(c);
@@ -147,13 +153,14 @@ void client_lose_connection(struct client *c)
 static void take_back(struct client *c)
 {
 	struct state *state = c->broker->state;
+	bool reused = connection_is_reused(c->connection);
 
 	c->accepted = false;
 	if (connection_is_marked(c->connection))
 		state_uncount(state, COUNTER_offers_kept, 1);
 	state_uncount(state, COUNTER_logins, 1);
-	state_uncount(state, COUNTER_logins_reused, 1);
-	host_count_login(c->connection->host, true, false);
+	state_uncount(state, reused ? COUNTER_logins_reused : COUNTER_logins_fresh, 1);
+	host_count_login(c->connection->host, reused, false);
 	state_session_gone(state, c->id);
 }
 
@@ -192,8 +199,10 @@ int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 		if (c->accepted)
 			take_back(c);
 		state_count(state, COUNTER_stale, 1);
-		/* its proof was good; another try for the same account costs nothing */
-		tries_set(c->broker->tries, &c->visit, --c->leases);
+		/* its proof was good; another try for the same account costs nothing, unless each
+		 * of them is a login */
+		if (connection_is_reused(c->connection))
+			tries_set(c->broker->tries, &c->visit, --c->leases);
 		break;
 	default:
 		return -EPROTO;
@@ -224,20 +233,12 @@ int client_on_untouched(struct client *c, const struct msg *m, int *fd)
 	return r == -EBADF ? r : 0;
 }
 
-bool client_is_fingerprint(struct span text)
-{
-	for (size_t i = 0; i < text.n; i++)
-		if (text.p[i] < ' ' || text.p[i] > '~')
-			return false;
-	return true;
-}
-
 int client_on_returning(struct client *c, const struct msg *m, int *fd)
 {
 	struct span fingerprint = m->RETURNING.fingerprint;
 
 	(void)fd;
-	if (!c->accepted || !client_is_fingerprint(fingerprint) || span_eq(fingerprint, SPAN("?")))
+	if (!c->accepted || !span_is_printable(fingerprint) || span_eq(fingerprint, SPAN("?")))
 		return -EPROTO;
 	if (connection_mark(c->connection, fingerprint) < 0)
 		return -ENOMEM;
@@ -269,7 +270,7 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 	lease_wake(&key);
 	if (r == -EBADF)
 		return r;
-	r = client_count_session(c, give->reason, give->from_client, give->from_backend,
+	r = tally_session(c, give->reason, give->from_client, give->from_backend,
 				 give->line);
 	if (r == 0)
 		peer_end(c->peer); /* it says no more: no need to wait for its hang-up */

@@ -17,9 +17,6 @@ int client_on_give(struct client *c, const struct msg *m, int *fd);
 /* The session has no connection any more: the one that it was leased, if any, is closed. */
 void client_lose_connection(struct client *c);
 
-/* May it be the name of a fingerprint? Words to be seen by people; "?" has no name. */
-bool client_is_fingerprint(struct span text);
-
 /* --- in client.c ---------------------------------------------------------------------------- */
 
 /* Its row in the state file: it is logged in there as this user. */
@@ -28,10 +25,5 @@ void client_show_active(struct client *c, struct span user, const char *host);
 /* Answers with REFUSED. 0 or -errno. */
 int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason,
 		       const char *text);
-
-/* The session's last word, once: why it ended, what it moved, and its log line if it could not log.
- * 0 or -EPROTO. */
-int client_count_session(struct client *c, uint32_t reason, uint64_t from_client,
-			 uint64_t from_backend, struct span line);
 
 #endif

@@ -290,6 +290,7 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 		*ret_fd = take_fd(&c->fd);
 		*ret_idle = now - e->since;
 		c->cached = c->proven = true;
+		c->made = false;
 		b->leased++;
 		return c;
 	}

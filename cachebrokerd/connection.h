@@ -19,7 +19,8 @@ struct connection {
 	uint64_t from_client; /* moved over it by sessions that are over */
 	uint64_t from_backend;
 	bool proven;	 /* the backend has accepted the login */
-	bool cached;	 /* it was handed out from the cache */
+	bool cached;	 /* it was handed out logged in: from the cache, or */
+	bool made;	 /* by an errand that logged in for the client that has it */
 	char *user;	 /* as the client logged in; for people */
 	char *backend_user;
 	char *capabilities; /* after login; NULL until it was given back once */
@@ -44,6 +45,12 @@ bool connection_is(const struct connection *c, int fd);
 static inline bool connection_is_marked(const struct connection *c)
 {
 	return c->fingerprint && *c->fingerprint;
+}
+
+/* Was it there before the login that it serves? */
+static inline bool connection_is_reused(const struct connection *c)
+{
+	return c->cached && !c->made;
 }
 
 /* A leased connection is on its way back with this fingerprint: it gets the key of such. 0 or

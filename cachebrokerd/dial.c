@@ -1,4 +1,9 @@
-/* Dialling: resolve, then non-blocking connects one after the other. */
+/* Dialling: resolve, then non-blocking connects one after the other.
+ *
+ * With dns_rr dials begin with one address after the other. An address that failed a moment ago is
+ * kept for the end in any case: one dead machine of several must not cost every other login a
+ * connect_timeout.
+ */
 #include "cachebrokerd/dial.h"
 
 #include <errno.h>
@@ -22,7 +27,9 @@ struct dial {
 	struct watch *watch;
 	struct timer *timer;
 	int fd;
-	size_t next; /* address to try */
+	size_t first;	/* address of the host that it begins with */
+	size_t address; /* the one that is being tried */
+	uint32_t tried; /* a bit for each */
 	int last_error;
 };
 
@@ -57,6 +64,7 @@ static void try_next(void *context);
 static void abandon_address(struct dial *d, int error)
 {
 	d->last_error = error;
+	host_address_failed(d->host, d->address);
 	watch_end(&d->watch);
 	timer_end(&d->timer);
 	fd_drop(&d->fd);
@@ -100,23 +108,51 @@ static int connect_to(struct dial *d, const struct sockaddr_storage *address)
 	return loop_watch(d->broker->loop, d->fd, EPOLLOUT, on_writable, d, &d->watch);
 }
 
+/* Chooses the next address: those that failed lately are the last. False: all have been tried. */
+static bool choose_address(struct dial *d)
+{
+	size_t count = d->host->address_count;
+
+	for (size_t i = 0; i < 2 * count; i++) {
+		size_t n = (d->first + i) % count;
+
+		if (d->tried & (UINT32_C(1) << n) ||
+		    (i < count && host_address_has_failed(d->host, n)))
+			continue;
+		d->tried |= UINT32_C(1) << n;
+		d->address = n;
+		return true;
+	}
+	return false;
+}
+
 /* Goes to the next address, or ends the dial behind the last. */
 static void try_next(void *context)
 {
 	struct dial *d = context;
 
-	while (d->next < d->host->address_count) {
-		int r = connect_to(d, &d->host->addresses[d->next++]);
+	while (choose_address(d)) {
+		int r = connect_to(d, &d->host->addresses[d->address]);
 
 		if (r == 0 &&
 		    loop_timer(d->broker->loop, (int64_t)d->broker->config.connect_timeout * 1000,
 			       on_timeout, d, &d->timer) == 0)
 			return;
 		d->last_error = r < 0 ? -r : ENOMEM;
+		if (r < 0)
+			host_address_failed(d->host, d->address);
 		watch_end(&d->watch);
 		fd_drop(&d->fd);
 	}
 	finish(d, strerror(d->last_error));
+}
+
+static void begin(void *context)
+{
+	struct dial *d = context;
+
+	d->first = host_first_address(d->host);
+	try_next(d);
 }
 
 static void on_addresses(void *context, const struct msg *answer)
@@ -126,7 +162,7 @@ static void on_addresses(void *context, const struct msg *answer)
 
 	d->question = NULL;
 	if (answer && host_set_addresses(d->host, answer->ADDRESSES.addresses) == 0) {
-		try_next(d);
+		begin(d);
 		return;
 	}
 	if (answer && answer->ADDRESSES.error.n > 0) {
@@ -146,7 +182,7 @@ int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *conte
 		return -ENOMEM;
 	*d = (struct dial){ .broker = b, .host = h, .done = done, .context = context, .fd = -1 };
 	if (host_is_resolved(h)) {
-		r = loop_timer(b->loop, 0, try_next, d, &d->timer);
+		r = loop_timer(b->loop, 0, begin, d, &d->timer);
 	} else {
 		struct msg m = { .type = MSG_RESOLVE,
 				 .RESOLVE = { .ip_version = b->config.ipversion_only,

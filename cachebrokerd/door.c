@@ -209,17 +209,20 @@ static void store(int fd, const char *name)
 			   strerror(-r));
 }
 
-/* What its children must know, then how many of them there shall be. */
+/* Where its children log, what they must know, then how many of them there shall be. */
 static int tell_pool(struct peer *p)
 {
 	const struct broker *b = p->broker;
+	const struct msg logger = { .type = MSG_LOGGER };
 	const struct msg m = { .type = MSG_POOL,
 			       .POOL = { .spare_least = b->config.spare_processes.least,
 					 .spare_most = b->config.spare_processes.most,
 					 .processes_most = b->clients_most } };
 
-	int r = client_welcome(p, 0, 0);
+	int r = log_socket() < 0 ? 0 : peer_send(p, &logger, log_socket());
 
+	if (r == 0)
+		r = client_welcome(p, 0, 0);
 	return r < 0 ? r : peer_send(p, &m, -1);
 }
 
@@ -230,6 +233,8 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 	if (m->type == MSG_REAPED) {
 		if (m->REAPED.signal == SIGSYS)
 			state_count(p->broker->state, COUNTER_sessions_killed, 1);
+		if (m->REAPED.line.n > 0)
+			(void)log_write(LOG_ERR, m->REAPED.line);
 		return 0;
 	}
 	if (p->owner)

@@ -207,6 +207,7 @@ static int start(struct broker *b, const struct job *j)
 		job.JOB.backend_user = j->with->backend_user;
 		job.JOB.authzid = j->with->authzid;
 		job.JOB.secret = j->with->secret;
+		job.JOB.preauth_command = span_str(b->config.preauth_command);
 	}
 	(void)((r = msgsock_send(ours, &job, j->fd)) || (r = peer_send(listener, &errand, theirs)));
 	if (r == 0) {
@@ -247,9 +248,20 @@ bool errand_logs_out(const struct key *account)
 	return false;
 }
 
+unsigned errand_room(const struct broker *b)
+{
+	return running < ERRANDS_MOST && !b->stopping && find_listener(b) ? ERRANDS_MOST - running
+									  : 0;
+}
+
 bool errand_may_log_in(const struct broker *b)
 {
-	return running < ERRANDS_MOST && !b->stopping && find_listener(b);
+	return errand_room(b) > 0;
+}
+
+bool errand_has_listener(const struct broker *b)
+{
+	return find_listener(b) != NULL;
 }
 
 int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,

@@ -33,8 +33,13 @@ enum errand_verdict {
 typedef int errand_login_fn(void *context, enum errand_verdict verdict, int *fd,
 			    struct span capabilities);
 
-/* Could a login be started now? Not without a listener, nor when too many errands run. */
+/* Could a login be started now? Not without a listener, nor when too many errands run. And how
+ * many. */
 bool errand_may_log_in(const struct broker *b);
+unsigned errand_room(const struct broker *b);
+
+/* Is there a listener, so that errands can be had at all? */
+bool errand_has_listener(const struct broker *b);
 
 /* Logs in on the fresh connection id to this host; fd stays the caller's. Never waits and is never
  * put in line: 0 or -errno. */

@@ -82,8 +82,24 @@ int host_set_addresses(struct host *h, struct span addresses)
 	if (count == 0)
 		return -ENOENT;
 	h->address_count = count;
+	memset(h->failed_until, 0, sizeof(h->failed_until));
 	h->resolved_until = clock_ms() + (int64_t)h->broker->config.lookup_ttl * 1000;
 	return 0;
+}
+
+size_t host_first_address(struct host *h)
+{
+	return h->broker->config.dns_rr ? h->turn++ % h->address_count : 0;
+}
+
+void host_address_failed(struct host *h, size_t address)
+{
+	h->failed_until[address] = clock_ms() + (int64_t)h->broker->config.host_retry * 1000;
+}
+
+bool host_address_has_failed(const struct host *h, size_t address)
+{
+	return clock_ms() < h->failed_until[address];
 }
 
 bool host_is_up(const struct host *h)

@@ -18,7 +18,9 @@ struct host {
 	char label[264]; /* "name:port", for people */
 	uint32_t port;
 	struct sockaddr_storage addresses[HOST_ADDRESSES];
+	int64_t failed_until[HOST_ADDRESSES]; /* each address: tried behind the others */
 	size_t address_count;
+	size_t turn;		/* dials so far, for dns_rr */
 	int64_t resolved_until; /* monotonic ms */
 	int64_t down_until;	/* not dialled before: it failed */
 	unsigned retries_left;	/* of those in the background */
@@ -40,6 +42,14 @@ bool host_is_resolved(const struct host *h);
 /* Takes the addresses of an ADDRESSES answer ("192.0.2.1 2001:db8::1"). 0, or -ENOENT when there is
  * none. */
 int host_set_addresses(struct host *h, struct span addresses);
+
+/* Which address a dial begins with: the first, or with dns_rr the next in turn. */
+size_t host_first_address(struct host *h);
+
+/* An address of it failed, and for host_retry seconds it is tried only behind the others; did it?
+ */
+void host_address_failed(struct host *h, size_t address);
+bool host_address_has_failed(const struct host *h, size_t address);
 
 /* May it be dialled? Not within host_retry seconds of a failure. */
 bool host_is_up(const struct host *h);

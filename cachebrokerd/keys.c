@@ -16,6 +16,7 @@ struct keys {
 
 /* The purposes, as first field, keep digests of different kinds apart. */
 static const struct span purpose_proof = { "proof", 5 };
+static const struct span purpose_master = { "master", 6 };
 static const struct span purpose_account = { "account", 7 };
 static const struct span purpose_name = { "name", 4 };
 static const struct span purpose_lease = { "lease", 5 };
@@ -86,6 +87,14 @@ int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, st
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }
 
+int keys_master(const struct keys *k, struct span shared, struct span user, struct span password,
+		struct key *ret)
+{
+	const struct span fields[] = { purpose_master, shared, user, password };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
 int keys_account(const struct keys *k, const struct key_account *a, const struct key *proof,
 		 struct key *ret)
 {
@@ -97,6 +106,7 @@ int keys_account(const struct keys *k, const struct key_account *a, const struct
 				       number(&a->port),
 				       a->backend_user,
 				       a->authzid,
+				       proof ? a->preauth : SPAN_NONE,
 				       proved };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);

@@ -23,6 +23,7 @@ struct key_account {
 	struct span host;
 	struct span backend_user;
 	struct span authzid;
+	struct span preauth; /* what was said on them before the login */
 };
 
 /* Makes the key of this start. 0 or -errno. */
@@ -31,6 +32,11 @@ void keys_free(struct keys *k);
 
 /* The digest of what the client proved itself with. */
 int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, struct key *ret);
+
+/* The same when clients prove themselves with a secret of all of them, and a master user logs in.
+ */
+int keys_master(const struct keys *k, struct span shared, struct span user, struct span password,
+		struct key *ret);
 
 /* The key of an account's connections under this proof; with proof NULL: of all of the account's
  * connections. */

@@ -15,6 +15,7 @@
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/secrets.h"
 #include "lib/clock.h"
@@ -29,11 +30,15 @@
 static struct client *awaiting;	       /* those that wait for a connection on its way back */
 static struct client *returning;       /* those that bring one back */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
+static struct client *awaiting_errand; /* those for whom a master user shall log in */
+static unsigned owed;		       /* errands for those whose dial is under way */
 
 uint32_t lease_longest(const struct broker *b)
 {
 	uint32_t one = b->config.connect_timeout * DIAL_ROUNDS + LOOKUP_EXTRA;
 
+	if (master_is_on(b))
+		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
 	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
 }
@@ -46,6 +51,9 @@ static void stop_awaiting(struct client *c)
 	if (c->lease.awaits_logout)
 		DL_DELETE2(awaiting_logout, c, lease.logout_previous, lease.logout_next);
 	c->lease.awaits_logout = false;
+	if (c->lease.awaits_errand)
+		DL_DELETE2(awaiting_errand, c, lease.errand_previous, lease.errand_next);
+	c->lease.awaits_errand = false;
 	if (!c->lease.awaits)
 		return;
 	c->lease.awaits = false;
@@ -55,6 +63,16 @@ static void stop_awaiting(struct client *c)
 		*at = c->lease.next;
 }
 
+/* The errand that was kept free for the client is its own, or not needed. */
+static void settle_errand(struct client *c)
+{
+	if (!c->lease.owed)
+		return;
+	owed--;
+	c->lease.owed = false;
+	lease_logged_out(c->broker); /* another one may have it */
+}
+
 void lease_end(struct client *c)
 {
 	struct lease *l = &c->lease;
@@ -62,6 +80,8 @@ void lease_end(struct client *c)
 	stop_awaiting(c);
 	secret_wipe(&l->secret);
 	recheck_leave(&l->recheck);
+	master_leave(&l->login);
+	settle_errand(c);
 	question_drop(&l->question);
 	dial_give_up(&l->dial);
 	timer_end(&l->deadline);
@@ -91,6 +111,37 @@ static struct span text(const char *p, size_t n)
 	return (struct span){ p, n };
 }
 
+/* The keys of the account's connections, and of those that the client may have. 0 or -errno. */
+static int make_keys(struct client *c)
+{
+	struct broker *b = c->broker;
+	struct lease *l = &c->lease;
+	const struct key_account account = { .service = c->service,
+					     .port = l->host->port,
+					     .host = span_str(l->host->name),
+					     .backend_user =
+						     text(l->backend_user, l->backend_user_length),
+					     .preauth = span_str(b->config.preauth_command),
+					     .authzid = text(l->authzid, l->authzid_length) };
+	int r = keys_account(b->keys, &account, &l->proof, &l->key);
+
+	l->settings = b->settings;
+	return r < 0 ? r : keys_account(b->keys, &account, NULL, &l->account);
+}
+
+/* A reload while it was dialled: what is said on the connection now is what the new settings say.
+ */
+static int renew_keys(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (l->settings == c->broker->settings)
+		return 0;
+	int r = l->master ? master_proof(c->broker, &l->proof) : 0;
+
+	return r < 0 ? r : make_keys(c);
+}
+
 static void on_dialled(void *context, int fd, const char *why)
 {
 	struct client *c = context;
@@ -100,20 +151,28 @@ static void on_dialled(void *context, int fd, const char *why)
 	l->dial = NULL;
 	l->dialling = false;
 	connection_dialled(b, l->host); /* connection_new() counts it again */
+	settle_errand(c);
 	if (fd < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, why);
 		return;
 	}
 	struct connection *fresh =
-		connection_new(b, l->host, &l->key, &l->account, text(l->user, l->user_length),
-			       text(l->backend_user, l->backend_user_length), fd);
+		renew_keys(c) < 0
+			? NULL
+			: connection_new(b, l->host, &l->key, &l->account,
+					 text(l->user, l->user_length),
+					 text(l->backend_user, l->backend_user_length), fd);
 
-	if (fresh) {
+	if (fresh && !l->master) {
 		client_lease(c, fresh, fd, 0);
-	} else {
-		fd_drop(&fd);
-		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
+		return;
 	}
+	if (!fresh || master_start(c, fresh, fd, &l->login) < 0) {
+		if (fresh)
+			connection_lost(fresh);
+		client_refuse(c, REFUSAL_UNAVAILABLE, "the login cannot be made now");
+	}
+	fd_drop(&fd);
 }
 
 static void dial(struct client *c);
@@ -140,6 +199,24 @@ static bool waits_for_logout(struct client *c)
 	return true;
 }
 
+/* A master user's login takes an errand: one must be free before it is dialled, since their number
+ * is small. Waits within the lease's deadline. */
+static bool waits_for_errand(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (!l->master)
+		return false;
+	if (errand_room(c->broker) > owed) {
+		l->owed = true;
+		owed++;
+		return false;
+	}
+	l->awaits_errand = true;
+	DL_APPEND2(awaiting_errand, c, lease.errand_previous, lease.errand_next);
+	return true;
+}
+
 static void dial(struct client *c)
 {
 	struct broker *b = c->broker;
@@ -151,7 +228,11 @@ static void dial(struct client *c)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
-	if (waits_for_logout(c))
+	if (l->master && !errand_has_listener(b)) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no listener for a master login");
+		return;
+	}
+	if (waits_for_logout(c) || waits_for_errand(c))
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
@@ -168,11 +249,18 @@ static void dial(struct client *c)
 
 static void on_logged_out(void *context)
 {
-	(void)context;
+	const struct broker *b = context;
+
 	for (struct client *c = awaiting_logout, *next; c; c = next) {
 		next = c->lease.logout_next;
 		if (errand_logs_out(&c->lease.account))
 			continue;
+		stop_awaiting(c);
+		dial(c);
+	}
+	while (awaiting_errand && errand_room(b) > owed) {
+		struct client *c = awaiting_errand;
+
 		stop_awaiting(c);
 		dial(c);
 	}
@@ -182,7 +270,7 @@ void lease_logged_out(struct broker *b)
 {
 	static struct timer *soon; /* whoever ended the errand may be at work on the cache */
 
-	if (awaiting_logout && !soon)
+	if ((awaiting_logout || awaiting_errand) && !soon)
 		(void)loop_timer(b->loop, 0, on_logged_out, b, &soon);
 }
 
@@ -359,21 +447,17 @@ static void set_account(struct client *c, const struct account *found)
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
 	const struct span backend_user = found->backend_user;
-	const struct key_account account = { .service = c->service,
-					     .port = found->port,
-					     .host = found->host,
-					     .backend_user = backend_user,
-					     .authzid = text(l->authzid, l->authzid_length) };
+	bool good = backend_user.n <= sizeof(l->backend_user);
 
 	l->host = host_find(b, found->host, found->port);
-	if (!l->host || backend_user.n > sizeof(l->backend_user) ||
-	    keys_account(b->keys, &account, &l->proof, &l->key) < 0 ||
-	    keys_account(b->keys, &account, NULL, &l->account) < 0) {
+	if (good) {
+		memcpy(l->backend_user, backend_user.p, backend_user.n);
+		l->backend_user_length = backend_user.n;
+	}
+	if (!good || !l->host || make_keys(c) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
 		return;
 	}
-	memcpy(l->backend_user, backend_user.p, backend_user.n);
-	l->backend_user_length = backend_user.n;
 	if (c->bound && !key_same(&c->bound_to, &l->account)) {
 		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
 		return;
@@ -408,6 +492,12 @@ static void on_account(void *context, const struct msg *answer)
 		      why);
 }
 
+static int make_proof(const struct broker *b, const struct msg *m, struct key *ret)
+{
+	return master_is_on(b) ? master_proof(b, ret)
+			       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
+}
+
 void lease_begin(struct client *c, const struct msg *m)
 {
 	struct broker *b = c->broker;
@@ -423,9 +513,16 @@ void lease_begin(struct client *c, const struct msg *m)
 			     .authzid_length = m->LEASE.authzid.n };
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (b->config.cache_expiration_time > 0 && errand_may_log_in(b))
+	if (master_is_on(b)) {
+		l->master = true;
+		if (m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
+			client_refuse(c, REFUSAL_PASSWORD, "shared secret was wrong");
+			return;
+		}
+	} else if (b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
 		l->secret = secret_keep(m->LEASE.secret);
-	if (keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, &l->proof) < 0 ||
+	}
+	if (make_proof(b, m, &l->proof) < 0 ||
 	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))

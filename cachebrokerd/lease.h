@@ -11,6 +11,7 @@
 #include "lib/msg.h"
 
 struct dial;
+struct master;
 struct question;
 struct recheck;
 struct secret;
@@ -27,11 +28,17 @@ struct lease {
 	bool plain;	   /* only a connection without a fingerprint */
 	bool promise;	   /* nobody has seen it turn anything on */
 	uint64_t client_id;
+	uint64_t settings; /* the configuration that the keys belong to */
 	struct host *host;
 	struct question *question;
 	struct dial *dial;
 	struct secret *secret;	 /* while it may be needed to prove the password again */
 	struct recheck *recheck; /* while it waits for that */
+	bool master;		 /* a master user logs in for it, */
+	struct master *login;	 /* and does so now, */
+	bool owed;		 /* or an errand is kept free for that, */
+	bool awaits_errand;	 /* or it waits for one */
+	struct client *errand_previous, *errand_next; /* all that do */
 	struct timer *deadline;
 	struct timer *patience; /* while it waits for a connection on its way back */
 	struct client *next;	/* of those that wait so */

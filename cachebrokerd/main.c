@@ -188,8 +188,11 @@ static void on_tick(void *context)
 	connection_expire(b);
 	peer_reopen();
 	door_reopen();
-	if (++ticks % SLOW_TICKS == 0)
+	if (++ticks % SLOW_TICKS == 0) {
 		client_cut_off_silent(b);
+		if (log_refresh())
+			door_tell_pools(b); /* their children cannot look for it themselves */
+	}
 	broker_count(b);
 	host_show_all(b);
 	state_tick(b->state, clock_ms());
@@ -338,6 +341,7 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	log_open("cachebrokerd", o.target);
+	log_follow();
 	(void)signal(SIGPIPE, SIG_IGN);
 	status = start(&b, &o);
 	free_parts(&b);

@@ -15,6 +15,7 @@
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/errand.h"
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/secrets.h"
 #include "cachebrokerd/traces.h"
@@ -28,6 +29,7 @@
 struct recheck {
 	struct broker *broker;
 	struct client *waits; /* or NULL */
+	bool master;	      /* the master user logs in, not who has the secret */
 	struct secret *secret;
 	struct dial *dial;
 	struct connection *connection;
@@ -57,7 +59,7 @@ enum recheck_need recheck_need(const struct client *c)
 	if (b->config.auth_recheck > 0 &&
 	    proofs_fresh(b->proofs, &l->account, &l->key, due_before(b)))
 		return RECHECK_NOT;
-	if (!l->secret || dialled >= DIALLED_MOST || !errand_may_log_in(b) ||
+	if ((!l->secret && !l->master) || dialled >= DIALLED_MOST || !errand_may_log_in(b) ||
 	    !host_is_up(l->host) || !proofs_current(b->proofs, &l->account, &l->key))
 		return RECHECK_ITSELF;
 	return b->config.auth_recheck > 0 ? RECHECK_BEHIND : RECHECK_BEFORE;
@@ -123,7 +125,9 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 		state_count(b->state, COUNTER_rechecks_refused, 1);
 		log_printf(LOG_NOTICE, "a password that was accepted before is refused by %s now",
 			   r->host->label);
-		recheck_refused(b, &r->account, &r->key, true);
+		/* of a master user's login it may be the master that is refused, for all accounts
+		 */
+		recheck_refused(b, &r->account, &r->key, !r->master);
 	}
 	finish(r, verdict);
 	return 0;
@@ -147,11 +151,18 @@ static void on_dialled(void *context, int fd, const char *why)
 		finish(r, VERDICT_NONE);
 		return;
 	}
-	const struct errand_login with = { .backend_user =
-						   text(r->backend_user, r->backend_user_length),
-					   .authzid = text(r->authzid, r->authzid_length),
-					   .secret = secret_span(r->secret) };
-	int e = errand_log_in(b, r->host, r->connection->id, fd, &with, on_verdict, r);
+	const struct span name = text(r->backend_user, r->backend_user_length);
+	struct errand_login with;
+	int e = 0;
+
+	if (r->master)
+		e = master_login(b, name, &with);
+	else
+		with = (struct errand_login){ .backend_user = name,
+					      .authzid = text(r->authzid, r->authzid_length),
+					      .secret = secret_span(r->secret) };
+	if (e == 0)
+		e = errand_log_in(b, r->host, r->connection->id, fd, &with, on_verdict, r);
 
 	secret_wipe(&r->secret);
 	traces_wipe();
@@ -167,6 +178,7 @@ static struct recheck *make(struct client *c)
 	if (!r)
 		return NULL;
 	*r = (struct recheck){ .broker = c->broker,
+			       .master = l->master,
 			       .host = l->host,
 			       .key = l->key,
 			       .account = l->account,

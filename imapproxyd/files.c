@@ -42,7 +42,11 @@ static int move_old_away(const char *path)
 
 	if (n < 0 || (size_t)n >= sizeof(old))
 		return -ENAMETOOLONG;
-	return rename(path, old) < 0 ? -errno : 0;
+	if (rename(path, old) < 0)
+		return -errno;
+	report(LOG_NOTICE,
+	       "stat_filename: the statistics of up-imapproxy that were there are %s now", old);
+	return 0;
 }
 
 static int make_file(const char *path, mode_t mode, const struct identity *owner)

@@ -36,7 +36,8 @@
 #define NOTIFY_NAME	 "notify"
 #define HEIR_PATIENCE_MS 3000
 
-enum exit_code { EXIT_GOOD = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+/* Wrong usage is 1, too, as init scripts know it from the old program. */
+enum exit_code { EXIT_GOOD = 0, EXIT_FAILED = 1 };
 
 struct options {
 	const char *config;
@@ -57,12 +58,12 @@ static const struct {
 	mode_t mode;
 } local_sockets[] = { { "session", 0660 }, { "listener", 0600 }, { "lookup", 0600 } };
 
-static void print_usage(FILE *to)
+static void print_usage(void)
 {
-	(void)fputs("Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]\n", to);
+	(void)puts("Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]");
 }
 
-/* Returns -1 to go on, else the exit code. */
+/* Returns -1 to go on, else the exit code. Further arguments are ignored, as they always were. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	int option;
@@ -77,17 +78,14 @@ static int parse_options(int argc, char **argv, struct options *o)
 			o->pid_file = optarg;
 			break;
 		case 'h':
-			print_usage(stdout);
+			print_usage();
 			return EXIT_GOOD;
-		default:
-			print_usage(stderr);
-			return EXIT_USAGE;
+		default: /* getopt(3) has said what is wrong */
+			print_usage();
+			return EXIT_FAILED;
 		}
 	}
-	if (optind == argc)
-		return -1;
-	print_usage(stderr);
-	return EXIT_USAGE;
+	return -1;
 }
 
 /* Descriptors that the starter left open are none of the children's business, and a closed standard

@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -102,7 +103,7 @@ static int check_log(struct settings *s, bool at_start)
 
 	(void)at_start;
 	if (!*target) {
-		s->target = s->foreground ? LOG_TO_STDERR : LOG_TO_SYSLOG;
+		s->target = s->config.foreground_mode ? LOG_TO_STDERR : LOG_TO_SYSLOG;
 		return 0;
 	}
 	if (strncmp(target, FILE_PREFIX, strlen(FILE_PREFIX)) == 0) {
@@ -171,11 +172,25 @@ static int check_stat_file(struct settings *s, bool at_start)
 	return complain(s, "stat_filename", "give a path that begins with /");
 }
 
+/* Children get the file's text from us: nobody else needs to read a password in it. */
+static int check_secrecy(struct settings *s, bool at_start)
+{
+	struct stat st;
+	const char *key = *s->config.auth_sasl_plain_password ? "auth_sasl_plain_password"
+			  : *s->config.auth_shared_secret     ? "auth_shared_secret"
+							      : NULL;
+
+	if (at_start && key && stat(s->config_path, &st) == 0 && st.st_mode & S_IROTH)
+		report(LOG_WARNING, "%s: %s: every user can read this file; give it the mode 0600",
+		       settings_place(s, key), key);
+	return 0;
+}
+
 static int run_checks(struct settings *s, bool at_start)
 {
 	static int (*const checks[])(struct settings *, bool) = {
 		check_user,	     check_group,     check_address, check_log,
-		check_run_directory, check_stat_file, check_chroot,
+		check_run_directory, check_stat_file, check_chroot,  check_secrecy,
 	};
 	int errors = 0;
 
@@ -200,6 +215,17 @@ static int choose_pid_file(struct settings *s, const char *given)
 	return n < 0 || (size_t)n >= sizeof(s->pid_file) ? -ENAMETOOLONG : 0;
 }
 
+/* Did systemd start this very process in a service of Type=notify? Then it must stay what it is,
+ * also with the file of a site whose init script wants it in the background. */
+static bool systemd_waits(void)
+{
+	const char *pid = getenv("SYSTEMD_EXEC_PID");
+	uint64_t number;
+
+	return pid && getenv("NOTIFY_SOCKET") && span_u64(span_str(pid), INT_MAX, &number) == 0 &&
+	       number == (uint64_t)getpid();
+}
+
 int settings_load(struct settings *s, const char *config_path, int text_fd, const char *pid_file,
 		  bool at_start)
 {
@@ -212,7 +238,7 @@ int settings_load(struct settings *s, const char *config_path, int text_fd, cons
 		report(LOG_ERR, "%s: %s", config_path, strerror(-errors));
 	if (errors != 0)
 		return errors < 0 ? 1 : errors;
-	s->foreground = s->config.foreground_mode;
+	s->foreground = s->config.foreground_mode || systemd_waits();
 	errors = run_checks(s, at_start);
 	if (errors == 0 && choose_pid_file(s, pid_file) < 0) {
 		report(LOG_ERR, "the pid file's path is too long");

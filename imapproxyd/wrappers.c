@@ -70,9 +70,8 @@ void wrappers_warn(void)
 		if (!name)
 			continue;
 		report(LOG_WARNING,
-		       "%s has a rule for %s: the files of TCP wrappers are not read; choose who "
-		       "may "
-		       "connect by listen_address or a packet filter",
+		       "%s has a rule for %s: the files of TCP wrappers are not read; say with "
+		       "allow_addresses and deny_addresses who may connect",
 		       files[i], name);
 		return;
 	}

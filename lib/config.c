@@ -19,6 +19,7 @@
 #include "lib/fd.h"
 #include "lib/span.h"
 
+#define IMAPS_PORT	 993
 #define FILE_MAX_BYTES	 (1 << 20)
 #define RUN_DIR_DEFAULT	 "/run/keepwarm"
 #define RUN_DIR_OWN_NAME "keepwarm-run"
@@ -198,6 +199,29 @@ int config_init(struct config *c)
 	return 0;
 }
 
+/* What only all keys together show. */
+static void judge_whole(struct config_problems *p)
+{
+	const struct config *c = p->config;
+	int set = (*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0') +
+		  (*c->auth_shared_secret != '\0');
+
+	if (set > 0 && set < 3)
+		config_say(
+			p, false,
+			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "
+			"not all three are set, so none has an effect");
+	if (c->server_port == IMAPS_PORT)
+		config_say(p, false,
+			   "server_port: %u is for TLS from the first byte on, which this version "
+			   "does not speak",
+			   IMAPS_PORT);
+	if (set == 3 && !c->run_listener)
+		config_say(p, false,
+			   "auth_sasl_plain_username: with run_listener no, logins work only where "
+			   "another listener of proxyd runs (not with a process per connection)");
+}
+
 int config_parse(struct config *c, const char *name, const char *text, size_t length,
 		 config_report_fn *report, void *context, int *ret_warnings)
 {
@@ -227,6 +251,7 @@ int config_parse(struct config *c, const char *name, const char *text, size_t le
 		}
 		rest = span_from(rest, n + (end != NULL));
 	}
+	judge_whole(&p);
 	if (ret_warnings)
 		*ret_warnings = p.warnings;
 	return p.errors;

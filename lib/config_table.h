@@ -9,6 +9,7 @@
  *
  * flags: RELOAD    a reload (SIGHUP) takes a new value
  *        SECRET    printed as ***
+ *        NETWORKS  a list as in cidr.h
  *        LATER     known from the old program, without effect in this version: one warning
  *        REFUSED   known from the old program and a matter of safety: a value other than the
  * default
@@ -24,10 +25,10 @@
 	     "Mail host that serves every account without one of its own: a name or an address.") \
 	NUM(server_port, "143", 1, 65535, "", RELOAD, \
 	    "Its IMAP port, a number or a service name.") \
-	NUM(connect_retries, "10", 0, 1000, "", RELOAD, \
+	NUM(connect_retries, "10", 0, 1000000, "", RELOAD, \
 	    "How often a mail host that did not answer is tried again in the background; a login " \
 	    "is never held up for it.") \
-	NUM(connect_delay, "5", 1, 3600, "s", RELOAD, \
+	NUM(connect_delay, "5", 0, 3600, "s", RELOAD, \
 	    "Pause between two such tries.") \
 	NUM(connect_timeout, "5", 1, 300, "s", RELOAD, \
 	    "Longest wait for a connection to a mail host.") \
@@ -39,6 +40,9 @@
 	    "once.") \
 	NAME(ipversion_only, "0", ip_versions, RELOAD, \
 	     "Use only this version of IP toward mail hosts: 4, 6, or 0 for both.") \
+	BOOL(dns_rr, "no", RELOAD, \
+	     "yes: each connection to a mail host begins with its next address; no: with its " \
+	     "first.") \
 	/* listening */ \
 	TEXT(listen_address, "0.0.0.0", 255, 0, \
 	     "Address to listen on; :: is IPv4 and IPv6.") \
@@ -50,13 +54,17 @@
 	     "Least and most idle processes that wait for a client, per listening socket.") \
 	NUM(max_clients, "10000", 1, 1000000, "", RELOAD, \
 	    "Client connections at once; more get BYE.") \
+	TEXT(allow_addresses, "all", 1000, RELOAD | NETWORKS, \
+	     "Networks whose clients may connect, separated by spaces or commas; all: everybody.") \
+	TEXT(deny_addresses, "none", 1000, RELOAD | NETWORKS, \
+	     "Networks whose clients may not, even if they are allowed above; none: nobody.") \
 	BOOL(send_tcp_keepalives, "no", RELOAD, \
 	     "TCP keep-alives on the connections to clients and mail hosts.") \
 	/* the cache */ \
 	NUM(cache_size, "3072", 1, 1000000, "", RELOAD, \
 	    "Backend connections at once, in use and cached together; the oldest cached one " \
 	    "makes room.") \
-	NUM(cache_expiration_time, "300", 0, 86400, "s", RELOAD, \
+	NUM(cache_expiration_time, "300", 0, 31536000, "s", RELOAD, \
 	    "How long a connection may lie in the cache; 0 turns caching off.") \
 	NUM(cache_validate_after, "30", 0, 86400, "s", RELOAD, \
 	    "A connection that lay longer is proven with NOOP before it is used again.") \
@@ -95,6 +103,15 @@
 	    "How long the answer about an account or a host name is believed.") \
 	NUM(lookup_processes, "2", 1, 64, "", 0, \
 	    "Look-ups that can run at once.") \
+	TEXT(preauth_command, "", 1000, RELOAD | SECRET, \
+	     "IMAP command, without a tag, that each new connection to a mail host begins with; " \
+	     "only when it is answered OK there is a login.") \
+	TEXT(auth_sasl_plain_username, "", 255, RELOAD, \
+	     "Master user who logs in at the mail host in place of every client, for the " \
+	     "client's account; only together with the next two.") \
+	TEXT(auth_sasl_plain_password, "", 255, RELOAD | SECRET, "The master user's password.") \
+	TEXT(auth_shared_secret, "", 255, RELOAD | SECRET, \
+	     "The one password that clients must have then, whoever they log in as.") \
 	/* this system */ \
 	TEXT(proc_username, "nobody", 64, 0, \
 	     "User that everything runs as, when started by root.") \
@@ -122,7 +139,6 @@
 	     "Log of XPROXY_TRACE.") \
 	BOOL(enable_select_cache, "no", LATER, "Cache SELECT.") \
 	BOOL(enable_admin_commands, "no", LATER, "XPROXY_ commands.") \
-	BOOL(dns_rr, "no", LATER, "Use the addresses of server_hostname in turn.") \
 	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
 	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \
 	TEXT(tls_ca_file, "", 255, LATER, "Certificates of authorities.") \
@@ -132,10 +148,6 @@
 	TEXT(tls_ciphers, "", 1000, LATER, "Cipher list.") \
 	BOOL(tls_no_tlsv1, "no", LATER, "No TLS 1.0.") \
 	BOOL(tls_no_tlsv1_1, "no", LATER, "No TLS 1.1.") \
-	BOOL(tls_no_tlsv1_2, "no", LATER, "No TLS 1.2.") \
-	TEXT(preauth_command, "", 1000, REFUSED, "Command before each backend login.") \
-	TEXT(auth_sasl_plain_username, "", 255, REFUSED, "Master user.") \
-	TEXT(auth_sasl_plain_password, "", 255, REFUSED | SECRET, "Its password.") \
-	TEXT(auth_shared_secret, "", 255, REFUSED | SECRET, "Password of every client.")
+	BOOL(tls_no_tlsv1_2, "no", LATER, "No TLS 1.2.")
 
 #endif

@@ -9,6 +9,7 @@
 #define COUNTER_TABLE(COUNTER) \
 	COUNTER(clients, "client connections accepted") \
 	COUNTER(clients_refused, "client connections refused: max_clients") \
+	COUNTER(clients_denied, "client connections closed: allow_addresses, deny_addresses") \
 	COUNTER(logins, "successful client logins") \
 	COUNTER(logins_reused, "logins served by a cached connection") \
 	COUNTER(logins_fresh, "logins that made a new backend login") \

@@ -45,7 +45,9 @@
 	END(INTERNAL, "internal", 1, "[SERVERBUG] Internal error", \
 	    "This process could not go on.") \
 	END(PASSWORD_REFUSED, "password-refused", 1, "Password is not accepted any more", \
-	    "The mail host refused the password when it was proven again.")
+	    "The mail host refused the password when it was proven again.") \
+	END(ADDRESS_REFUSED, "address-refused", 0, NULL, \
+	    "Clients from that address may not connect: allow_addresses, deny_addresses.")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,6 +25,9 @@ static struct {
 	int socket;
 	int facility;
 	int least_important;
+	bool follows;
+	bool is_new; /* the socket, since log_refresh() was called last */
+	struct stat logger; /* the one that socket leads to; all zero: none */
 } state = {
 	.ident = "keepwarm",
 	.target = LOG_TO_STDERR,
@@ -63,12 +67,54 @@ void log_reopen(void)
 						    .sun_path = LOGGER_PATH };
 
 	fd_drop(&state.socket);
+	state.logger = (struct stat){ 0 };
 	if (state.target != LOG_TO_SYSLOG)
 		return;
+	struct stat logger;
+	int r = stat(LOGGER_PATH, &logger); /* before: if it changes now, that is seen later */
 	AUTO_FD fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
-		state.socket = take_fd(&fd);
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return;
+	state.socket = take_fd(&fd);
+	state.is_new = true;
+	if (r == 0)
+		state.logger = logger;
+}
+
+void log_follow(void)
+{
+	state.follows = true;
+}
+
+/* A file's number alone may come again. */
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+bool log_refresh(void)
+{
+	struct stat now;
+
+	if (state.target == LOG_TO_SYSLOG && stat(LOGGER_PATH, &now) == 0 &&
+	    !is_same_file(&now, &state.logger))
+		log_reopen();
+	bool is_new = state.is_new;
+
+	state.is_new = false;
+	return is_new;
+}
+
+void log_take_socket(int fd)
+{
+	if (state.target == LOG_TO_SYSLOG) {
+		fd_drop(&state.socket);
+		state.socket = fd;
+	} else {
+		fd_drop(&fd);
+	}
 }
 
 int log_socket(void)
@@ -153,7 +199,12 @@ int log_write(int priority, struct span text)
 		out.cap++; /* the byte kept for it */
 		(void)buf_add_char(&out, '\n');
 	}
-	return deliver(buf_span(&out));
+	r = deliver(buf_span(&out));
+	if (r < 0 && state.follows && state.target == LOG_TO_SYSLOG) {
+		log_reopen();
+		r = deliver(buf_span(&out));
+	}
+	return r;
 }
 
 void log_printf(int priority, const char *format, ...)

@@ -34,6 +34,18 @@ void log_limits(int facility, int least_important);
 /* Connects to the logger again if there was none or it went away. */
 void log_reopen(void);
 
+/* For a process that lives long and is in no jail: log_write() connects again by itself when a line
+ * could not be delivered. */
+void log_follow(void);
+
+/* Connects again if the logger has made its socket anew (a restart), or was not there before.
+ * Returns whether the socket is another one than at the last call. */
+bool log_refresh(void);
+
+/* The socket to the logger is this one from now on; it is taken over, and closed when lines do not
+ * go there. */
+void log_take_socket(int fd);
+
 /* The socket to the logger, or -1; and the same one under another number, for a process that
  * rearranges its descriptors. */
 int log_socket(void);

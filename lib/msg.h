@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 3
+#define MSG_VERSION 4
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -38,6 +38,7 @@ enum msg_refusal {
 	REFUSAL_ATTEMPTS,	 /* too many logins on one client connection */
 	REFUSAL_SHUTDOWN,
 	REFUSAL_PASSWORD, /* the mail host refused the password when it was proven again */
+	REFUSAL_ADDRESS,  /* who comes from there may not connect */
 };
 
 enum msg_outcome {

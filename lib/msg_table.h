@@ -41,6 +41,8 @@
 	U32(N, log_priority) \
 	TEXT(N, hide_capabilities, 1000) \
 	TEXT(N, safe_commands, 1000) \
+	TEXT(N, allow_addresses, 1000) \
+	TEXT(N, deny_addresses, 1000) \
 	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. `client_id` is a digest of what ID said before
@@ -54,15 +56,18 @@
 	TEXT(N, authzid, 512) \
 	TEXT(N, secret, 8192)
 
-/* Here it is (with its descriptor). For a cached connection `capabilities` is the mail host's list
+/* Here it is (with its descriptor). `made`: it is cached only in that an errand has logged in on
+ * it, just now and for this client. For a cached connection `capabilities` is the mail host's list
  * after login, for a fresh one the list that another one of this account and password had, if that
  * is known: the session makes sure of it. With `prove` a cached one lay for so long that the mail
  * host must answer before it is used, else the login counts as accepted. With a `fingerprint` it is
  * only offered: the session says OUTCOME accepted when its client has turned the same on (`opening`
- * is how), or UNTOUCHED. `promise`: this client may be told XPROXYREUSE. */
+ * is how), or UNTOUCHED. `promise`: this client may be told XPROXYREUSE. `preauth_command` is what
+ * a login on a fresh one begins with. */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
+	U32(N, made) \
 	U32(N, prove) \
 	U32(N, promise) \
 	U32(N, host_port) \
@@ -70,7 +75,8 @@
 	TEXT(N, backend_user, 512) \
 	TEXT(N, capabilities, 4096) \
 	TEXT(N, fingerprint, 200) \
-	TEXT(N, opening, 1000)
+	TEXT(N, opening, 1000) \
+	TEXT(N, preauth_command, 1000)
 
 /* There is none; `reason` is of enum msg_refusal. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
@@ -114,6 +120,10 @@
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
+/* A log line of this session that its process could not write itself. */
+#define MSG_LINE_FIELDS(N, U32, U64, TEXT) \
+	TEXT(N, line, 1500)
+
 /* Broker to session: end now, for this reason (of enum session_end), and tell the client this
  * text with BYE. */
 #define MSG_END_FIELDS(N, U32, U64, TEXT) \
@@ -126,15 +136,22 @@
 	U32(N, sockets) \
 	U64(N, sending_end)
 
+/* The socket to the system's logger, for a listener that cannot reach it itself, and its children.
+ * Comes before WELCOME, and again, with the other two, when the logger has another one. */
+#define MSG_LOGGER_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
 /* How many spare processes it shall keep; comes behind WELCOME, both again after a reload. */
 #define MSG_POOL_FIELDS(N, U32, U64, TEXT) \
 	U32(N, spare_least) \
 	U32(N, spare_most) \
 	U32(N, processes_most)
 
-/* A session's or an errand's process was killed by a signal: the listener has reaped it. */
+/* A session's or an errand's process was killed by a signal: the listener has reaped it. `line`: as
+ * in TALLY. */
 #define MSG_REAPED_FIELDS(N, U32, U64, TEXT) \
-	U32(N, signal)
+	U32(N, signal) \
+	TEXT(N, line, 200)
 
 /* Broker to listener: start a process for one errand. The descriptor is its link to the broker, on
  * which the job waits already, so that the listener sees nothing of it. If root started the
@@ -153,7 +170,8 @@
 	U32(N, timeout) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, authzid, 512) \
-	TEXT(N, secret, 8192)
+	TEXT(N, secret, 8192) \
+	TEXT(N, preauth_command, 1000)
 
 /* An errand's last word: outcome is of enum msg_done. */
 #define MSG_DONE_FIELDS(N, U32, U64, TEXT) \
@@ -213,9 +231,11 @@
 	MSG(GIVE,      8, ROLE_SESSION, 1, MSG_GIVE_FIELDS) \
 	MSG(TALLY,     9, ROLE_SESSION, 0, MSG_TALLY_FIELDS) \
 	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
+	MSG(LINE,      12, ROLE_SESSION, 0, MSG_LINE_FIELDS) \
 	MSG(UNTOUCHED, 11, ROLE_SESSION, 1, MSG_UNTOUCHED_FIELDS) \
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
+	MSG(LOGGER,    28, ROLE_BROKER, 1, MSG_LOGGER_FIELDS) \
 	MSG(REAPED,    23, ROLE_LISTENER, 0, MSG_REAPED_FIELDS) \
 	MSG(ERRAND,    24, ROLE_BROKER, 1, MSG_ERRAND_FIELDS) \
 	MSG(JOB,       25, ROLE_BROKER, 1, MSG_JOB_FIELDS) \

@@ -49,6 +49,14 @@ bool span_eq_secret(struct span a, struct span b)
 	return differ == 0;
 }
 
+bool span_is_printable(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] < ' ' || s.p[i] > '~')
+			return false;
+	return true;
+}
+
 struct span span_word(struct span *rest, char separator)
 {
 	while (rest->n > 0 && rest->p[0] == separator) {

@@ -37,6 +37,9 @@ bool span_istarts(struct span a, struct span prefix);
 /* Does hay contain needle, ASCII letters in any case? The needle is not empty. */
 bool span_ihas(struct span hay, struct span needle);
 
+/* Printable ASCII only? */
+bool span_is_printable(struct span s);
+
 /* The same bytes, in a time that depends on the lengths only. For digests and secrets. */
 bool span_eq_secret(struct span a, struct span b);
 

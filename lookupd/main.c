@@ -326,6 +326,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	log_open("lookupd", target);
+	log_follow();
 	if (take_config_fd(&m) < 0 || load_config(&m) < 0) {
 		log_printf(LOG_ERR, "lookupd cannot start");
 		return EXIT_FAILED;

@@ -27,6 +27,7 @@ enum backend_verdict {
 struct backend_account {
 	const struct credentials *credentials; /* authzid and secret; the name is the backend's */
 	struct span id;			       /* arguments of an ID command that goes first */
+	struct span preauth;		       /* a command that goes behind it; empty: none */
 	uint32_t timeout;		       /* seconds for each step, twice that for all */
 	bool list_can_wait; /* b->capabilities_stale may remain: backend_ask_list() follows */
 };

@@ -17,7 +17,8 @@
 
 #define PLAIN_MAX   (SESSION_SECRET_MAX + SESSION_USER_MAX + BACKEND_USER_MAX + 2)
 #define OUT_MAX	    (PLAIN_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
-#define READ_MOST   (64 * 1024)				   /* bytes of answers */
+#define PREAUTH_OUT (SESSION_ID_MAX + 1100)
+#define READ_MOST   (64 * 1024) /* bytes of answers */
 #define LOGIN_STEPS 2 /* times backend_timeout: the longest that a login may take in all */
 
 /* One login in progress. */
@@ -189,6 +190,27 @@ static int add_id(struct attempt *a, struct buf *out)
 	return r;
 }
 
+/* The site's own command, which goes behind ID and in front of the login, so that both are answered
+ * when this returns. NULL, or why there can be no login. */
+static const char *say_preauth(struct attempt *a)
+{
+	static LARGE char bytes[PREAUTH_OUT];
+	struct buf out = BUF_OVER(bytes);
+	int r;
+
+	(void)((r = add_id(a, &out)) || (r = begin_command(a, &out, " ")) ||
+	       (r = buf_add(&out, a->account->preauth)) || (r = buf_add_str(&out, "\r\n")) ||
+	       (r = send_and_wipe(a, &out)) || (r = read_answer(a)));
+	if (r < 0)
+		return describe(r);
+	if (r == 0)
+		return "the mail host wants more than the line of preauth_command";
+	bool ok = span_istarts(a->status, SPAN("OK"));
+
+	backend_taken(a->b);
+	return ok ? NULL : "the mail host did not answer preauth_command with OK";
+}
+
 /* Appends authzid NUL user NUL password in base64 and CRLF (RFC 4616). */
 static int add_plain(struct attempt *a, struct buf *out)
 {
@@ -313,7 +335,11 @@ static enum backend_verdict authenticate(struct attempt *a)
 		return fail(a, "the mail host offers no AUTH=PLAIN, which an authorization "
 			       "identity needs");
 
-	int r = add_id(a, &out);
+	const char *why = a->account->preauth.n > 0 ? say_preauth(a) : NULL;
+
+	if (why)
+		return fail(a, why);
+	int r = a->account->preauth.n > 0 ? 0 : add_id(a, &out);
 
 	if (r == 0) {
 		/* lists from here on are those after login */
@@ -361,6 +387,8 @@ enum backend_verdict backend_login(struct session *s, bool list_can_wait, const 
 {
 	const struct backend_account account = { .credentials = &s->credentials,
 						 .id = { s->id_arguments, s->id_length },
+						 .preauth = { s->backend.preauth,
+							      s->backend.preauth_length },
 						 .timeout = s->settings->backend_timeout,
 						 .list_can_wait = list_can_wait };
 	struct backend_answer answer;

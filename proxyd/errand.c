@@ -84,6 +84,7 @@ static int log_in(struct work *w)
 	static LARGE struct credentials c;
 	struct backend *b = &w->b;
 	const struct backend_account account = { .credentials = &c,
+						 .preauth = w->job->preauth_command,
 						 .timeout = w->job->timeout / 2 }; /* a step */
 	struct backend_answer answer;
 	int r;

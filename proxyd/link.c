@@ -29,6 +29,13 @@ int link_knock(struct link *l, const struct msg *knock, int64_t deadline)
 	return 0;
 }
 
+enum session_end link_end_of(uint32_t reason)
+{
+	return reason == REFUSAL_LIMIT	   ? END_TOO_MANY_CLIENTS
+	       : reason == REFUSAL_ADDRESS ? END_ADDRESS_REFUSED
+					   : END_SHUTDOWN;
+}
+
 static void set_end(struct link *l, uint32_t reason, struct span text)
 {
 	size_t n = text.n < sizeof(l->end_text) ? text.n : sizeof(l->end_text) - 1;
@@ -46,8 +53,7 @@ static void take_push(struct link *l, const struct msg *m)
 		set_end(l, m->END.reason, m->END.text);
 		break;
 	case MSG_REFUSED: /* at the door */
-		set_end(l, m->REFUSED.reason == REFUSAL_LIMIT ? END_TOO_MANY_CLIENTS : END_SHUTDOWN,
-			SPAN_NONE);
+		set_end(l, link_end_of(m->REFUSED.reason), SPAN_NONE);
 		break;
 	case MSG_WELCOME:
 		l->take_settings(l->context, &m->WELCOME);

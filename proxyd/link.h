@@ -4,6 +4,7 @@
 #ifndef PROXYD_LINK_H
 #define PROXYD_LINK_H
 
+#include "lib/ends.h"
 #include "lib/msg.h"
 
 /* WELCOME came as a push: its texts live until this returns. */
@@ -19,6 +20,10 @@ struct link {
 	link_settings_fn *take_settings;
 	void *context;
 };
+
+/* Why a session ends that was refused at the door or at HELLO, for this reason of enum msg_refusal.
+ */
+enum session_end link_end_of(uint32_t reason);
 
 /* Meets the broker: a socket pair whose other end goes through the door with the message KNOCK.
  * Waits until the deadline for room in the door. The broker may answer with a push of WELCOME or

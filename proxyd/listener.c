@@ -93,13 +93,18 @@ static int meet_broker(struct listener *l)
 	return 0;
 }
 
-/* SIGSYS is the jail's: the process did what it must not. The broker counts. */
+/* SIGSYS is the jail's: the process did what it must not. The broker counts, and writes the line
+ * when the logger was restarted a moment ago. */
 static void report_killed(struct listener *l, const char *what, pid_t pid, int signal)
 {
-	const struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
+	struct msg m = { .type = MSG_REAPED, .REAPED = { .signal = (uint32_t)signal } };
+	char text[160];
+	int n = snprintf(text, sizeof(text), "%s process %d was killed by signal %d (%s)", what,
+			 (int)pid, signal,
+			 signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
 
-	log_printf(LOG_ERR, "%s process %d was killed by signal %d (%s)", what, (int)pid, signal,
-		   signal == SIGSYS ? "it tried a forbidden system call" : strsignal(signal));
+	if (n > 0 && log_write(LOG_ERR, span_str(text)) < 0)
+		m.REAPED.line = span_str(text);
 	if (l->broker >= 0)
 		(void)msgsock_send(l->broker, &m, -1);
 }
@@ -247,6 +252,9 @@ static int take_message(struct listener *l)
 	if (r < 0)
 		return r;
 	switch (m.type) {
+	case MSG_LOGGER: /* its children get it with the next nursery */
+		log_take_socket(take_fd(&fd));
+		return 0;
 	case MSG_WELCOME:
 		session_copy_settings(&l->settings, &m.WELCOME);
 		return 0;

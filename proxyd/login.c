@@ -61,7 +61,13 @@ static void log_failure(struct session *s, const char *code, struct span why)
 	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||
 	    kv_add(&line, "why", why) < 0)
 		return;
-	(void)log_write(LOG_NOTICE, buf_span(&line));
+	if (log_write(LOG_NOTICE, buf_span(&line)) == 0)
+		return;
+	struct msg m = { .type = MSG_LINE, .LINE = { .line = buf_span(&line) } };
+
+	if (m.LINE.line.n > 1500)
+		m.LINE.line.n = 1500;
+	(void)link_push(&s->link, &m, -1); /* the logger was restarted: the broker writes it */
 }
 
 /* tag NO [CODE] LOGIN failed */
@@ -168,6 +174,7 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	b->fd = fd;
 	b->leased = true;
 	b->cached = leased->cached;
+	b->made = leased->made;
 	b->promise = leased->promise;
 	b->port = leased->host_port;
 	b->in.off = b->in.len = b->taken = 0;
@@ -176,6 +183,7 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	copy_span(leased->backend_user, b->user, sizeof(b->user), &b->user_length);
 	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities),
 		  &b->capabilities_length);
+	copy_span(leased->preauth_command, b->preauth, sizeof(b->preauth), &b->preauth_length);
 	b->capabilities_stale = false;
 }
 

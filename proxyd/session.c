@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/cidr.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
@@ -55,6 +56,7 @@ enum session_end session_told_to_end(const struct session *s)
 	case END_SHUTDOWN:
 	case END_TOO_MANY_CLIENTS:
 	case END_PASSWORD_REFUSED:
+	case END_ADDRESS_REFUSED:
 		return s->link.end_reason;
 	default:
 		return END_ENDED;
@@ -108,6 +110,10 @@ void session_copy_settings(struct session_settings *to, const struct msg_WELCOME
 	to->values.hide_capabilities.p = to->hide_capabilities;
 	memcpy(to->safe_commands, from->safe_commands.p, from->safe_commands.n);
 	to->values.safe_commands.p = to->safe_commands;
+	memcpy(to->allow_addresses, from->allow_addresses.p, from->allow_addresses.n);
+	to->values.allow_addresses.p = to->allow_addresses;
+	memcpy(to->deny_addresses, from->deny_addresses.p, from->deny_addresses.n);
+	to->values.deny_addresses.p = to->deny_addresses;
 	memcpy(to->chroot_directory, from->chroot_directory.p, from->chroot_directory.n);
 	to->chroot_directory[from->chroot_directory.n] = '\0';
 	to->values.chroot_directory.p = to->chroot_directory;
@@ -134,7 +140,7 @@ static enum session_end say_hello(struct session *s)
 	if (r < 0)
 		return r == -ECANCELED ? END_SHUTDOWN : END_NO_BROKER;
 	if (reply.type == MSG_REFUSED)
-		return reply.REFUSED.reason == REFUSAL_LIMIT ? END_TOO_MANY_CLIENTS : END_SHUTDOWN;
+		return link_end_of(reply.REFUSED.reason);
 	if (reply.type != MSG_WELCOME)
 		return END_INTERNAL;
 	take_settings(s, &reply.WELCOME);
@@ -201,7 +207,7 @@ void session_wipe_credentials(struct session *s)
 
 static int add_summary(struct session *s, enum session_end end, struct buf *line)
 {
-	bool served = s->user_length > 0;
+	bool served = s->user_length > 0, reused = s->backend.cached && !s->backend.made;
 	int r;
 
 	(void)((r = buf_add_str(line, "session ended")) ||
@@ -213,7 +219,7 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	if (r == 0 && served)
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
 		       (r = kv_add(line, "host", span_str(s->backend.host))) ||
-		       (r = kv_add(line, "reused", s->backend.cached ? SPAN("yes") : SPAN("no"))) ||
+		       (r = kv_add(line, "reused", reused ? SPAN("yes") : SPAN("no"))) ||
 		       (r = kv_add(line, "cached",
 				   s->not_cached == NOT_CACHED_NOTHING
 					   ? SPAN("yes")
@@ -350,9 +356,15 @@ static enum session_end ask_for_room(struct session *s)
 	return r == 0 ? END_NONE : r == -ECANCELED ? END_SHUTDOWN : END_NO_BROKER;
 }
 
-/* A listener's child. The client is greeted at once, the broker reads KNOCK meanwhile. */
+/* A listener's child. The client is greeted at once, the broker reads KNOCK meanwhile. One that may
+ * not connect is shown to the broker, too, which counts and logs it. */
 static enum session_end begin_in_jail(struct session *s, bool crowded)
 {
+	if (!cidr_permits(s->settings->allow_addresses, s->settings->deny_addresses,
+			  s->hello.client)) {
+		(void)session_rejoin(s);
+		return END_ADDRESS_REFUSED;
+	}
 	if (crowded) {
 		enum session_end asked = ask_for_room(s);
 
@@ -399,8 +411,10 @@ int session_run(const struct session_start *start)
 		backend_close(&s.backend, false);
 		session_say_bye(&s, end);
 	}
-	report(&s, end);
-	if (s.locked_up && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST)
+	if (end != END_ADDRESS_REFUSED)
+		report(&s, end);
+	if (s.locked_up && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST &&
+	    end != END_ADDRESS_REFUSED)
 		linger(&s); /* never before that: this may still be root */
 	link_close(&s.link);
 	fd_drop(&s.client);

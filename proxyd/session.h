@@ -36,6 +36,8 @@ struct session_settings {
 	struct msg_WELCOME values;
 	char hide_capabilities[1000];
 	char safe_commands[1000];
+	char allow_addresses[1000];
+	char deny_addresses[1000];
 	char chroot_directory[256];
 };
 
@@ -43,16 +45,18 @@ struct session_settings {
 struct backend {
 	int fd; /* -1: none */
 	bool cached;
+	bool made;		 /* for this client: no reuse, though it is cached */
 	bool promise;		 /* the client may be told XPROXYREUSE */
 	bool leased;		 /* the broker that leased it still knows the lease */
 	bool capabilities_stale; /* they are those before login */
 	uint32_t port;
 	struct buf in; /* read and not yet dealt with */
 	size_t taken;  /* of it: the response that is being dealt with */
-	size_t user_length, capabilities_length;
+	size_t user_length, capabilities_length, preauth_length;
 	char host[256];
 	char user[BACKEND_USER_MAX];	     /* login name at the mail host */
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
+	char preauth[1000];		     /* a command that comes before the login */
 };
 
 /* What is turned on on a connection that is given back, or that is not. */

@@ -328,6 +328,7 @@ class Backend:
         self.connections = []
         self.logins = []
         self.mailboxes = {}
+        self.address = "127.0.0.1"
         self.port = None
         self.listener = None
         self.accepting = threading.Event()
@@ -345,7 +346,7 @@ class Backend:
         """Starts to listen: at first on any port, later on the same one again."""
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", self.port or 0))
+        self.listener.bind((self.address, self.port or 0))
         self.listener.listen(512)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
@@ -376,13 +377,13 @@ class Backend:
         """From now on connects are neither accepted nor refused, until accepting.set()."""
         self.accepting.clear()
         self.listener.listen(0)
-        fillers = [socket.create_connection(("127.0.0.1", self.port))]
+        fillers = [socket.create_connection((self.address, self.port))]
         assert self.holding.wait(10)
         while True:
             sock = socket.socket()
             sock.settimeout(0.1)
             try:
-                sock.connect(("127.0.0.1", self.port))
+                sock.connect((self.address, self.port))
             except TimeoutError:
                 sock.close()
                 break

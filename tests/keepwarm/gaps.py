@@ -18,8 +18,6 @@ GAPS = {
 ADMIN = "XPROXY_ commands do not exist yet"
 LOG = "there is no protocol log yet"
 SELECT = "there is no SELECT cache yet"
-MASTER = "master logins are refused as a setting"
-PREAUTH = "preauth_command is refused as a setting"
 IMAPPROXY = {
     "XPROXY_VERSION": ADMIN,
     "XPROXY_TRACE": ADMIN,
@@ -31,14 +29,6 @@ IMAPPROXY = {
     "a user who is not traced is not in the protocol log": LOG,
     "the counters after XPROXY_RESETCOUNTERS": ADMIN,
     "hits of the SELECT cache are counted": SELECT,
-    "a master login": MASTER,
-    "a master login by other ways": MASTER,
-    "a master login with the account's own password": MASTER,
-    "a master login with another secret": MASTER,
-    "a master login with no secret at all": MASTER,
-    "a master login with a part of the secret": MASTER,
-    "a command before the login": PREAUTH,
-    "a command before the login that the mail host refuses": PREAUTH,
 }
 
 

@@ -132,8 +132,15 @@ def test_an_unknown_user_is_refused(idle):
 def test_usage(idle):
     result = run("-h")
     assert (result.returncode, result.stdout) == (0, "Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]\n")
-    result = run("--no-such-option")
-    assert result.returncode == 2 and "Usage:" in result.stderr
+    for wrong in ["--no-such-option"], ["-x"], ["-f"], ["-p"]:
+        result = run(*wrong)
+        assert result.returncode == 1 and result.stderr
+        assert result.stdout == "Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]\n"
+
+
+def test_further_arguments_are_ignored_as_the_old_program_did(idle):
+    idle.write_config(max_errors="banana")
+    refused(run("-f", idle.conf, "start", "now"), "max_errors")
 
 
 def test_a_missing_mail_host_does_not_keep_us_from_listening(make, backend):
@@ -207,8 +214,10 @@ def test_a_start_zeroes_the_counters(make, backend):
 
 
 def test_an_old_statistics_file_is_replaced(idle, make):
-    (idle.folder / "state").write_bytes(bytes(72))
+    (idle.folder / "state").write_bytes(b"old" * 24)
     idle.start()
+    assert (idle.folder / "state.old").read_bytes() == b"old" * 24
+    assert idle.log_text().count("state.old now") == 1
     wait_until(lambda: idle.counter("clients") >= 1, "no statistics")
 
 

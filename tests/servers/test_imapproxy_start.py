@@ -138,8 +138,8 @@ USAGE = "Usage: in.imapproxyd [-f config filename] [-p pidfile] [-h]\n"
 COMMAND_LINES = {
     "-h": ((0, True), (0, True)),
     "what is no option -h": ((0, True), (0, True)),
-    "-x": ((1, True), (2, False)),  # a wrong usage is told from a bad file, and is an error message
-    "-f": ((1, True), (2, False)),
+    "-x": ((1, True), (1, True)),
+    "-f": ((1, True), (1, True)),
     "-f /nonexistent/file": ((1, False), (1, False)),
 }
 

@@ -63,7 +63,7 @@ static void assert_all_differ(const struct key *all, size_t count)
 static void the_same_fields_give_the_same_key(void **unused)
 {
 	char host[] = "host", user[] = "user", authzid[] = "auth"; /* other memory, same bytes */
-	struct key_account again = {1, 143, {host, 4}, {user, 4}, {authzid, 4}};
+	struct key_account again = {1, 143, {host, 4}, {user, 4}, {authzid, 4}, {"", 0}};
 	struct key p = proof_of("secret"), q = proof_of("secret");
 	struct key a = account_of(base, &p), b = account_of(again, &q);
 	struct key c = account_of(base, NULL), d = account_of(again, NULL);
@@ -102,6 +102,43 @@ static void every_field_of_an_account_matters(void **unused)
 			all[n++] = account_of(a[i], &proofs[j]);
 	}
 	assert_all_differ(all, n);
+}
+
+static void what_was_said_before_the_login_matters_to_connections_only(void **unused)
+{
+	struct key p = proof_of("secret");
+	struct key_account other = base;
+
+	(void)unused;
+	other.preauth = SPAN("XGATE 1");
+	struct key all[] = {account_of(base, &p), account_of(other, &p)};
+
+	assert_all_differ(all, 2);
+	struct key a = account_of(base, NULL), b = account_of(other, NULL);
+
+	assert_true(key_same(&a, &b));
+}
+
+static struct key master_of(const char *shared, const char *user, const char *password)
+{
+	struct key k;
+
+	assert_int_equal(keys_master(keys, span_str(shared), span_str(user), span_str(password),
+				     &k),
+			 0);
+	return k;
+}
+
+static void a_masters_proof_is_its_own(void **unused)
+{
+	struct key all[] = {master_of("s", "u", "p"),  master_of("S", "u", "p"),
+			    master_of("s", "U", "p"),  master_of("s", "u", "P"),
+			    master_of("su", "", "p"),  master_of("", "su", "p"),
+			    proof_of("s"),	       proof_of("p"),
+			    proof_of("sup")};
+
+	(void)unused;
+	assert_all_differ(all, sizeof(all) / sizeof(all[0]));
 }
 
 static void bytes_that_move_between_fields_give_another_key(void **unused)
@@ -211,6 +248,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_same_fields_give_the_same_key),
 		cmocka_unit_test(every_field_of_an_account_matters),
+		cmocka_unit_test(what_was_said_before_the_login_matters_to_connections_only),
+		cmocka_unit_test(a_masters_proof_is_its_own),
 		cmocka_unit_test(bytes_that_move_between_fields_give_another_key),
 		cmocka_unit_test(a_proof_depends_on_its_kind_and_every_byte),
 		cmocka_unit_test(digests_of_different_purposes_never_meet),

@@ -1,0 +1,169 @@
+"""The system's logger is restarted and has a new socket: no line is lost that anybody could miss, in or out of a
+chroot_directory, and sessions do not notice.
+
+The programs under test see a /dev of their own, in which log leads to a socket that the test reads.
+"""
+import os
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from keepwarm.process import wait_until
+from keepwarm.system import System
+
+OWN_DEV = """
+mount -t tmpfs -o mode=755 tmpfs "$KEEPWARM_DEV"
+for node in null zero full random urandom tty; do
+	: >"$KEEPWARM_DEV/$node"
+	mount --bind "/dev/$node" "$KEEPWARM_DEV/$node"
+done
+ln -s /proc/self/fd "$KEEPWARM_DEV/fd"
+ln -s "$KEEPWARM_LOG" "$KEEPWARM_DEV/log"
+mount --rbind "$KEEPWARM_DEV" /dev
+exec "$0" "$@"
+"""
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can give programs a logger of their own")
+
+
+class Logger:
+    def __init__(self, path):
+        self.path, self.lines, self.sock = path, [], None
+        self.start()
+
+    def start(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(str(self.path))
+        self.path.chmod(0o666)
+        threading.Thread(target=self.receive, args=(self.sock,), daemon=True).start()
+
+    def receive(self, sock):
+        while True:
+            try:
+                data = sock.recv(4096)
+            except OSError:
+                return
+            if not data:
+                return
+            self.lines.append(data.decode("utf-8", "replace"))
+
+    def stop(self):
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+        self.path.unlink()
+
+    def restart(self):
+        """As rsyslog does it: another socket under the same name."""
+        self.stop()
+        self.lines.clear()
+        self.start()
+
+    def wait(self, *words, count=1):
+        def found():
+            return len([line for line in self.lines if all(word in line for word in words)]) == count
+        wait_until(found, lambda: f"not {count} lines with {words}: {self.lines}")
+
+
+class Watched(System):
+    """A system whose log is read by a Logger."""
+
+    def __init__(self, backend, **config):
+        super().__init__(backend.port, log_target="syslog", **config)
+        dev = self.folder / "dev"
+        dev.mkdir()
+        self.logger = Logger(self.folder / "logger")
+        self.prefix = ("env", f"KEEPWARM_DEV={dev}", f"KEEPWARM_LOG={self.logger.path}",
+                       "unshare", "--mount", "sh", "-ec", OWN_DEV)
+
+    def log_text(self):
+        return super().log_text() + "\n".join(self.logger.lines)
+
+
+@pytest.fixture(params=[False, True], ids=["", "chroot"])
+def system(request, make, backend):
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no mount namespace can be made here")
+    system = Watched(backend)
+    if request.param:
+        system.write_config(chroot_directory=system.folder / "jail")
+    make.started.append(system)
+    system.start()
+    system.logger.wait("is ready")
+    yield system
+    system.logger.stop()
+
+
+def test_sessions_log_to_the_new_logger_and_those_of_before_too(system):
+    before, guest = system.session("before"), system.client()
+    system.logger.restart()
+    before.ok("NOOP")
+    assert not guest.login("guest", "wrong").ok
+    system.logger.wait("login failed", "user=guest")
+    before.logout()
+    system.logger.wait("session ended", "user=before", "reason=logout")
+    guest.logout()
+    system.logger.wait("session ended", "reason=logout", count=2)
+    with system.session("after") as after:
+        after.logout()
+    system.logger.wait("session ended", "user=after")
+
+
+def direct(system):
+    """A new session's own process writes its line, not the broker for it."""
+    system.session("direct").logout()
+    return [line for line in system.logger.lines if "proxyd[" in line and "user=direct" in line]
+
+
+def test_new_sessions_write_for_themselves_again(system):
+    system.logger.restart()
+    wait_until(lambda: direct(system), lambda: f"only the broker writes: {system.logger.lines}")
+
+
+def test_the_programs_that_live_long_log_to_the_new_logger(system, backend):
+    victim = system.session("victim")
+    system.logger.restart()
+    backend.deaf()
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.logger.wait("cachebrokerd[", "taken over")
+    wait_until(lambda: direct_failure(system), lambda: f"{system.logger.lines}")
+    os.kill(system.pid_serving(victim), signal.SIGKILL)
+    system.logger.wait("session process", "killed by signal 9")
+
+
+def direct_failure(system):
+    with system.client() as client:
+        client.login("nobody", "pw-nobody")
+    return [line for line in system.logger.lines if "cachebrokerd[" in line and "does not answer" in line]
+
+
+def test_without_any_logger_all_goes_on_until_there_is_one(system):
+    system.logger.stop()
+    try:
+        with system.session("meanwhile") as client:
+            client.ok("NOOP")
+            client.logout()
+        with system.client() as client:
+            assert not client.login("anna", "wrong").ok
+        system.session("meanwhile").logout()
+    finally:
+        system.logger.lines.clear()
+        system.logger.start()
+    wait_until(lambda: direct(system), lambda: f"only the broker writes: {system.logger.lines}")
+
+
+def test_a_session_cannot_fill_the_log_through_the_broker(make, backend):
+    from keepwarm.messages import session as hello  # the local messages as a hostile process speaks them
+    system = make.system(backend, run_listener="no")
+    with hello(system) as peer:
+        for number in range(200):
+            try:
+                peer.push("LINE", line=f"forged {number}\nreason=forged")
+            except OSError:
+                break
+        peer.expect_cut_off()
+    assert 100 <= system.log_text().count("forged 1") + system.log_text().count("?reason=forged") <= 220
+    assert "forged 100" not in system.log_text()
+    assert not [line for line in system.log_text().splitlines() if line.startswith("reason=forged")]
