@@ -287,7 +287,7 @@ def test_a_file_cut_short_is_a_sentence(system, terminals):
     terminal = terminals(system)
     terminal.wait("● running")
     os.truncate(system.folder / "state", 0)
-    terminal.wait("○ no figures", "the state file is empty")
+    terminal.wait("○ no figures")  # why depends on whether the broker has written to it since
     system.stop_and_keep()
 
 
