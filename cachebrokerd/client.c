@@ -45,6 +45,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .drain_bytes = s->drain_bytes,
 					    .drain_time = s->drain_time,
 					    .caching = s->cache_expiration_time > 0,
+					    .select_cache = s->enable_select_cache,
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
@@ -139,14 +140,17 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		(void)client_welcome(c->peer, 0, c->id);
 }
 
-int client_count_session(struct client *c, uint32_t reason, uint64_t from_client,
+int client_count_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from_client,
 			 uint64_t from_backend, struct span line)
 {
 	struct state *state = c->broker->state;
 
-	if (c->counted || reason >= END_COUNT)
+	if (c->counted || reason >= END_COUNT || use > SELECT_MISS)
 		return -EPROTO;
 	c->counted = true;
+	if (use != SELECT_NONE)
+		state_count(state, use == SELECT_HIT ? COUNTER_select_hits : COUNTER_select_misses,
+			    1);
 	state_count_end(state, reason);
 	state_count(state, COUNTER_bytes_from_clients, from_client);
 	state_count(state, COUNTER_bytes_from_backends, from_backend);
@@ -164,8 +168,8 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (c->accepted && c->state == CLIENT_LEASED)
 		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());
-	int r = client_count_session(c, tally->reason, tally->from_client, tally->from_backend,
-				     tally->line);
+	int r = client_count_session(c, tally->reason, tally->select, tally->from_client,
+				     tally->from_backend, tally->line);
 
 	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
 	    tally->not_cached < NOT_CACHED_COUNT)

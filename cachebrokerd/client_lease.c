@@ -106,7 +106,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 			    .backend_user = span_str(connection->backend_user),
 			    .capabilities = text_of(connection->capabilities),
 			    .fingerprint = text_of(connection->fingerprint),
-			    .opening = text_of(offered ? connection->opening : NULL) }
+			    .opening = text_of(offered ? connection->opening : NULL),
+			    .examined = text_of(offered ? NULL : connection->examined) }
 	};
 
 	lease_end(c);
@@ -248,7 +249,7 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 	c->connection = NULL;
 	c->state = CLIENT_DONE;
 	lease_unset_returning(c);
-	int r = connection_describe(connection, give->capabilities, give->opening);
+	int r = connection_describe(connection, give->capabilities, give->opening, give->examined);
 
 	if (r == 0)
 		r = connection_given(connection, fd);
@@ -257,8 +258,8 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 	lease_wake(&key);
 	if (r == -EBADF)
 		return r;
-	r = client_count_session(c, give->reason, give->from_client, give->from_backend,
-				 give->line);
+	r = client_count_session(c, give->reason, give->select, give->from_client,
+				 give->from_backend, give->line);
 	if (r == 0)
 		peer_end(c->peer); /* it says no more: no need to wait for its hang-up */
 	return r;

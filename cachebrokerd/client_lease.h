@@ -29,9 +29,10 @@ void client_show_active(struct client *c, struct span user, const char *host);
 int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason,
 		       const char *text);
 
-/* The session's last word, once: why it ended, what it moved, and its log line if it could not log.
+/* The session's last word, once: why it ended, what use a mailbox left open was (enum msg_select),
+ * what it moved, and its log line if it could not log.
  * 0 or -EPROTO. */
-int client_count_session(struct client *c, uint32_t reason, uint64_t from_client,
+int client_count_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from_client,
 			 uint64_t from_backend, struct span line);
 
 #endif
