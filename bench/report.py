@@ -183,6 +183,8 @@ def write(found, options, seconds):
     for backend, tables in found["rates"].items():
         for clients, table in tables.items():
             page += [f"## Mail host: {backend}; {clients} client(s) at once", rate_table(table), ""]
+    if found["select"]:
+        page += ["## enable_select_cache", select_table(found["select"]), ""]
     if found["idle"]:
         page += ["## 1000 sessions in IDLE, null backend",
                  rows(("", "KiB per session, kernel's share included"),
@@ -194,6 +196,17 @@ def write(found, options, seconds):
     elif found["broker"]:
         page += ["## Broker", found["broker"], ""]
     return "\n".join(page) + "\n" + NOTES
+
+
+def select_table(found):
+    lines = []
+    for name, table in found.items():
+        for label, rounds in table.items():
+            lines.append((name, label.rpartition(" ")[2], spread(rounds, "per_second"), spread(rounds, "proxy_cpu"),
+                          spread(rounds, "backend_cpu"), milliseconds(rounds, "us", "select", "p50"),
+                          milliseconds(rounds, "us", "whole", "p50"), sum(values(rounds, "errors"))))
+    return rows(("mail host; cycle with", "cache", "cycles/s", "proxy CPU µs/cycle", "backend CPU µs/cycle",
+                 "SELECT or EXAMINE p50 ms", "whole p50 ms", "errors"), lines)
 
 
 def burst_table(burst):
