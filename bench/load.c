@@ -1,11 +1,11 @@
 /* The load generator: K clients at once, each doing the webmail cycle again and again.
  *
- * A cycle is connect, greeting, LOGIN, SELECT INBOX, FETCH 1:20 (FLAGS ENVELOPE), LOGOUT, close;
- * its user is drawn anew, the n-th user with a probability proportional to 1/n. One process and one
- * epoll: K processes would take the CPU that is to be measured. The client is an ordinary one: it
- * acknowledges when its kernel likes to, since the 40 ms that Nagle's algorithm costs a careless
- * server are only seen that way. What a step must contain is checked: a fast wrong answer is an
- * error. Prints one JSON object on one line; latencies are in microseconds.
+ * A cycle is connect, greeting, LOGIN, SELECT INBOX (or EXAMINE), FETCH 1:20 (FLAGS ENVELOPE),
+ * LOGOUT, close; its user is drawn anew, the n-th user with a probability proportional to 1/n. One
+ * process and one epoll: K processes would take the CPU that is to be measured. The client is an
+ * ordinary one: it acknowledges when its kernel likes to, since the 40 ms that Nagle's algorithm
+ * costs a careless server are only seen that way. What a step must contain is checked: a fast wrong
+ * answer is an error. Prints one JSON object on one line; latencies are in microseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -62,6 +62,7 @@ static struct {
 	uint64_t cycles_most; /* 0: as many as there is time for */
 	uint64_t seed;
 	bool in_turn; /* users one after the other, not drawn: to fill a cache */
+	bool examine; /* instead of SELECT */
 	const char *user;
 	const char *password;
 } options = { .clients = 8,
@@ -143,7 +144,11 @@ static int send_command(struct client *c)
 	struct buf out = BUF_OVER(bytes);
 	int r = buf_add_char(&out, 'a') ?: buf_add_u64(&out, c->step) ?: buf_add_char(&out, ' ');
 
-	for (const char *p = steps[c->step].command; *p && r == 0; p++) {
+	const char *command = steps[c->step].command;
+
+	if (c->step == SELECT && options.examine)
+		command = "EXAMINE INBOX";
+	for (const char *p = command; *p && r == 0; p++) {
 		if (*p == '%')
 			r = add_pattern(&out, options.user, c->user);
 		else if (*p == '$')
@@ -335,9 +340,9 @@ static void report(double seconds)
 /* --- options --------------------------------------------------------------------------------- */
 static const char usage[] =
 	"usage: load [-h ADDRESS] -p PORT [-k CLIENTS] [-n USERS] [-t SECONDS] [-c CYCLES]\n"
-	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-o]\n"
+	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-o] [-e]\n"
 	"NAME and PASSWORD are patterns: % is the user's number. MESSAGES: what FETCH must bring.\n"
-	"-o: the users one after the other.\n";
+	"-o: the users one after the other. -e: EXAMINE, not SELECT.\n";
 
 static uint64_t number(const char *text, uint64_t most)
 {
@@ -380,6 +385,9 @@ static void take_option(int option)
 	case 'o':
 		options.in_turn = true;
 		return;
+	case 'e':
+		options.examine = true;
+		return;
 	case 'u':
 		options.user = optarg;
 		return;
@@ -397,7 +405,7 @@ int main(int argc, char **argv)
 
 	options.server.sin_family = AF_INET;
 	options.server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:u:w:o")) != -1)
+	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:u:w:oe")) != -1)
 		take_option(option);
 	if (!options.server.sin_port || !options.clients || !options.users || !options.seconds) {
 		fputs(usage, stderr);

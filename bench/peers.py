@@ -146,7 +146,7 @@ LOGIN_FAST = "  service_count = 0\n  process_min_avail = 2\n  client_limit = 400
 class Dovecot(Part):
     """A mail host with 20 messages in each account. The variants differ in what a login costs."""
     packages = ("dovecot-imapd",)
-    users = 200
+    users, messages = 200, MESSAGES
     login, imap, auth = "", "", ""
 
     def hash(self, _password):
@@ -168,8 +168,8 @@ class Dovecot(Part):
         box = self.folder.path / "mail" / name / "Maildir"
         for part in ("cur", "new", "tmp"):
             (box / part).mkdir(parents=True)
-        for n in range(1, MESSAGES + 1):
-            (box / "cur" / f"17000000{n:02d}.M{n}P1.host:2,S").write_text(
+        for n in range(1, self.messages + 1):
+            (box / "cur" / f"{1700000000 + n}.M{n}P1.host:2,S").write_text(
                 MESSAGE.format(n=n, user=name), newline="")
         for path in (box.parents[1], box.parent, box, *box.rglob("*")):
             os.chown(path, *NOBODY)
@@ -183,6 +183,12 @@ class DovecotTuned(Dovecot):
     login = LOGIN_FAST
     imap = "  service_count = 1000\n  process_min_avail = 8"
     auth = "auth_cache_size = 10M\n"
+
+
+class DovecotLarge(DovecotTuned):
+    """As tuned, but few accounts with large mailboxes."""
+    name = "Dovecot tuned, 5,000 messages"
+    users, messages = 4, 5000
 
 
 class DovecotDefault(Dovecot):

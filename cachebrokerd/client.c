@@ -47,6 +47,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .drain_bytes = s->drain_bytes,
 					    .drain_time = s->drain_time,
 					    .caching = s->cache_expiration_time > 0,
+					    .select_cache = s->enable_select_cache,
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
@@ -158,8 +159,8 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (c->accepted && c->state == CLIENT_LEASED)
 		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());
-	int r = tally_session(c, tally->reason, tally->from_client, tally->from_backend,
-			      tally->line);
+	int r = tally_session(c, tally->reason, tally->select, tally->from_client,
+			      tally->from_backend, tally->line);
 
 	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
 	    tally->not_cached < NOT_CACHED_COUNT)

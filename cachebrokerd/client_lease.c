@@ -117,7 +117,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 						    : lists_find(lists, &connection->plain),
 			    .fingerprint = text_of(connection->fingerprint),
 			    .opening = text_of(offered ? connection->opening : NULL),
-			    .preauth_command = text_of(preauth) }
+			    .preauth_command = text_of(preauth),
+			    .examined = text_of(offered ? NULL : connection->examined) }
 	};
 
 	lease_end(c);
@@ -259,7 +260,7 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 	lease_unset_returning(c);
 	connection->from_client += give->from_client;
 	connection->from_backend += give->from_backend;
-	int r = connection_describe(connection, give->capabilities, give->opening);
+	int r = connection_describe(connection, give->capabilities, give->opening, give->examined);
 
 	if (r == 0)
 		r = connection_given(connection, fd);
@@ -270,8 +271,8 @@ int client_on_give(struct client *c, const struct msg *m, int *fd)
 	lease_wake(&key);
 	if (r == -EBADF)
 		return r;
-	r = tally_session(c, give->reason, give->from_client, give->from_backend,
-				 give->line);
+	r = tally_session(c, give->reason, give->select, give->from_client, give->from_backend,
+			  give->line);
 	if (r == 0)
 		peer_end(c->peer); /* it says no more: no need to wait for its hang-up */
 	return r;

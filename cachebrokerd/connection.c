@@ -41,6 +41,7 @@ static void free_connection(struct connection *c)
 	free(c->capabilities);
 	free(c->fingerprint);
 	free(c->opening);
+	free(c->examined);
 	free(c);
 }
 
@@ -226,10 +227,15 @@ int connection_mark(struct connection *c, struct span fingerprint)
 	return replace_text(&c->fingerprint, fingerprint);
 }
 
-int connection_describe(struct connection *c, struct span capabilities, struct span opening)
+int connection_describe(struct connection *c, struct span capabilities, struct span opening,
+			struct span examined)
 {
 	int r = replace_text(&c->opening, opening);
 
+	free(c->examined);
+	c->examined = NULL;
+	if (r == 0 && examined.n > 0)
+		r = replace_text(&c->examined, examined);
 	if (r == 0 && (capabilities.n > 0 || !c->capabilities))
 		r = replace_text(&c->capabilities, capabilities);
 	return r;

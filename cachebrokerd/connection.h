@@ -27,6 +27,7 @@ struct connection {
 	struct key plain;   /* the key without its fingerprint */
 	char *fingerprint;  /* what is turned on on it; NULL or empty: nothing */
 	char *opening;	    /* and how that came about */
+	char *examined;	    /* the mailbox that is open on it, as in LEASED; NULL: none */
 };
 
 /* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's,
@@ -57,8 +58,10 @@ static inline bool connection_is_reused(const struct connection *c)
  * -errno. */
 int connection_mark(struct connection *c, struct span fingerprint);
 
-/* What is kept of it besides. Empty capabilities: they are as they were. 0 or -ENOMEM. */
-int connection_describe(struct connection *c, struct span capabilities, struct span opening);
+/* What is kept of it besides. Empty capabilities: they are as they were; empty `examined`: no
+ * mailbox is open. 0 or -ENOMEM. */
+int connection_describe(struct connection *c, struct span capabilities, struct span opening,
+			struct span examined);
 
 /* A leased connection comes back with its descriptor, which is taken over in any case: into the
  * cache, if caching is on, it is the same socket, not too old and under the account's current

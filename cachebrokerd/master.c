@@ -84,7 +84,7 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 	if (c)
 		c->lease.login = NULL;
 	if (!same || verdict != VERDICT_ACCEPTED ||
-	    connection_describe(fresh, capabilities, SPAN_NONE) < 0) {
+	    connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) < 0) {
 		if (c)
 			refuse(c, fresh->host, r == 0 ? verdict : VERDICT_NONE);
 		connection_lost(fresh);

@@ -115,7 +115,7 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 			r->waits = NULL;
 		if (*fd >= 0) {
 			r->connection = NULL;
-			if (connection_describe(fresh, capabilities, SPAN_NONE) == 0)
+			if (connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) == 0)
 				(void)connection_given(fresh, fd);
 			else
 				connection_lost(fresh);

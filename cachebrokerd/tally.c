@@ -11,14 +11,17 @@
 
 #define LINES_MOST 100 /* no session fails to log in more often */
 
-int tally_session(struct client *c, uint32_t reason, uint64_t from_client, uint64_t from_backend,
-		  struct span line)
+int tally_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from_client,
+		  uint64_t from_backend, struct span line)
 {
 	struct state *state = c->broker->state;
 
-	if (c->counted || reason >= END_COUNT)
+	if (c->counted || reason >= END_COUNT || use > SELECT_MISS)
 		return -EPROTO;
 	c->counted = true;
+	if (use != SELECT_NONE)
+		state_count(state, use == SELECT_HIT ? COUNTER_select_hits : COUNTER_select_misses,
+			    1);
 	state_count_end(state, reason);
 	state_count(state, COUNTER_bytes_from_clients, from_client);
 	state_count(state, COUNTER_bytes_from_backends, from_backend);

@@ -6,10 +6,11 @@
 
 struct client;
 
-/* The session's last word: why it ended (enum session_end), what it moved, and its log line if it
- * could not log. 0; -EPROTO for a second one or a reason that there is not. */
-int tally_session(struct client *c, uint32_t reason, uint64_t from_client, uint64_t from_backend,
-		  struct span line);
+/* The session's last word: why it ended (enum session_end), what use a mailbox left open was (enum
+ * msg_select), what it moved, and its log line if it could not log. 0; -EPROTO for a second one, or
+ * a reason or use that there is not. */
+int tally_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from_client,
+		  uint64_t from_backend, struct span line);
 
 /* A log line of the session's. 0, or -EPROTO after too many of them. */
 int tally_line(struct client *c, struct span line);

@@ -83,6 +83,10 @@
 	    "left in the middle of an answer; 0: such a connection is closed.") \
 	NUM(drain_time, "1", 0, 60, "s", RELOAD, \
 	    "How long that may take.") \
+	BOOL(enable_select_cache, "no", RELOAD, \
+	     "A mailbox that a session's first command opened with EXAMINE stays open on the " \
+	     "cached connection; when the next session opens it and nothing has changed, the " \
+	     "answer is there already.") \
 	/* clients */ \
 	NUM(login_timeout, "180", 1, 3600, "s", RELOAD, \
 	    "Longest time a client may take to log in.") \
@@ -137,7 +141,6 @@
 	/* keys of the old program that come with later versions */ \
 	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, LATER, \
 	     "Log of XPROXY_TRACE.") \
-	BOOL(enable_select_cache, "no", LATER, "Cache SELECT.") \
 	BOOL(enable_admin_commands, "no", LATER, "XPROXY_ commands.") \
 	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
 	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \

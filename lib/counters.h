@@ -28,6 +28,8 @@
 	COUNTER(rechecks_open, "passwords of which the mail host said neither") \
 	COUNTER(offers_kept, "connections with a fingerprint whose next client wanted the same") \
 	COUNTER(offers_swapped, "the same whose client wanted another and got a plain one") \
+	COUNTER(select_hits, "EXAMINEs answered with what was kept: enable_select_cache") \
+	COUNTER(select_misses, "mailboxes left open for nothing: news, or another first command") \
 	COUNTER(dials_failed, "connections to mail hosts that failed") \
 	COUNTER(sessions_lost, "sessions whose process died without a word") \
 	COUNTER(sessions_killed, "sessions and errands killed for a forbidden system call") \

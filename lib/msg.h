@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 4
+#define MSG_VERSION 5
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -47,6 +47,13 @@ enum msg_outcome {
 	OUTCOME_FAILED,	      /* no verdict: it was silent, broken or not available */
 	OUTCOME_STALE,	      /* a cached connection turned out to be dead */
 	OUTCOME_LIMIT,	      /* the backend has too many connections of this user */
+};
+
+/* What a mailbox that was left open on a reused connection was good for. */
+enum msg_select {
+	SELECT_NONE, /* there was none, or the client said nothing */
+	SELECT_HIT,  /* the client opened it in the same way and was answered with what was kept */
+	SELECT_MISS, /* there was news, or the client wanted something else */
 };
 
 enum msg_account { ACCOUNT_FOUND = 1, ACCOUNT_UNKNOWN, ACCOUNT_UNAVAILABLE };

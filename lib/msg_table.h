@@ -36,6 +36,7 @@
 	U32(N, drain_bytes) \
 	U32(N, drain_time) \
 	U32(N, caching) \
+	U32(N, select_cache) \
 	U32(N, tcp_keepalives) \
 	U32(N, log_facility) \
 	U32(N, log_priority) \
@@ -63,7 +64,8 @@
  * host must answer before it is used, else the login counts as accepted. With a `fingerprint` it is
  * only offered: the session says OUTCOME accepted when its client has turned the same on (`opening`
  * is how), or UNTOUCHED. `promise`: this client may be told XPROXYREUSE. `preauth_command` is what
- * a login on a fresh one begins with. */
+ * a login on a fresh one begins with. `examined`: a mailbox is open on it for reading, and what a
+ * client is answered that opens it (proxyd/selectcache.h). */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
@@ -76,7 +78,8 @@
 	TEXT(N, capabilities, 4096) \
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, opening, 1000) \
-	TEXT(N, preauth_command, 1000)
+	TEXT(N, preauth_command, 1000) \
+	TEXT(N, examined, 2000)
 
 /* There is none; `reason` is of enum msg_refusal. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
@@ -93,15 +96,17 @@
 #define MSG_RETURNING_FIELDS(N, U32, U64, TEXT) \
 	TEXT(N, fingerprint, 200)
 
-/* The leased connection back, with its descriptor: quiet, unselected, no trace of the session. Its
- * last word, too: the rest is as in TALLY. No capabilities: they are as they were. `opening` is how
- * the fingerprint that RETURNING named came about. */
+/* The leased connection back, with its descriptor: quiet, unselected (but for `examined`, as in
+ * LEASED), no trace of the session. Its last word, too: the rest is as in TALLY. No capabilities:
+ * they are as they were. `opening` is how the fingerprint that RETURNING named came about. */
 #define MSG_GIVE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
+	U32(N, select) \
 	U64(N, from_client) \
 	U64(N, from_backend) \
 	TEXT(N, capabilities, 4096) \
 	TEXT(N, opening, 1000) \
+	TEXT(N, examined, 2000) \
 	TEXT(N, line, 1500)
 
 /* An offered connection back, with its descriptor: its client turned out to want another one. No
@@ -110,11 +115,12 @@
 	U32(N, reserved)
 
 /* The last word of a session that gives nothing back. `reason` is of enum session_end, `not_cached`
- * of enum not_cached. `fingerprint` as in RETURNING, "?" when it has no name. `line` is the log
- * line when the process could not write it itself. */
+ * of enum not_cached, `select` of enum msg_select. `fingerprint` as in RETURNING, "?" when it has
+ * no name. `line` is the log line when the process could not write it itself. */
 #define MSG_TALLY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reason) \
 	U32(N, not_cached) \
+	U32(N, select) \
 	U64(N, from_client) \
 	U64(N, from_backend) \
 	TEXT(N, fingerprint, 200) \

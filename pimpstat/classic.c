@@ -21,8 +21,8 @@ void classic_print(FILE *out, const struct model *m)
 		{m->counters[COUNTER_logins], "Total Client Logins"},
 		{m->counters[COUNTER_logins_reused], "Total Reused Connections"},
 		{m->counters[COUNTER_logins_fresh], "Total Created Connections"},
-		{0, "Cache Hits"},
-		{0, "Cache Misses"},
+		{m->counters[COUNTER_select_hits], "Cache Hits"},
+		{m->counters[COUNTER_select_misses], "Cache Misses"},
 	};
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)

@@ -157,7 +157,9 @@ static unsigned old_totals(const struct model *m, bool wide, struct total *ret)
 		(void)snprintf(ret[n].text, sizeof(ret[n].text), "N/A");
 	n++;
 	ret[n].label = "SELECT cache";
-	(void)snprintf(ret[n].text, sizeof(ret[n].text), "not enabled");
+	(void)snprintf(ret[n].text, sizeof(ret[n].text), "%" PRIu64 " of %" PRIu64,
+		       m->counters[COUNTER_select_hits],
+		       m->counters[COUNTER_select_hits] + m->counters[COUNTER_select_misses]);
 	return n + 1;
 }
 

@@ -77,7 +77,7 @@ void backend_close(struct backend *b, bool polite)
 	}
 	fd_drop(&b->fd);
 	b->in.off = b->in.len = 0;
-	b->leased = false;
+	b->leased = b->examined = false;
 }
 
 int backend_prove(struct session *s)

@@ -15,6 +15,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/capability.h"
 #include "proxyd/io.h"
+#include "proxyd/kept.h"
 
 static struct span capabilities(const struct session *s)
 {
@@ -134,7 +135,12 @@ static int reset(struct session *s, bool selected)
 
 void giveback_run(struct session *s, const struct follow *f)
 {
-	s->giving = reset(s, f->selected) == 0;
+	bool wanted = kept_is_wanted(s);
+	int r = wanted ? kept_open(s, f->selected, &s->keeps) : 0;
+
+	if (r == 0 && !s->keeps)
+		r = reset(s, f->selected || wanted);
+	s->giving = r == 0;
 	if (s->giving)
 		return;
 	s->not_cached = NOT_CACHED_RESET_FAILED;

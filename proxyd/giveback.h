@@ -14,8 +14,9 @@ void giveback_note(struct session *s, const struct follow *f);
  * whether it may. */
 bool giveback_announce(struct session *s, const struct follow *f);
 
-/* After giveback_announce() said so: brings the connection into the state of a fresh login, proves
- * it, and gives it to the broker; closes it when anything is odd. Sets s->not_cached. */
+/* After giveback_announce() said so: brings the connection into the state of a fresh login, or
+ * leaves a mailbox open on it (kept.h), proves it, and gives it to the broker; closes it when
+ * anything is odd. Sets s->not_cached. */
 void giveback_run(struct session *s, const struct follow *f);
 
 #endif

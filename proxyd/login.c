@@ -20,6 +20,7 @@
 #include "proxyd/follow_line.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
+#include "proxyd/kept.h"
 
 #define AGAIN_MOST 3 /* connections that are tried when a reused one died at its first command */
 
@@ -185,11 +186,24 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 		  &b->capabilities_length);
 	copy_span(leased->preauth_command, b->preauth, sizeof(b->preauth), &b->preauth_length);
 	b->capabilities_stale = false;
+	b->examined = leased->examined.n > 0;
+}
+
+/* Is the mailbox that may be open on the connection one of which everything is known? */
+static bool takes_mailbox(struct session *s, const struct msg_LEASED *leased)
+{
+	struct session_mailbox *m = s->mailbox;
+
+	return leased->examined.n == 0 ||
+	       (leased->fingerprint.n == 0 &&
+		select_load(&m->kept, m->text, sizeof(m->text), leased->examined) == 0);
 }
 
 /* Is the connection plain, or can it be offered? Begins the offer then. */
 static bool takes_offer(struct session *s, const struct msg_LEASED *leased)
 {
+	if (!takes_mailbox(s, leased))
+		return false;
 	return leased->fingerprint.n == 0 ||
 	       offer_begin(&s->offer, leased->fingerprint, leased->opening) == 0;
 }
@@ -209,7 +223,15 @@ static bool is_usable(struct session *s, bool prove)
 
 	if (n >= 0 || errno != EAGAIN)
 		return false;
+	if (s->backend.examined)
+		return !prove || kept_prove(s) == 0;
 	return !prove || backend_prove(s) == 0;
+}
+
+/* The same for one on which commands follow at once: no mailbox is left open. */
+static bool is_usable_now(struct session *s, bool prove)
+{
+	return is_usable(s, prove) && (!s->backend.examined || kept_close(s) == 0);
 }
 
 static enum login_result refused(struct session *s, struct span tag, const char *code,
@@ -370,7 +392,8 @@ static bool lease_again(struct session *s, bool *ret_prove)
 	backend_close(&s->backend, false);
 	if (link_request(&s->link, &lease, &reply, &fd,
 			 clock_ms() + (int64_t)s->settings->lease_timeout * 1000) < 0 ||
-	    reply.type != MSG_LEASED || reply.LEASED.fingerprint.n > 0) {
+	    reply.type != MSG_LEASED || reply.LEASED.fingerprint.n > 0 ||
+	    !takes_mailbox(s, &reply.LEASED)) {
 		fd_drop(&fd);
 		return false;
 	}
@@ -387,7 +410,7 @@ bool login_again(struct session *s)
 	for (int tries = 0; !good && tries < AGAIN_MOST && lease_again(s, &prove); tries++) {
 		bool cached = s->backend.cached;
 
-		good = cached ? is_usable(s, prove)
+		good = cached ? is_usable_now(s, prove)
 			      : backend_login(s, false, &code, &why) == BACKEND_ACCEPTED;
 		if (good && (!cached || prove))
 			send_outcome(s, OUTCOME_ACCEPTED);
@@ -437,7 +460,8 @@ static enum session_end find_plain(struct session *s)
 
 		if (end != END_NONE)
 			return end;
-		if (reply.type != MSG_LEASED || reply.LEASED.fingerprint.n > 0)
+		if (reply.type != MSG_LEASED || reply.LEASED.fingerprint.n > 0 ||
+		    !takes_mailbox(s, &reply.LEASED))
 			return END_BACKEND_LOST;
 		bool prove = reply.LEASED.prove;
 
@@ -452,7 +476,7 @@ static enum session_end find_plain(struct session *s)
 			backend_close(&s->backend, false);
 			continue;
 		}
-		if (is_usable(s, prove)) {
+		if (is_usable_now(s, prove)) {
 			if (prove)
 				send_outcome(s, OUTCOME_ACCEPTED);
 			return END_NONE;

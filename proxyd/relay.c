@@ -21,6 +21,8 @@
 /* Shows new bytes of the backend to the follower. */
 static void look_at_backend(struct relay *r)
 {
+	if (r->s->backend.examined)
+		return; /* with another's mailbox open it says nothing that is for this client */
 	r->looked_at = rewrite_server(&r->rewrite, &r->follow, &r->s->backend.in, r->looked_at);
 }
 
@@ -276,7 +278,7 @@ static bool is_unfinished(const struct relay *r)
 	size_t waits = r->s->backend.in.len - r->looked_at;
 
 	return refusal_is_due(r) || relay_is_offer_due(r) ||
-	       (r->looked_at == 0 && waits > r->rewrite.held);
+	       (r->looked_at == 0 && waits > r->rewrite.held && !r->s->backend.examined);
 }
 
 static enum session_end pump(struct relay *r)
@@ -290,6 +292,8 @@ static enum session_end pump(struct relay *r)
 
 		if (end == END_NONE)
 			end = write_to_backend(r);
+		if (end == END_NONE && r->hides)
+			end = relay_hide(r);
 		write_to_client(r);
 		if (end == END_NONE && is_unfinished(r))
 			continue;
@@ -309,6 +313,7 @@ enum session_end relay_run(struct session *s)
 	r.last_traffic = clock_ms();
 	relay_follow(&r);
 	relay_expect_repeat(&r, r.last_traffic + relay_ms(s->settings->login_timeout));
+	relay_expect_select(&r);
 	enum session_end end = pump(&r);
 
 	relay_forget_repeat(&r);

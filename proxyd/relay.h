@@ -1,7 +1,8 @@
 /* The relay's own: what relay.c and the relay_*.c beside it share. Others call relay_run().
  *
  * relay.c moves the bytes, relay_repeat.c replaces a connection that was dead, relay_offer.c
- * decides about one that is only offered, relay_leave.c says when it is over.
+ * decides about one that is only offered, relay_select.c about one with an open mailbox,
+ * relay_leave.c says when it is over.
  */
 #ifndef PROXYD_RELAY_H
 #define PROXYD_RELAY_H
@@ -10,6 +11,7 @@
 #include "proxyd/repeat.h"
 #include "proxyd/rewrite.h"
 #include "proxyd/session.h"
+#include "proxyd/tag.h"
 
 /* What each session touches stands in front, within one page (lib/large.h). */
 struct relay {
@@ -27,6 +29,9 @@ struct relay {
 	uint64_t drained;
 	struct rewrite rewrite;
 	struct repeat repeat; /* a reused connection has not answered yet */
+	bool first_waits;     /* the client's first command is looked at (relay_select()) */
+	bool hides;	      /* UNSELECT was sent in front of it, and its answer is for nobody */
+	struct tag hidden;    /* its tag */
 	struct follow follow;
 };
 
@@ -78,6 +83,19 @@ bool relay_is_offer_over(const struct relay *r);
 /* Shows the follower what may go to the backend: on a connection that is only offered one command
  * after the other, else all of it. END_NONE, or why the session ends. */
 enum session_end relay_pass(struct relay *r);
+
+/* --- relay_select.c ------------------------------------------------------------------------- */
+
+/* Begins to wait for the client's first command, where it matters. */
+void relay_expect_select(struct relay *r);
+
+/* Looks at it, if it is there: answers it or sends UNSELECT in front of it. While r->first_waits
+ * nothing may be passed on, either way. END_NONE, or why the session ends. */
+enum session_end relay_select(struct relay *r);
+
+/* While r->hides, when the client's command has been written: takes away what the mail host answers
+ * to UNSELECT. END_NONE, or why the session ends. */
+enum session_end relay_hide(struct relay *r);
 
 /* --- relay_leave.c -------------------------------------------------------------------------- */
 

@@ -102,6 +102,10 @@ enum session_end relay_pass(struct relay *r)
 	enum session_end end = END_NONE;
 	size_t most = 0;
 
+	if (r->first_waits)
+		end = relay_select(r);
+	if (r->first_waits)
+		return end;
 	while (s->offer.open && end == END_NONE && most == 0) {
 		if (!relay_is_still(r))
 			return END_NONE;

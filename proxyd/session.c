@@ -235,6 +235,7 @@ static void give(struct session *s, enum session_end end, struct span line)
 	struct backend *b = &s->backend;
 	struct msg m = { .type = MSG_GIVE,
 			 .GIVE = { .reason = end,
+				   .select = s->select_use,
 				   .from_client = s->from_client,
 				   .from_backend = s->from_backend,
 				   .line = line } };
@@ -242,6 +243,8 @@ static void give(struct session *s, enum session_end end, struct span line)
 	if (!b->cached) /* else the broker has the list already */
 		m.GIVE.capabilities = (struct span){ b->capabilities, b->capabilities_length };
 	m.GIVE.opening = s->marks.opening;
+	if (s->keeps)
+		m.GIVE.examined = buf_span(&s->mailbox->kept.text);
 	if (link_push(&s->link, &m, b->fd) < 0)
 		log_printf(LOG_NOTICE, "session %llu: its connection could not be given back",
 			   (unsigned long long)s->id);
@@ -265,6 +268,7 @@ static void report(struct session *s, enum session_end end)
 	}
 	struct msg tally = { .type = MSG_TALLY,
 			     .TALLY = { .reason = end,
+					.select = s->select_use,
 					.not_cached = s->user_length > 0 ? s->not_cached
 									 : NOT_CACHED_COUNT,
 					.from_client = s->from_client,
@@ -390,6 +394,7 @@ static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed
 int session_run(const struct session_start *start)
 {
 	static LARGE char from_client[CLIENT_BUFFER], from_backend[BACKEND_BUFFER];
+	static LARGE struct session_mailbox mailbox;
 	static HOT struct session s;
 	bool relayed = false;
 
@@ -403,6 +408,7 @@ int session_run(const struct session_start *start)
 	s.locked_up = start->settings != NULL;
 	s.started = clock_ms();
 	s.in = BUF_OVER(from_client);
+	s.mailbox = &mailbox;
 	s.backend.fd = -1;
 	s.backend.in = BUF_OVER(from_backend);
 	enum session_end end = serve(&s, start->crowded, &relayed);

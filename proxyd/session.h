@@ -11,6 +11,7 @@
 #include "lib/msg.h"
 #include "proxyd/link.h"
 #include "proxyd/offer.h"
+#include "proxyd/selectcache.h"
 
 /* "Go on": no reason to end. */
 #define END_NONE END_COUNT
@@ -48,6 +49,7 @@ struct backend {
 	bool made;		 /* for this client: no reuse, though it is cached */
 	bool promise;		 /* the client may be told XPROXYREUSE */
 	bool leased;		 /* the broker that leased it still knows the lease */
+	bool examined;		 /* a mailbox was left open on it: session_mailbox.kept */
 	bool capabilities_stale; /* they are those before login */
 	uint32_t port;
 	struct buf in; /* read and not yet dealt with */
@@ -66,6 +68,14 @@ struct session_marks {
 	char fingerprint[FINGERPRINT_MAX];
 };
 
+/* The mailbox that is or shall be left open on the connection. Few sessions touch it. */
+struct session_mailbox {
+	struct select_text kept; /* over text */
+	size_t wish_length;
+	char wish[SELECT_NAME]; /* the name that the client's first command opened */
+	char text[SELECT_TEXT];
+};
+
 /* What most sessions touch stands in front: each further page costs a fault and 4 KiB. */
 struct session {
 	int client;
@@ -73,6 +83,10 @@ struct session {
 	bool asked_capability; /* CAPABILITY was used before login */
 	bool giving;	       /* the backend connection is ready to be given back */
 	bool said_all;	       /* the client has our end of the stream */
+	bool wishes;	       /* mailbox->wish is to be left open, */
+	bool keeps;	       /* and mailbox->kept is what is kept of it */
+	enum msg_select select_use;
+	struct session_mailbox *mailbox;
 	struct link link;
 	struct msg_HELLO hello;
 	const struct msg_WELCOME *settings;

@@ -17,7 +17,6 @@ GAPS = {
 # Conversations of tests/servers/imapproxy/ that have to go differently: reason
 ADMIN = "XPROXY_ commands do not exist yet"
 LOG = "there is no protocol log yet"
-SELECT = "there is no SELECT cache yet"
 IMAPPROXY = {
     "XPROXY_VERSION": ADMIN,
     "XPROXY_TRACE": ADMIN,
@@ -28,7 +27,6 @@ IMAPPROXY = {
     "the protocol log": LOG,
     "a user who is not traced is not in the protocol log": LOG,
     "the counters after XPROXY_RESETCOUNTERS": ADMIN,
-    "hits of the SELECT cache are counted": SELECT,
 }
 
 

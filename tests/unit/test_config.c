@@ -400,10 +400,10 @@ static void a_secret_behind_an_equals_sign_is_not_reported(void **unused)
 static void keys_of_later_versions_are_warnings_unless_at_their_default(void **unused)
 {
 	(void)unused;
-	assert_clean("enable_select_cache no\ntls_no_tlsv1.1 no\n"
+	assert_clean("enable_admin_commands no\ntls_no_tlsv1.1 no\n"
 		     "protocol_log_filename /var/log/imapproxy_protocol.log\n");
-	assert_warning("enable_select_cache yes",
-		       "f:1: enable_select_cache: this version does not do that "
+	assert_warning("enable_admin_commands yes",
+		       "f:1: enable_admin_commands: this version does not do that "
 		       "yet, the key has no effect");
 	assert_warning("tls_no_tlsv1.2 yes",
 		       "f:1: tls_no_tlsv1.2: this version does not do that yet, the "

@@ -329,7 +329,7 @@ static void the_first_view_has_the_old_names(void **unused)
 		"server connections created                  3",
 		"server connection reuses                    5",
 		"client login to server login ratio   2.67 : 1",
-		"SELECT cache                      not enabled",
+		"SELECT cache                           0 of 0",
 		"Server Start Time:       2023-11-13 21:12:24",
 		"Last Counter Reset Time: 2023-11-14 22:08:25",
 	};
