@@ -116,16 +116,15 @@ int backend_repeat(struct session *s, const struct fingerprint_step *step)
 	       (r = buf_add(&out, step->command)) || (r = buf_add_str(&out, "\r\n")) ||
 	       (r = io_write(b->fd, buf_span(&out), deadline)) ||
 	       (r = backend_next(b, deadline, &line)));
-	bool same = true;
-
 	if (r == 0 && step->untagged.n > 0) {
-		same = span_eq(line, step->untagged);
+		if (!span_eq(line, step->untagged))
+			return -EPROTO; /* more may come or not */
 		backend_taken(b);
 		r = backend_next(b, deadline, &line);
 	}
 	if (r < 0)
 		return r;
-	same = same && tag_completes(&tag, line, &status) && span_istarts(status, SPAN("OK"));
+	bool same = tag_completes(&tag, line, &status) && span_istarts(status, SPAN("OK"));
 	backend_taken(b);
 	return same ? 0 : -EPROTO;
 }

@@ -122,6 +122,8 @@ static void take_enabled(struct fingerprint *fp, struct span words)
 
 		if (word.n == 0)
 			return;
+		if (span_istarts(word, SPAN("CONDSTORE="))) /* our own words */
+			fp->unknown = true;
 		turn_on(fp, SPAN_NONE, word, false);
 		if (span_ieq(word, SPAN("QRESYNC")))
 			turn_on(fp, SPAN_NONE, SPAN("CONDSTORE"), false);
@@ -233,7 +235,9 @@ static void draft_line(struct fingerprint *fp, struct span line)
 {
 	struct buf draft = { .data = fp->draft, .cap = sizeof(fp->draft), .len = fp->draft_length };
 
-	if (buf_add(&draft, line) < 0 || buf_add_str(&draft, "\r\n") < 0)
+	/* a line break inside would be one of the opening's */
+	if (memchr(line.p, '\r', line.n) || buf_add(&draft, line) < 0 ||
+	    buf_add_str(&draft, "\r\n") < 0)
 		fp->repeatable = false;
 	fp->draft_length = draft.len;
 }

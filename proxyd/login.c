@@ -447,15 +447,31 @@ static void hand_back(struct session *s, bool untouched)
 	backend_close(&s->backend, false);
 }
 
+/* A fresh one is logged in, for a client that has its OK already. `last`: it must go well now, else
+ * another one may. END_NONE, then *ret_good says whether it did. */
+static enum session_end log_in_plain(struct session *s, bool last, bool *ret_good)
+{
+	const char *code, *why;
+	bool limited = !last;
+	enum backend_verdict verdict = make_login(s, false, &limited, &code, &why);
+
+	*ret_good = verdict == BACKEND_ACCEPTED;
+	if (*ret_good)
+		return END_NONE;
+	backend_close(&s->backend, false);
+	return verdict == BACKEND_REFUSED ? END_PASSWORD_REFUSED
+	       : last			  ? END_BACKEND_LOST
+					  : END_NONE;
+}
+
 /* A plain connection for a client that has its OK already. */
 static enum session_end find_plain(struct session *s)
 {
-	bool limited = false, may_be_limited = true;
+	bool last = false, good = false;
 
 	for (;;) {
 		struct msg reply;
 		AUTO_FD fd = -1;
-		const char *code, *why;
 		enum session_end end = request_lease(s, true, &reply, &fd);
 
 		if (end != END_NONE)
@@ -467,13 +483,10 @@ static enum session_end find_plain(struct session *s)
 
 		take_lease(s, &reply.LEASED, take_fd(&fd));
 		if (!s->backend.cached) {
-			limited = may_be_limited;
-			if (make_login(s, false, &limited, &code, &why) == BACKEND_ACCEPTED)
-				return END_NONE;
-			if (!limited)
-				return END_BACKEND_LOST;
-			may_be_limited = false; /* once more */
-			backend_close(&s->backend, false);
+			end = log_in_plain(s, last, &good);
+			if (good || end != END_NONE)
+				return end;
+			last = true;
 			continue;
 		}
 		if (is_usable_now(s, prove)) {
@@ -486,21 +499,36 @@ static enum session_end find_plain(struct session *s)
 	}
 }
 
-enum session_end login_exchange(struct session *s, bool untouched)
+/* Says on the connection what the client has said on the offered one. Does it answer alike? */
+static bool repeat_all(struct session *s)
 {
 	struct fingerprint_step step;
 	struct span rest = offer_answers(&s->offer), asked = offer_asked(&s->offer);
 
+	while (fingerprint_next_step(&rest, &step))
+		if (backend_repeat(s, &step) < 0)
+			return false;
+	return asked.n == 0 || backend_repeat_refused(s, asked) == 0;
+}
+
+enum session_end login_exchange(struct session *s, bool untouched)
+{
+	bool said = s->offer.answered > 0 || s->offer.asked_length > 0;
+
 	hand_back(s, untouched);
 	enum session_end end = find_plain(s);
 
-	while (end == END_NONE && fingerprint_next_step(&rest, &step))
-		if (backend_repeat(s, &step) < 0)
+	while (end == END_NONE && !repeat_all(s)) {
+		if (!s->backend.cached || !s->backend.leased) {
 			end = END_BACKEND_ODD;
-	if (end == END_NONE && asked.n > 0 && backend_repeat_refused(s, asked) < 0)
-		end = END_BACKEND_ODD;
+		} else { /* a reused one may have been dead, a fresh one tells the truth */
+			send_outcome(s, OUTCOME_STALE);
+			backend_close(&s->backend, false);
+			end = find_plain(s);
+		}
+	}
 	s->offer.open = false;
-	if (end != END_NONE || !s->backend.cached || s->offer.answered > 0 || asked.n > 0)
+	if (end != END_NONE || !s->backend.cached || said)
 		session_wipe_credentials(s);
 	return end;
 }

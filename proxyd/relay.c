@@ -206,6 +206,11 @@ static enum session_end serve_link(struct relay *r)
 	return session_rejoin(s);
 }
 
+static enum session_end end_stuck_offer(const struct relay *r)
+{
+	return r->looked_at > 0 ? END_CLIENT_STUCK : END_BACKEND_LOST;
+}
+
 /* The deadline of wait_until() has come without traffic (an offer that cannot be decided). */
 static enum session_end serve_deadline(struct relay *r)
 {
@@ -217,7 +222,9 @@ static enum session_end serve_deadline(struct relay *r)
 	}
 	if (r->s->rejoin_at > 0 && now >= r->s->rejoin_at)
 		return session_rejoin(r->s);
-	if (r->logout_at > 0 || r->ended_at > 0 || relay_is_offer_over(r))
+	if (relay_is_offer_stuck(r))
+		return end_stuck_offer(r);
+	if (r->logout_at > 0 || r->ended_at > 0 || r->s->offer.open)
 		return END_NONE; /* relay_judge() and relay_pass() know */
 	return r->looked_at > 0 ? END_CLIENT_STUCK : END_IDLE_TIMEOUT;
 }
@@ -245,6 +252,9 @@ static enum session_end wait_for_traffic(struct relay *r)
 {
 	struct session *s = r->s;
 	struct buf *up = &s->in, *down = &s->backend.in;
+
+	if (relay_is_offer_stuck(r)) /* however much there is to read */
+		return end_stuck_offer(r);
 	short client_events = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
 				      (r->looked_at > 0 ? POLLOUT : 0));
 	short backend_events = (short)(r->backend_ended ? 0

@@ -80,6 +80,9 @@ bool relay_is_offer_due(const struct relay *r);
 /* Is it time to decide? The client's password is kept until then. */
 bool relay_is_offer_over(const struct relay *r);
 
+/* Has the mail host, or a client that does not read, kept it from being decided for too long? */
+bool relay_is_offer_stuck(const struct relay *r);
+
 /* Shows the follower what may go to the backend: on a connection that is only offered one command
  * after the other, else all of it. END_NONE, or why the session ends. */
 enum session_end relay_pass(struct relay *r);

@@ -96,6 +96,12 @@ bool relay_is_offer_over(const struct relay *r)
 	return r->s->offer.open && clock_ms() >= r->s->offer_until && relay_is_still(r);
 }
 
+bool relay_is_offer_stuck(const struct relay *r)
+{
+	return r->s->offer.open && !relay_is_still(r) &&
+	       clock_ms() >= r->s->offer_until + relay_ms(r->s->settings->backend_timeout);
+}
+
 enum session_end relay_pass(struct relay *r)
 {
 	struct session *s = r->s;

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from keepwarm.backend import Backend  # noqa: E402
+from keepwarm.scene import Scene  # noqa: E402
 from keepwarm.system import SANITIZED, System  # noqa: E402
 
 SECONDS = 240
@@ -81,3 +82,9 @@ def backend(make):
 def system(make, backend):
     """Keepwarm in front of it, with the defaults."""
     return make.system(backend)
+
+
+@pytest.fixture
+def scene(make):
+    """A system with somebody else's session in it."""
+    return Scene(make)

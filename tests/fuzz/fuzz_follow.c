@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include "proxyd/offer.h"
 #include "tests/unit/talk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -30,6 +31,31 @@ static void check_logout(const struct talk *t)
 	assert(t->sent[t->approved_length + f->logout_line_length - 1] == '\n');
 }
 
+/* What is given back can be offered: text and opening belong together. */
+static void check_fingerprint(const struct fingerprint *fp)
+{
+	static struct offer offer;
+	struct fingerprint_step step;
+	char bytes[FINGERPRINT_MAX];
+	struct buf text = BUF_OVER(bytes);
+	struct span opening = {fp->opening, fp->opening_length};
+
+	if (!fingerprint_is_known(fp) || fingerprint_write(fp, &text) < 0 || text.len == 0)
+		return;
+	assert(offer_begin(&offer, buf_span(&text), opening) == 0);
+	while (!offer_is_taken(&offer)) {
+		char line[FINGERPRINT_LINE + 2];
+		struct span rest = span_from(opening, offer.answered);
+		struct buf command = BUF_OVER(line);
+
+		if (!fingerprint_next_step(&rest, &step))
+			break; /* CONDSTORE without ENABLE is missing */
+		assert(buf_add_str(&command, "a ") == 0 && buf_add(&command, step.command) == 0);
+		assert(offer_judge(&offer, buf_span(&command), &step) == OFFER_ANSWER);
+		offer_answered(&offer);
+	}
+}
+
 static void check(const struct talk *t)
 {
 	const struct follow *f = &t->f;
@@ -43,6 +69,8 @@ static void check(const struct talk *t)
 	assert(f->client != FOLLOW_LITERAL || f->literal_left > 0);
 	if (f->client == FOLLOW_LOGOUT)
 		check_logout(t);
+	if (quiet)
+		check_fingerprint(&f->fingerprint);
 }
 
 static void say(struct talk *t, char who, struct span bytes)
@@ -69,7 +97,9 @@ static uint64_t add_outcome(uint64_t trace, const struct talk *t)
 {
 	const uint64_t facts[] = {t->f.client,	       t->f.outstanding_count, t->approved_length,
 				  t->shown_length,     t->f.spoiled,	       t->f.bye,
-				  follow_quiet(&t->f), t->f.owes_done,	       t->f.dropping};
+				  follow_quiet(&t->f), t->f.owes_done,	       t->f.dropping,
+				  t->f.fingerprint.length, t->f.fingerprint.opening_length,
+				  t->f.fingerprint.condstore};
 
 	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
 		trace = (trace ^ facts[i]) * 0x100000001b3u;

@@ -35,6 +35,28 @@ TALKS |= {
     "lists": C + b"a CAPABILITY\r\n" + S + b"* CAPABILITY IMAP4rev1 AUTH=PLAIN {5}\r\n* B\r\n\r\na OK [CAPABILITY A STARTTLS XHIDDEN] x\r\n",
 }
 
+# What is turned on, and the answers that make it part of the opening, or not.
+TALKS |= {
+    "enable-all": C + b"a ENABLE QRESYNC UTF8=ACCEPT\r\n" + S + b"* ENABLED QRESYNC utf8=accept\r\na OK [X] Enabled.\r\n"
+                  + C + b"b SELECT x (QRESYNC (1 1))\r\nc LOGOUT\r\n" + S + b"* 1 EXISTS\r\nb OK\r\n",
+    "enable-pipelined": C + b"a ENABLE CONDSTORE\r\nb ENABLE QRESYNC\r\n" + S + b"* ENABLED CONDSTORE\r\na OK\r\n* ENABLED QRESYNC\r\nb OK\r\n",
+    "enable-twice": C + b"a ENABLE CONDSTORE\r\n" + S + b"* ENABLED CONDSTORE\r\na OK one\r\n" + C + b"b ENABLE CONDSTORE\r\n"
+                    + S + b"* ENABLED\r\nb OK two\r\n" + C + b"c enable uidonly\r\n" + S + b"* ENABLED UIDONLY\r\nc OK\r\n",
+    "enable-in-vain": C + b"a ENABLE X\r\n" + S + b"a OK\r\n" + C + b"b ENABLE X\r\n" + S + b"* ENABLED\r\nb OK\r\n" + C + b"c ENABLE\r\n" + S + b"c BAD\r\n",
+    "enable-refused": C + b"a ENABLE X\r\n" + S + b"* ENABLED X\r\na NO no\r\n",
+    "enable-odd": C + b"a ENABLE X\r\n" + S + b"* ENABLED {3}\r\nX Y\r\na OK\r\n" + C + b"b ENABLE {1+}\r\nY\r\n" + S + b"* ENABLED Y\r\nb OK\r\n",
+    "enable-list": C + b"a ENABLE X\r\n" + S + b"* ENABLED X\r\na OK [CAPABILITY IMAP4rev1 STARTTLS] x\r\n",
+    "enable-many": C + b"a ENABLE X\r\n" + S + b"* ENABLED " + b" ".join(b"X-%d" % i for i in range(60)) + b"\r\na OK\r\n",
+    "enable-like-a-residue": C + b"a ENABLE X\r\n" + S + b"* ENABLED CONDSTORE=STATUS\r\na OK\r\n" + C + b"b STATUS x (HIGHESTMODSEQ)\r\n" + S + b"b OK\r\n",
+    "language": C + b"a LANGUAGE de\r\n" + S + b"* LANGUAGE (DE)\r\na OK\r\n" + C + b"b LANGUAGE fr\r\n" + S + b'* LANGUAGE ("FR")\r\nb OK\r\n'
+                + C + b"c LANGUAGE\r\n" + S + b"* LANGUAGE (EN DE FR)\r\nc OK\r\n",
+    "condstore-status": C + b"a STATUS x (HIGHESTMODSEQ)\r\nb SELECT x\r\nc STATUS y (HIGHESTMODSEQ)\r\n" + S + b"a OK\r\nb OK\r\nc NO\r\n"
+                        + C + b"d SEARCH MODSEQ 1\r\n" + S + b"d OK\r\n",
+    "condstore-select": C + b"a EXAMINE x (CONDSTORE)\r\n" + S + b"a OK [READ-ONLY] x\r\n" + C + b"b FETCH 1 (MODSEQ)\r\n" + S + b"b OK\r\n",
+    "condstore-behind-enable": C + b"a ENABLE UTF8=ACCEPT\r\nb SELECT x (CONDSTORE)\r\n" + S + b"* ENABLED UTF8=ACCEPT\r\na OK\r\nb OK\r\n"
+                               + C + b"c UID FETCH 1 FLAGS (CHANGEDSINCE 1)\r\nd LOGOUT\r\n" + S + b"c OK\r\n",
+}
+
 STREAMS = {
     "line": b"* CAPABILITY IMAP4rev1 AUTH=PLAIN IDLE COMPRESS=DEFLATE XHIDDEN\r\n* 1 EXISTS\r\n",
     "codes": b"* OK [CAPABILITY A STARTTLS B] x\r\na NO [CAPABILITY A SASL-IR\r\n* BYE [CAPABILITY ]\r\n* PREAUTH [CAPABILITY X] \r\nb BAD [CAPABILITY x]\r\n",

@@ -1,6 +1,6 @@
 """Errands: LOGOUT on connections that leave the cache, by a process that the broker asks the listener for.
 
-What comes over the sockets of other roles is in test_hostile.py."""
+What comes over the sockets of other roles is in test_hostile_*.py."""
 import os
 import signal
 import socket

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import socket
+import time
 
 import pytest
 
@@ -210,6 +211,57 @@ def test_the_swap_costs_no_login_attempt_and_the_password_is_forgotten(make, bac
     assert len(backend.logins) == 2
 
 
+@pytest.mark.parametrize("answer", [CLOSE, b"TAG NO not now\r\n", b"* ENABLED X\r\nTAG OK\r\n"],
+                         ids=["closed", "no", "another one"])
+@pytest.mark.parametrize("always", [False, True], ids=["once", "always"])
+def test_a_reused_connection_that_does_not_repeat_the_opening_is_replaced(system, backend, answer, always):
+    with system.session() as one, system.session() as other:
+        hold(one, OPENINGS["Thunderbird"])
+        other.ok("NOOP")
+        other.logout()
+        system.wait_given()
+        one.logout()
+        system.wait_given()
+    answers = [answer] * (2 if always else 1)
+
+    def enable(conn):
+        what = answers.pop() if answers else b"* ENABLED CONDSTORE\r\nTAG OK Enabled, says the backend\r\n"
+        conn.answer(what if what == CLOSE else what.replace(b"TAG", conn.commands[-1].tag))
+    backend.answers["ENABLE"] = enable
+    with system.session() as client:
+        client.send("a ENABLE CONDSTORE\r\n")
+        assert client.reply("a").ok
+        client.send("b SELECT INBOX\r\n")
+        if always:
+            assert client.read_to_end().startswith(b"* BYE [UNAVAILABLE]")
+        else:
+            assert client.reply("b").ok
+    assert len(backend.logins) == 3, "the third one is fresh, and what it says is the truth"
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_login_behind_an_offer_is_tried_twice(system, backend, failures):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    left = [CLOSE] * failures
+    backend.verdict = lambda user, password: left.pop() if left else True
+    with system.session() as client:
+        client.send("a SELECT INBOX\r\n")
+        if failures == 1:
+            assert client.reply("a").ok
+        else:
+            assert client.read_to_end().startswith(b"* BYE [UNAVAILABLE]")
+    assert len(backend.logins) == 3
+
+
+def test_a_password_that_is_refused_behind_an_offer_ends_the_session(system, backend):
+    visits(system, ["ENABLE QRESYNC"], 1)
+    backend.passwords["anna"] = b"other"
+    with system.session() as client:
+        client.send("a SELECT INBOX\r\n")
+        assert client.read_to_end() == b"* BYE Password is not accepted any more\r\n"
+    assert len(backend.logins) == 2
+
+
 def test_an_offer_ends_with_login_timeout(make, backend):
     system = make.system(backend, login_timeout=1)
     visits(system, ["ENABLE QRESYNC"], 1)
@@ -228,7 +280,31 @@ def test_an_offer_that_the_mail_host_never_lets_decide_ends_the_session(make, ba
         client.send("a NOOP\r\n")
         client.read_to_end()
         backend.ungate("NOOP")
-    system.wait_log("reason=idle-timeout")
+    system.wait_log("reason=backend-lost")
+
+
+def test_an_offer_is_not_stretched_by_a_mail_host_that_never_stops_talking(make, backend):
+    def flood(conn):
+        while True:
+            conn.send(b"* OK still here\r\n" * 100)
+    system = make.system(backend, login_timeout=1, backend_timeout=1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    backend.answers["NOOP"] = flood
+    with system.session() as client:
+        client.send("a NOOP\r\n")
+        until = time.monotonic() + 30
+        while client.sock.recv(1 << 16):
+            assert time.monotonic() < until, "it is stretched"
+    system.wait_log("reason=backend-lost")
+
+
+def test_an_offer_is_not_stretched_by_a_client_that_does_not_read(make, backend):
+    system = make.system(backend, login_timeout=1, backend_timeout=1)
+    visits(system, ["ENABLE QRESYNC"], 1)
+    backend.answers["NOOP"] = b"* OK much\r\n" * 2000000 + b"TAG OK\r\n"
+    with system.session() as client:
+        client.send("a NOOP\r\n")
+        system.wait_log("reason=client-stuck")
 
 
 @pytest.mark.parametrize("who", ["ID", "address", "user", "password"])

@@ -1,0 +1,109 @@
+"""Replies that are late, or to nothing: of look-up workers to the broker, and of the broker to a session."""
+import socket
+
+import pytest
+
+from keepwarm.imap import Client
+from keepwarm.messages import ACCEPTED, DEADLINE, Peer, session
+from keepwarm.process import wait_until
+from keepwarm.scene import serve_as_root, tcp_pair
+
+
+# --- replies that are late, or to nothing -----------------------------------------------------------------
+class Worker(Peer):
+    """A look-up worker of ours; the latest gets the next question."""
+
+    def __init__(self, system):
+        super().__init__(system, "lookup")
+        self.push("WORKER")
+        session(system).sock.close()  # when that has been served, we have been seen
+
+    def account(self, serial, user, port, host="127.0.0.1"):
+        self.push("ACCOUNT", serial=serial, status=1, host=host, host_port=port, backend_user=user)
+
+
+@pytest.mark.parametrize("wrong", ["another serial", "no serial", "another kind", "nothing was asked"])
+def test_a_worker_that_answers_out_of_turn_is_cut_off_and_its_question_goes_to_another(scene, wrong):
+    system = scene.system
+    with Worker(system) as worker, system.client() as client:
+        if wrong == "nothing was asked":
+            worker.account(1, "mallory", 1)
+            worker.expect_cut_off()
+        client.send("a1 LOGIN anna pw-anna\r\n")
+        if wrong != "nothing was asked":
+            question = worker.receive()
+            assert (question.name, question.user) == ("LOOKUP", b"anna")
+            if wrong == "another kind":
+                worker.push("ADDRESSES", serial=question.serial, addresses="192.0.2.9")
+            else:
+                worker.account(question.serial + 1 if wrong == "another serial" else 0, "mallory", 1)
+            worker.expect_cut_off()
+        assert client.reply("a1").ok
+    scene.check(bad=1)
+
+
+def test_an_answer_that_comes_when_nobody_waits_any_more_is_nobody_elses(scene):
+    system = scene.system
+    with Worker(system) as worker:
+        with system.client() as client:
+            client.send("a1 LOGIN slow pw-slow\r\n")
+            late = worker.receive()
+        wait_until(lambda: system.gauge("clients") == 1, lambda: f"the client is still there: {system.stats()}")
+        with system.session("anna") as client:  # another worker's question
+            client.ok("NOOP")
+        worker.account(late.serial, "mallory", 1, "192.0.2.9")
+        with system.client() as client:
+            client.send("a1 LOGIN slow pw-slow\r\n")
+            question = worker.receive()
+            assert question.user == b"slow" and question.serial != late.serial
+            worker.account(question.serial, "slow", scene.backend.port)
+            assert client.reply("a1").ok
+    scene.check(bad=0)
+
+
+class Broker:
+    """The broker's part in one session, spoken by us: what it says late must not reach the session."""
+
+    def __init__(self, folder):
+        self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listening.bind(str(folder / "session"))
+        self.listening.listen(5)
+        self.listening.settimeout(DEADLINE)
+
+    def welcome(self):
+        peer = Peer(sock=self.listening.accept()[0])
+        hello = peer.receive()
+        assert hello.name == "HELLO"
+        seconds = {name: 20 for name in ("login_timeout", "idle_timeout", "backend_timeout", "lease_timeout")}
+        peer.push("WELCOME", serial=hello.serial, session=1, uid=65534, gid=65534, login_attempts=3, max_errors=10,
+                  max_line_login=8192, **seconds)
+        return peer
+
+
+def test_a_late_reply_with_a_connection_is_dropped_with_it(backend, tmp_path):
+    broker = Broker(tmp_path)
+    sock, served = tcp_pair()
+    child = serve_as_root(tmp_path, served, tmp_path / "log")
+    served.close()
+    try:
+        link = broker.welcome()
+        with Client(0, sock=sock) as client:
+            client.send("a1 LOGIN anna pw-anna\r\n")
+            lease = link.receive()
+            assert lease.name == "LEASE"
+            others, sent = socket.socketpair()
+            link.push("LEASED", fds=[sent.fileno()], serial=lease.serial - 1, cached=1, host="late", host_port=1)
+            link.push("LEASED", fds=[sent.fileno()], serial=0, cached=1, host="pushed", host_port=1)
+            sent.close()
+            with socket.create_connection(("127.0.0.1", backend.port)) as right:
+                link.push("LEASED", fds=[right.fileno()], serial=lease.serial, host="127.0.0.1",
+                          host_port=backend.port, backend_user="anna")
+            assert client.reply("a1").ok
+            client.ok("SELECT INBOX")
+            assert b"<anna>" in client.ok("FETCH 1 BODY[]").text
+            others.settimeout(DEADLINE)
+            assert others.recv(100) == b"", "the late connection was used"
+            assert link.receive().outcome == ACCEPTED
+    finally:
+        child.kill()
+        child.wait()
