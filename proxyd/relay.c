@@ -166,7 +166,8 @@ static void read_backend(struct relay *r)
 		buf_consume(&r->s->backend.in, (size_t)n);
 		r->backend_ended = true;
 	} else if (n > 0) {
-		relay_forget_repeat(r);
+		if (!r->s->backend.examined)
+			relay_forget_repeat(r);
 		note_traffic(r);
 		r->s->from_backend += (size_t)n;
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
@@ -217,6 +218,8 @@ static enum session_end serve_deadline(struct relay *r)
 	int64_t now = clock_ms();
 
 	if (r->secret_until > 0 && now >= r->secret_until) {
+		if (r->s->backend.examined)
+			return relay_unselect(r); /* without them it could not be replaced */
 		relay_forget_repeat(r);
 		return END_NONE;
 	}

@@ -96,6 +96,10 @@ void relay_expect_select(struct relay *r);
  * nothing may be passed on, either way. END_NONE, or why the session ends. */
 enum session_end relay_select(struct relay *r);
 
+/* Closes the mailbox that was left open on the connection: it is the time to, or the client wants
+ * something else. What is sent next is sent behind it. END_NONE, or why the session ends. */
+enum session_end relay_unselect(struct relay *r);
+
 /* While r->hides, when the client's command has been written: takes away what the mail host answers
  * to UNSELECT. END_NONE, or why the session ends. */
 enum session_end relay_hide(struct relay *r);

@@ -47,8 +47,7 @@ static enum session_end answer(struct relay *r, struct span tag)
 	return END_NONE;
 }
 
-/* UNSELECT in front of the client's command. */
-static enum session_end unselect(struct relay *r)
+enum session_end relay_unselect(struct relay *r)
 {
 	char bytes[50];
 	struct buf out = BUF_OVER(bytes);
@@ -81,7 +80,7 @@ static enum session_end serve(struct relay *r, bool examine, struct span tag, st
 			return replace(r, n);
 	}
 	*ret_answered = same;
-	return same ? answer(r, tag) : unselect(r);
+	return same ? answer(r, tag) : relay_unselect(r);
 }
 
 enum session_end relay_select(struct relay *r)
@@ -100,6 +99,7 @@ enum session_end relay_select(struct relay *r)
 	enum session_end end = END_NONE;
 
 	r->first_waits = false;
+	r->follow.selected = s->backend.examined; /* it may have been replaced meanwhile */
 	s->wishes = examine && s->settings->select_cache;
 	if (s->wishes) {
 		memcpy(s->mailbox->wish, name.p, name.n);

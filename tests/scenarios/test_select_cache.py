@@ -245,6 +245,33 @@ def test_the_other_connection_is_not_handed_on_with_its_mailbox_open(system, bac
         assert client.command("FETCH 1 FLAGS").tagged == b"BAD No mailbox selected"
 
 
+def test_it_is_closed_in_time_for_a_client_that_says_nothing_for_long(make, backend, box):
+    """Its password is not kept for ever, and without it a connection that dies over the question cannot be replaced."""
+    system = make.system(backend, enable_select_cache="yes", login_timeout=1)
+    visit(system)
+    with system.session(reused=True) as client:
+        wait_until(lambda: said(backend)[-1] == b"UNSELECT", lambda: f"no UNSELECT: {said(backend)}")
+        box.result = b"NO [NONEXISTENT] No such mailbox"
+        assert client.command("EXAMINE INBOX").tagged == box.result
+        client.expect_nothing()
+    counts(system, 0, 1)
+
+
+@pytest.mark.parametrize("stray", [b"", b"* 5 EXISTS\r\n"])
+def test_one_that_dies_before_the_first_command_is_replaced_and_the_other_one_is_as_new(system, backend, box, stray):
+    visit(system)
+    with system.session(reused=True) as client:
+        if stray:
+            backend.connections[0].push(stray)
+            client.expect_nothing()
+        backend.connections[0].drop()
+        wait_until(lambda: len(backend.logins) == 2, "no other connection")
+        client.ok("ENABLE CONDSTORE")
+        assert client.ok("EXAMINE INBOX").text == box.answer()
+        client.logout()
+    system.wait_given()
+
+
 # --- other first commands --------------------------------------------------------------------------------
 @pytest.mark.parametrize("first", [
     "SELECT INBOX", "EXAMINE box", "EXAMINE INBOX (CONDSTORE)", "NOOP", "CAPABILITY", 'LIST "" *', "NAMESPACE",
