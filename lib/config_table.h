@@ -9,6 +9,7 @@
  *
  * flags: RELOAD    a reload (SIGHUP) takes a new value
  *        SECRET    printed as ***
+ *        NETWORKS  a list as in cidr.h
  *        LATER     known from the old program, without effect in this version: one warning
  *        REFUSED   known from the old program and a matter of safety: a value other than the
  * default

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/cidr.h"
 #include "lib/span.h"
 
 void config_free_text(const struct config_row *row, char **text)
@@ -57,6 +58,21 @@ static int read_service(const char *value, uint32_t *ret)
 	return 0;
 }
 
+static bool check_networks(struct config_problems *p, const struct config_row *row,
+			   const char *value)
+{
+	struct span bad;
+	int r = cidr_list_check(span_str(value), &bad);
+
+	if (r == 0)
+		return true;
+	config_say(p, true, "%s: '%.*s' is not allowed: %s", config_written_key(row),
+		   bad.n < 60 ? (int)bad.n : 60, bad.p,
+		   r == -EDOM ? "bits are set behind the network's length"
+			      : "give all, none, or networks like 10.0.0.0/8 2001:db8::/32 ::1");
+	return false;
+}
+
 static int set_text(struct config_problems *p, const struct config_row *row, const char *value)
 {
 	char **text = config_member(row, p->config);
@@ -66,6 +82,8 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 			   config_written_key(row), row->most);
 		return 0;
 	}
+	if ((row->flags & NETWORKS) && !check_networks(p, row, value))
+		return 0;
 	char *copy = strdup(value);
 
 	if (!copy)
