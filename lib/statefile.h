@@ -8,6 +8,7 @@
  *   sessions  u64 id -> struct statefile_session and behind it user, client and host
  *   ends      word of END_TABLE -> u64
  *   not_cached word of NOT_CACHED_TABLE -> u64
+ *   trace      name of a user -> struct statefile_trace: who is traced
  */
 #ifndef LIB_STATEFILE_H
 #define LIB_STATEFILE_H
@@ -16,7 +17,7 @@
 
 #define STATEFILE_SCHEMA    1
 #define STATEFILE_MAP_BYTES (64ul << 20)
-#define STATEFILE_DBS	    8
+#define STATEFILE_DBS	    16
 
 /* The writer renews meta/heartbeat at least this often, in seconds; thrice as old means: no broker.
  */
@@ -31,6 +32,18 @@ enum statefile_session_state {
 	STATEFILE_LOGIN = 0,  /* no backend connection yet */
 	STATEFILE_ACTIVE = 1, /* in use */
 	STATEFILE_CACHED = 2, /* an idle backend connection; no client */
+};
+
+/* By whom a user is traced: bits. */
+enum statefile_trace_by {
+	STATEFILE_TRACE_COMMAND = 1, /* XPROXY_TRACE */
+	STATEFILE_TRACE_ADMIN = 2,   /* pimpstat --trace */
+};
+
+struct statefile_trace {
+	int64_t since; /* seconds since 1970 */
+	uint32_t by;
+	uint32_t zero;
 };
 
 struct statefile_session {
