@@ -7,10 +7,12 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/process.h"
+#include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -129,6 +131,8 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		c->service = knock->service;
 		c->orphan = true;
 		c->state = CLIENT_DONE;
+		c->lease.user_length = knock->user.n;
+		memcpy(c->lease.user, knock->user.p, knock->user.n);
 		b->orphans++; /* not counted as leased: what a session says of itself must not fill
 				 the cache */
 		client_show_active(c, knock->user, "");
@@ -137,6 +141,8 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 	}
 	if (knock->settings != b->settings)
 		(void)client_welcome(c->peer, 0, c->id);
+	if (c->orphan && !c->peer->ended)
+		tracing_join(c);
 }
 
 int client_count_session(struct client *c, uint32_t reason, uint64_t from_client,
@@ -173,6 +179,17 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 	return r;
 }
 
+/* XPROXY_: before login only, which its state says, and where the site has allowed it. */
+static int on_admin(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	if (m->serial == 0 || m->ADMIN.kind > ADMIN_TRACE)
+		return -EPROTO;
+	if (!c->bound && admin_allows(c->broker, c->origin))
+		return admin_ask(&c->admin, c->peer, m);
+	return admin_deny(c->peer, m->serial);
+}
+
 #define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
 
 static const struct {
@@ -186,6 +203,7 @@ static const struct {
 	{ MSG_UNTOUCHED, CLIENT_LEASED, client_on_untouched },
 	{ MSG_RETURNING, CLIENT_LEASED, client_on_returning },
 	{ MSG_GIVE, CLIENT_RETURNING, client_on_give },
+	{ MSG_ADMIN, CLIENT_READY, on_admin },
 	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
 };
 
@@ -213,6 +231,8 @@ static void client_gone(struct peer *p)
 		habits_forget(b->habits, &c->lease.habit);
 	lease_end(c);
 	client_lose_connection(c);
+	tracing_leave(c);
+	admin_gone(&c->admin);
 	if (c->orphan)
 		b->orphans--;
 	leave_silent(c);

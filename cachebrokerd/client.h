@@ -2,6 +2,7 @@
 #ifndef CACHEBROKERD_CLIENT_H
 #define CACHEBROKERD_CLIENT_H
 
+#include "cachebrokerd/admin.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
 #include "cachebrokerd/tries.h"
@@ -39,6 +40,8 @@ struct client {
 	bool made_room; /* and some idle ones were closed for it */
 	bool orphan;	/* has a connection that a broker before us leased */
 	bool counted;	/* its TALLY came */
+	bool traced;	/* it has been sent a socket of the protocol log */
+	struct admin_caller admin;
 	struct lease lease;
 	struct connection *connection; /* leased */
 };

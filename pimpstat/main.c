@@ -15,6 +15,7 @@
 #include "pimpstat/json.h"
 #include "pimpstat/model.h"
 #include "pimpstat/text.h"
+#include "pimpstat/trace.h"
 
 #define CONFIG_PATH "/etc/imapproxy.conf"
 
@@ -32,6 +33,9 @@ static const char usage_text[] =
 	"  -f, --config FILE  the service's configuration (" CONFIG_PATH ")\n"
 	"  -1, --once         print one page and exit\n"
 	"      --json         print one JSON object and exit\n"
+	"      --trace USER   trace this user's sessions into the protocol log\n"
+	"      --untrace USER end that\n"
+	"      --traced       print who is traced\n"
 	"  -h, --help         print this and exit\n";
 
 /* Returns -1 to go on, else the exit code. */
@@ -120,8 +124,10 @@ int main(int argc, char **argv)
 	struct model model;
 	char why[512];
 	bool reported = false;
-	int code = read_options(argc, argv, &options);
+	int code = trace_main(argc, argv, CONFIG_PATH);
 
+	if (code < 0)
+		code = read_options(argc, argv, &options);
 	if (code >= 0)
 		return code;
 	if (config_load(&config, options.config, -1, report_error, &reported, NULL) != 0)

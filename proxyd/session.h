@@ -69,6 +69,7 @@ struct session {
 	bool asked_capability; /* CAPABILITY was used before login */
 	bool giving;	       /* the backend connection is ready to be given back */
 	bool said_all;	       /* the client has our end of the stream */
+	bool traced;	       /* see tracer.h */
 	struct link link;
 	struct msg_HELLO hello;
 	const struct msg_WELCOME *settings;
