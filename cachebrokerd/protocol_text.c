@@ -83,8 +83,10 @@ int protocol_text_record(struct buf *out, int64_t seconds, struct span user, uin
 
 	if (head->side < TRACE_CLIENT || head->side > TRACE_PROXY)
 		return -EINVAL;
-	(void)((r = head->lost > 0 ? add_lost(out, seconds, user, number, head->lost) : 0) ||
-	       (r = begin_mark(out, seconds, user)) || (r = buf_add_char(out, ' ')) ||
+	r = head->lost > 0 ? add_lost(out, seconds, user, number, head->lost) : 0;
+	if (bytes.n == 0)
+		return r;
+	(void)(r || (r = begin_mark(out, seconds, user)) || (r = buf_add_char(out, ' ')) ||
 	       (r = buf_add_str(out, sides[head->side])) || (r = buf_add_str(out, ": sd [")) ||
 	       (r = buf_add_u64(out, number)) ||
 	       (r = buf_add_str(out, head->continued ? "] the same line goes on\n" : "]\n")) ||

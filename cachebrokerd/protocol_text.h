@@ -13,9 +13,9 @@
 int protocol_text_note(struct buf *out, int64_t seconds, struct span user, const char *text);
 
 /* Appends a session's record: "\n\n-----> C= seconds user CLIENT: sd [number]\n" and the bytes (or
- * SERVER, PROXY; with `lost` a note in front). In the bytes control characters other than CR, LF
- * and TAB become \xNN, and a line that begins like a mark gets a blank in front, so that nobody
- * outside can forge one. 0; -ENOBUFS; -EINVAL for a side that is none. */
+ * SERVER, PROXY; with `lost` a note in front; without bytes the note only). In the bytes control
+ * characters other than CR, LF and TAB become \xNN, and a line that begins like a mark gets a blank
+ * in front, so that nobody outside can forge one. 0; -ENOBUFS; -EINVAL for a side that is none. */
 int protocol_text_record(struct buf *out, int64_t seconds, struct span user, uint64_t number,
 			 const struct trace_head *head, struct span bytes);
 

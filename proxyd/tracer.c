@@ -2,7 +2,7 @@
  *
  * Each side's bytes are collected until a line is whole, so that lines of several sessions do not
  * mix. A line that is longer than a record is cut, and its rest marked as such. The writer may be
- * slow: the session waits for room a moment, once, and then loses records rather than time, and
+ * slow: the session waits for room a moment, now and then, and loses records rather than time; it
  * says how many. When the writer shuts the socket, tracing is over.
  */
 #include "proxyd/tracer.h"
@@ -16,7 +16,8 @@
 #include "lib/trace.h"
 #include "proxyd/io.h"
 
-#define PATIENCE 20 /* ms */
+#define PATIENCE   20	/* ms */
+#define IMPATIENCE 1000 /* ms behind a wait that was in vain: there is no other */
 
 /* Collected bytes of one side, behind room for their head. */
 struct lane {
@@ -36,7 +37,7 @@ static struct elide elide;
 static int sock = -1;
 static bool *flag;
 static uint32_t lost;
-static bool impatient; /* it did not take the last record */
+static int64_t patient_at; /* monotonic ms */
 
 static void stop(void)
 {
@@ -52,7 +53,7 @@ void tracer_begin(int fd, bool *traced)
 	client.cut = server.cut = proxy.cut = false;
 	elide = (struct elide){ .knows = false };
 	lost = 0;
-	impatient = false;
+	patient_at = 0;
 	sock = fd;
 	flag = traced;
 	*traced = true;
@@ -66,11 +67,12 @@ static int send_record(struct span record)
 
 		if (n != 0)
 			return n < 0 ? (int)n : 0;
-		if (impatient)
-			return -EAGAIN;
-		int r = io_wait(sock, POLLOUT, clock_ms() + PATIENCE);
+		int64_t now = clock_ms();
 
-		impatient = r < 0;
+		if (now < patient_at)
+			return -EAGAIN;
+		if (io_wait(sock, POLLOUT, now + PATIENCE) < 0)
+			patient_at = now + IMPATIENCE;
 	}
 }
 
@@ -89,7 +91,6 @@ static void send_lane(struct lane *l, size_t n)
 		stop();
 		return;
 	}
-	impatient = r == -EAGAIN;
 	lost = r == -EAGAIN ? lost + 1 : 0;
 	l->cut = bytes[n - 1] != '\n';
 	memmove(bytes, bytes + n, l->length - n);
@@ -169,9 +170,20 @@ void tracer_rest(void)
 	large_release(records, sizeof(records));
 }
 
+/* What was lost behind the last record that was taken. */
+static void tell_lost(void)
+{
+	const struct trace_head head = { .side = TRACE_PROXY, .lost = lost };
+
+	patient_at = 0;
+	(void)send_record((struct span){ (const char *)&head, sizeof(head) });
+}
+
 void tracer_end(void)
 {
 	tracer_flush(true);
+	if (sock >= 0 && lost > 0)
+		tell_lost();
 	if (sock >= 0)
 		stop();
 }

@@ -332,10 +332,12 @@ def test_a_writer_that_stands_still_holds_up_no_session(traced, backend):
                 client.ok("FETCH 1 BODY[]")
         finally:
             os.kill(broker, signal.SIGCONT)
-        client.ok("NOOP")
-        client.ok("NOOP")
-    trace.wait_said(traced, "SERVER", b"OK Noop")
-    assert any("records are missing here." in note for note in trace.notes(traced))
+
+        def goes_on():
+            client.ok("NOOP")
+            return b"NOOP" in trace.said(traced, "CLIENT")
+        wait_until(goes_on, "nothing is taken any more")
+        assert any("records are missing here." in note for note in trace.notes(traced))
 
 
 # --- the file -------------------------------------------------------------------------------------------

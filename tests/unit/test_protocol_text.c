@@ -44,6 +44,9 @@ static void what_is_missing_or_goes_on_is_said(void **unused)
 		      SPAN("u1"), SPAN("x\r\n"),
 		      "\n\n-----> C= 1795302166 u1 PROXY: sd [7]: 3 records are missing here.\n"
 		      "\n\n-----> C= 1795302166 u1 SERVER: sd [7] the same line goes on\nx\r\n");
+	assert_record((struct trace_head){ .side = TRACE_PROXY, .lost = 2 }, SPAN("u1"), SPAN_NONE,
+		      "\n\n-----> C= 1795302166 u1 PROXY: sd [7]: 2 records are missing here.\n");
+	assert_record((struct trace_head){ .side = TRACE_PROXY }, SPAN("u1"), SPAN_NONE, "");
 }
 
 static void nothing_from_outside_looks_like_a_mark(void **unused)
