@@ -341,7 +341,6 @@ int main(int argc, char **argv)
 		return status;
 	log_open("cachebrokerd", o.target);
 	(void)signal(SIGPIPE, SIG_IGN);
-	(void)signal(SIGXFSZ, SIG_IGN); /* the write says EFBIG */
 	status = start(&b, &o);
 	free_parts(&b);
 	return status;

@@ -206,8 +206,9 @@ def test_a_user_s_name_cannot_forge_a_line(make):
     assert b'"a b\\" Cached\\x0d\\x0a* XPROXY_DUMPICC 1 root Active" Active\r\n' in reply.untagged[0]
 
 
-def test_a_long_dump_comes_in_pages(make):
-    users = [f"{'u' * 200}{i}" for i in range(120)]
+@pytest.mark.parametrize("length", [1, 200])
+def test_a_long_dump_comes_in_pages(make, length):
+    users = [f"{'u' * length}{i}" for i in range(120)]
     backend = make.backend()
     system = make.system(backend, enable_admin_commands="yes", cache_size=200)
     clients = [system.session(user) for user in users]

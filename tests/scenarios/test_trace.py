@@ -19,6 +19,7 @@ from test_activation import WAYS, available
 from test_activation import started as started_by_others
 
 SECRET = "top-secret-42"
+NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -353,35 +354,47 @@ def idle_system(make, backend, **config):
     return system
 
 
-def plant_link(path):
+def victim_of(path, owner):
+    """A file that the broker's user could write to."""
     victim = path.parent / "victim"
     victim.write_text("precious")
+    victim.chmod(0o666)
+    if os.geteuid() == 0:
+        os.chown(victim, owner, owner)
+    return victim
+
+
+def plant_link(path):
+    victim = victim_of(path, NOBODY)
     path.symlink_to(victim)
     return victim
 
 
 def plant_second_name(path):
-    victim = path.parent / "victim"
-    victim.write_text("precious")
+    victim = victim_of(path, NOBODY)
     os.link(victim, path)
     return victim
 
 
 def plant_folder(path):
     path.mkdir()
-    return None
 
 
 def plant_fifo(path):
     os.mkfifo(path)
-    return None
+    path.chmod(0o666)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before the start", "later"])
 @pytest.mark.parametrize("plant", [plant_link, plant_second_name, plant_folder, plant_fifo], ids=lambda plant: plant.__name__)
-def test_what_is_no_plain_file_is_not_written_to(make, backend, plant):
+def test_what_is_no_plain_file_is_not_written_to(make, backend, plant, late):
     system = idle_system(make, backend)
+    if late:
+        system.start()
+        trace.path(system).unlink(missing_ok=True)
     victim = plant(trace.path(system))
-    system.start()
+    if not late:
+        system.start()
     assert trace.xproxy(system, "XPROXY_TRACE anna") == "NO internal server error"
     assert trace.xproxy(system, "XPROXY_NEWLOG") == "NO internal server error"
     assert trace.pimpstat(system, "--trace", "anna")[0] == 1
@@ -393,14 +406,13 @@ def test_what_is_no_plain_file_is_not_written_to(make, backend, plant):
 
 
 @needs_root
-def test_a_file_of_somebody_else_is_not_written_to_later(traced):
-    trace.untrace(traced, "anna")
-    process_before = traced.pids("cachebrokerd")
-    os.chown(trace.path(traced), 0, 0)
-    os.kill(process_before[0], signal.SIGKILL)
-    wait_until(lambda: traced.pids("cachebrokerd") not in ([], process_before), "no new broker")
-    wait_until(lambda: trace.pimpstat(traced, "--traced")[0] == 0, "it does not answer")
-    assert trace.xproxy(traced, "XPROXY_TRACE anna") == "NO internal server error"
+def test_a_file_of_somebody_else_is_not_written_to(make, backend):
+    system = make.system(backend, enable_admin_commands="yes")
+    trace.path(system).unlink()
+    victim_of(trace.path(system), 0).rename(trace.path(system))
+    assert trace.xproxy(system, "XPROXY_TRACE anna") == "NO internal server error"
+    assert trace.xproxy(system, "XPROXY_NEWLOG") == "NO internal server error"
+    assert trace.path(system).read_text() == "precious"
 
 
 def test_dev_null_is_nowhere(make, backend):
