@@ -224,6 +224,7 @@ class Keepwarm(Part):
             "listen_address": "127.0.0.1", "listen_port": self.port,
             "run_directory": self.folder.path / "run",
             "stat_filename": self.folder.make("state", NOBODY) / "pimpstats",
+            "protocol_log_filename": "/dev/null",
             "foreground_mode": "yes", "cache_size": 4000, "cache_expiration_time": 3600,
         } | self.settings
         conf = self.write("imapproxy.conf", "".join(f"{key} {value}\n" for key, value in settings.items()))

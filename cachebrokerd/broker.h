@@ -1,7 +1,8 @@
 /* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client,
- * door, lookup, errand (who sent it) → lease, recheck (which connection, is the password still
- * good) → connection, host, dial (backend connections) → cache, keys, proofs, burst (pure). Those
- * that ask lookupd or send an errand call lookup.h and errand.h.
+ * door, lookup, errand, admin (who sent it) → lease, recheck (which connection, is the password
+ * still good) → connection, host, dial (backend connections) → cache, keys, proofs, burst (pure).
+ * Those that ask lookupd or send an errand call lookup.h and errand.h; tracing.h joins sessions to
+ * the protocol log.
  */
 #ifndef CACHEBROKERD_BROKER_H
 #define CACHEBROKERD_BROKER_H
@@ -22,6 +23,7 @@ struct lists;
 struct lookup;
 struct peer;
 struct proofs;
+struct tracing;
 struct tries;
 
 struct broker {
@@ -41,6 +43,7 @@ struct broker {
 	struct tries *tries;
 	struct habits *habits;
 	struct lists *lists;
+	struct tracing *tracing;
 	struct state *state;
 	struct lookup *lookup;
 	struct host *hosts;

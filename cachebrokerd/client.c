@@ -7,12 +7,14 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "cachebrokerd/admit.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/tally.h"
+#include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -140,6 +142,8 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		c->service = knock->service;
 		c->orphan = true;
 		c->state = CLIENT_DONE;
+		c->lease.user_length = knock->user.n;
+		memcpy(c->lease.user, knock->user.p, knock->user.n);
 		b->orphans++; /* not counted as leased: what a session says of itself must not fill
 				 the cache */
 		client_show_active(c, knock->user, "");
@@ -148,6 +152,8 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 	}
 	if (knock->settings != b->settings)
 		(void)client_welcome(c->peer, 0, c->id);
+	if (c->orphan && !c->peer->ended)
+		tracing_join(c);
 }
 
 static int on_tally(struct client *c, const struct msg *m, int *fd)
@@ -174,6 +180,17 @@ static int on_line(struct client *c, const struct msg *m, int *fd)
 	return tally_line(c, m->LINE.line);
 }
 
+/* XPROXY_: before login only, which its state says, and where the site has allowed it. */
+static int on_admin(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	if (m->serial == 0 || m->ADMIN.kind > ADMIN_TRACE)
+		return -EPROTO;
+	if (!c->bound && admin_allows(c->broker, c->origin))
+		return admin_ask(&c->admin, c->peer, m);
+	return admin_deny(c->peer, m->serial);
+}
+
 #define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
 
 static const struct {
@@ -187,6 +204,7 @@ static const struct {
 	{ MSG_UNTOUCHED, CLIENT_LEASED, client_on_untouched },
 	{ MSG_RETURNING, CLIENT_LEASED, client_on_returning },
 	{ MSG_GIVE, CLIENT_RETURNING, client_on_give },
+	{ MSG_ADMIN, CLIENT_READY, on_admin },
 	{ MSG_TALLY, ANY_STATE | CLIENT_NEW, on_tally },
 	{ MSG_LINE, ANY_STATE, on_line },
 };
@@ -215,6 +233,8 @@ static void client_gone(struct peer *p)
 		habits_forget(b->habits, &c->lease.habit);
 	lease_end(c);
 	client_lose_connection(c);
+	tracing_leave(c);
+	admin_gone(&c->admin);
 	if (c->orphan)
 		b->orphans--;
 	leave_silent(c);

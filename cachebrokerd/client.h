@@ -2,6 +2,7 @@
 #ifndef CACHEBROKERD_CLIENT_H
 #define CACHEBROKERD_CLIENT_H
 
+#include "cachebrokerd/admin.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
 #include "cachebrokerd/tries.h"
@@ -40,6 +41,8 @@ struct client {
 	bool orphan;	/* has a connection that a broker before us leased */
 	bool counted;	/* its TALLY came */
 	unsigned lines; /* it had logged here */
+	bool traced;	/* it has been sent a socket of the protocol log */
+	struct admin_caller admin;
 	struct lease lease;
 	struct connection *connection; /* leased */
 };

@@ -14,6 +14,7 @@
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/tally.h"
+#include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 
@@ -132,6 +133,7 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 		accepted(c);
 	else if (offered)
 		client_show_active(c, user_of(c), connection->host->label);
+	tracing_join(c);
 	(void)peer_send(c->peer, &m,
 			sent); /* a client that is gone gives the connection up in client_gone() */
 }
@@ -209,6 +211,7 @@ int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	}
 	client_lose_connection(c);
+	tracing_leave(c);
 	c->state = CLIENT_READY;
 	return 0;
 }
@@ -225,6 +228,7 @@ int client_on_untouched(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	c->swapped = true;
 	c->connection = NULL;
+	tracing_leave(c);
 	c->state = CLIENT_READY;
 	tries_set(c->broker->tries, &c->visit, --c->leases);
 	state_count(c->broker->state, COUNTER_offers_swapped, 1);

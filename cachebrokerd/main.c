@@ -13,6 +13,7 @@
 #include <sys/time.h>
 
 #include "cachebrokerd/accounts.h"
+#include "cachebrokerd/admin_socket.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
@@ -23,8 +24,9 @@
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/sockets.h"
-#include "cachebrokerd/tries.h"
 #include "cachebrokerd/traces.h"
+#include "cachebrokerd/tracing.h"
+#include "cachebrokerd/tries.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -51,6 +53,7 @@ static const struct {
 	{ "session", 0660, &client_peer_kind, client_peer_new },
 	{ "listener", 0600, &door_listener_kind, door_listener_new },
 	{ "lookup", 0600, &lookup_peer_kind, lookup_peer_new },
+	{ "admin", 0600, &admin_peer_kind, admin_peer_new },
 };
 
 static int usage(FILE *to, int status)
@@ -271,6 +274,7 @@ static void free_parts(struct broker *b)
 	lists_free(b->lists);
 	keys_free(b->keys);
 	timer_end(&b->tick);
+	tracing_free(b->tracing);
 	state_close(b->state);
 	config_wipe(&b->config);
 	loop_free(b->loop);
@@ -326,8 +330,10 @@ static int start(struct broker *b, const struct options *o)
 	forbid_dumps();
 	broker_set_bounds(b);
 	b->state = state_open(b->config.stat_filename, getenv("KEEPWARM_FRESH") != NULL);
-	if (!b->state)
+	b->tracing = b->state ? tracing_new(b) : NULL;
+	if (!b->tracing)
 		return 1;
+	admin_warn(b);
 	adopt_doors(b, fds, count);
 	return serve(b);
 }

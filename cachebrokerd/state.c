@@ -231,6 +231,17 @@ void state_gauge(struct state *s, enum gauge which, uint64_t value)
 	s->changed = true;
 }
 
+struct state_traces *state_traces_of(struct state *s)
+{
+	return &s->now.traces;
+}
+
+void state_traces_changed(struct state *s)
+{
+	s->now.traces.version++;
+	s->changed = true;
+}
+
 static struct entry *find_entry(struct state *s, uint64_t id)
 {
 	struct entry *e;
@@ -396,6 +407,22 @@ static void note_history(struct state *s)
 			  grown(s, COUNTER_logins_reused),
 			  grown(s, COUNTER_logins_failed) + grown(s, COUNTER_logins_refused));
 	s->noted = s->now;
+}
+
+void state_reset(struct state *s)
+{
+	struct state_numbers *n = &s->now;
+
+	note_history(s);
+	memset(n->counters, 0, sizeof(n->counters));
+	memset(n->ends, 0, sizeof(n->ends));
+	memset(n->not_cached, 0, sizeof(n->not_cached));
+	n->reset = clock_wall();
+	for (size_t i = 0; i < GAUGE_COUNT; i++)
+		n->peaks[i] = (struct statefile_peak){ n->gauges[i], n->reset };
+	state_hosts_reset(s->hosts);
+	s->noted = s->now;
+	s->changed = true;
 }
 
 /* Gives the writer what there is. A job that failed keeps its rows; newer ones wait until it is

@@ -39,6 +39,7 @@ enum db {
 	DB_HISTORY,
 	DB_HOSTS,
 	DB_SESSIONS,
+	DB_TRACE, /* behind the sessions: stays, whatever starts */
 	DB_COUNT
 };
 
@@ -46,6 +47,7 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_META] = "meta",	    [DB_COUNTERS] = "counters", [DB_GAUGES] = "gauges",
 	[DB_PEAKS] = "peaks",	    [DB_ENDS] = "ends",		[DB_NOT_CACHED] = "not_cached",
 	[DB_HISTORY] = "history",   [DB_HOSTS] = "hosts",	[DB_SESSIONS] = "sessions",
+	[DB_TRACE] = "trace",
 };
 
 #define NAME(name, ...)	      #name,
@@ -83,6 +85,7 @@ static const struct section {
 struct state_db {
 	MDB_env *env;
 	MDB_dbi dbis[DB_COUNT];
+	unsigned traces; /* the version that is in the file */
 	bool abandoned;
 };
 
@@ -326,6 +329,7 @@ static int prepare(struct call *c)
 	       (r = clear_tables(txn, c->db, c->fresh)) ||
 	       (r = load_numbers(txn, c->db, c->loaded)) ||
 	       (r = load_hosts(txn, c->db, c->hosts)) ||
+	       (r = state_traces_load(txn, c->db->dbis[DB_TRACE], &c->loaded->traces)) ||
 	       (r = put_numbers(txn, c->db, c->loaded)) ||
 	       (r = put_meta(txn, c->db->dbis[DB_META], boot_id)));
 	if (r != 0) {
@@ -466,22 +470,37 @@ static int put_rows(MDB_txn *txn, const struct state_db *db, const struct state_
 	return r;
 }
 
+/* What changes rarely. */
+static int put_rare(MDB_txn *txn, const struct state_db *db, const struct state_numbers *numbers)
+{
+	int r = 0;
+
+	if (numbers->reset > 0)
+		r = put_number_text(txn, db->dbis[DB_META], "reset", numbers->reset);
+	if (r == 0 && numbers->traces.version != db->traces)
+		r = state_traces_put(txn, db->dbis[DB_TRACE], &numbers->traces);
+	return r;
+}
+
 static int commit(struct call *c)
 {
-	const struct state_db *db = c->db;
+	struct state_db *db = c->db;
 	MDB_txn *txn;
 	int r = mdb_txn_begin(db->env, NULL, 0, &txn);
 
 	if (r != 0)
 		return from_lmdb(r);
 	(void)((r = put_rows(txn, db, c->rows, c->without_new_rows)) ||
-	       (r = put_numbers(txn, db, c->numbers)) ||
+	       (r = put_numbers(txn, db, c->numbers)) || (r = put_rare(txn, db, c->numbers)) ||
 	       (r = put_number_text(txn, db->dbis[DB_META], "heartbeat", c->now)));
 	if (r != 0) {
 		mdb_txn_abort(txn);
 		return from_lmdb(r);
 	}
-	return from_lmdb(mdb_txn_commit(txn));
+	r = mdb_txn_commit(txn);
+	if (r == 0)
+		db->traces = c->numbers->traces.version;
+	return from_lmdb(r);
 }
 
 int state_db_commit(struct state_db *db, const struct state_numbers *numbers,

@@ -9,6 +9,7 @@
 
 #include "lib/counters.h"
 #include "lib/ends.h"
+#include "cachebrokerd/state_traces.h"
 #include "lib/statefile.h"
 
 /* Everything in the file but the sessions. */
@@ -19,6 +20,8 @@ struct state_numbers {
 	uint64_t ends[END_COUNT];
 	uint64_t not_cached[NOT_CACHED_COUNT];
 	struct statefile_history history;
+	int64_t reset; /* when the counters were last reset, seconds since 1970; 0: not by us */
+	struct state_traces traces;
 };
 
 /* One row of `sessions` to be set, or with length 0 to be removed; or one of `hosts` to be set. */

@@ -37,6 +37,15 @@ static bool has_changed(const struct state_host *h)
 	return !h->is_given || memcmp(&h->now, &h->given, sizeof(h->now)) != 0;
 }
 
+void state_hosts_reset(struct state_host *list)
+{
+	for (; list; list = list->next)
+		list->now = (struct statefile_host){ .state = list->now.state,
+						     .active = list->now.active,
+						     .cached = list->now.cached,
+						     .failed_at = list->now.failed_at };
+}
+
 bool state_hosts_changed(const struct state_host *list)
 {
 	for (; list; list = list->next)

@@ -10,6 +10,9 @@
  * memory. */
 struct statefile_host *state_hosts_find(struct state_host **list, struct span label);
 
+/* What is counted begins anew; what is now stays. */
+void state_hosts_reset(struct state_host *list);
+
 /* Have any figures changed since they were last handed over? */
 bool state_hosts_changed(const struct state_host *list);
 

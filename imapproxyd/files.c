@@ -84,6 +84,21 @@ void files_make_state(const char *path, const struct identity *owner)
 		       r == -EMLINK ? "it is not a plain file with one name" : strerror(-r));
 }
 
+void files_make_protocol_log(const char *path, const struct identity *owner)
+{
+	struct stat st;
+
+	/* /dev/null as the way to have none is left alone; an ordinary user's broker makes the file
+	 * itself, when it is needed */
+	if (!owner->drop || (stat(path, &st) == 0 && S_ISCHR(st.st_mode)))
+		return;
+	int r = make_file(path, 0600, owner);
+
+	if (r < 0)
+		report(LOG_WARNING, "protocol_log_filename: %s: %s; nobody can be traced", path,
+		       r == -EMLINK ? "it is not a plain file with one name" : strerror(-r));
+}
+
 int files_make_chroot(const struct settings *s)
 {
 	const char *path = s->config.chroot_directory;

@@ -52,11 +52,18 @@ struct service {
 	int starter;
 };
 
-/* The local sockets; their owner is proc_username, and the group may start sessions. */
+/* The local sockets; their owner is proc_username, and the group may start sessions. The admin
+ * socket stays ours: of a proc_username that other services have, too, they may be part. */
 static const struct {
 	const char *name;
 	mode_t mode;
-} local_sockets[] = { { "session", 0660 }, { "listener", 0600 }, { "lookup", 0600 } };
+	bool ours;
+} local_sockets[] = {
+	{ "session", 0660, false },
+	{ "listener", 0600, false },
+	{ "lookup", 0600, false },
+	{ "admin", 0600, true },
+};
 
 static void print_usage(void)
 {
@@ -193,11 +200,13 @@ static int bind_ports(struct service *v)
 
 static int bind_local(struct service *v)
 {
+	static const struct identity own = { .drop = false };
 	struct child *broker = &v->supervisor.children[CHILD_BROKER];
 
 	for (size_t i = 0; i < sizeof(local_sockets) / sizeof(local_sockets[0]); i++) {
 		int fd = rundir_bind(&v->rundir, local_sockets[i].name, SOCK_SEQPACKET,
-				     local_sockets[i].mode, &v->settings.identity);
+				     local_sockets[i].mode,
+				     local_sockets[i].ours ? &own : &v->settings.identity);
 
 		if (fd < 0)
 			return fd;
@@ -240,6 +249,7 @@ static int bind_notify(struct service *v)
 static int make_files(struct service *v)
 {
 	files_make_state(v->settings.config.stat_filename, &v->settings.identity);
+	files_make_protocol_log(v->settings.config.protocol_log_filename, &v->settings.identity);
 	return 0;
 }
 

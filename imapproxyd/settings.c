@@ -186,11 +186,33 @@ static int check_secrecy(struct settings *s, bool at_start)
 	return 0;
 }
 
+static int check_protocol_log(struct settings *s, bool at_start)
+{
+	(void)at_start;
+	if (*s->config.protocol_log_filename == '/')
+		return 0;
+	return complain(s, "protocol_log_filename", "give a path that begins with /");
+}
+
+static int check_admin(struct settings *s, bool at_start)
+{
+	const struct config *c = &s->config;
+
+	if (at_start && c->enable_admin_commands && strcasecmp(c->admin_addresses, "all") == 0 &&
+	    !(c->run_listener && tcp_is_loopback(c->listen_address)))
+		report(LOG_WARNING,
+		       "%s: enable_admin_commands: whoever can connect may use them; say from "
+		       "where with admin_addresses",
+		       settings_place(s, "enable_admin_commands"));
+	return 0;
+}
+
 static int run_checks(struct settings *s, bool at_start)
 {
 	static int (*const checks[])(struct settings *, bool) = {
 		check_user,	     check_group,     check_address, check_log,
 		check_run_directory, check_stat_file, check_chroot,  check_secrecy,
+		check_protocol_log,  check_admin,
 	};
 	int errors = 0;
 

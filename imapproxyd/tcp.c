@@ -9,12 +9,12 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "imapproxyd/report.h"
+#include "lib/cidr.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 
@@ -43,6 +43,23 @@ const char *tcp_resolve_check(const char *address, uint32_t port)
 		return gai_strerror(r);
 	freeaddrinfo(list);
 	return NULL;
+}
+
+bool tcp_is_loopback(const char *address)
+{
+	struct addrinfo *list;
+	bool all = true;
+
+	if (resolve(address, 0, &list) != 0)
+		return false;
+	for (const struct addrinfo *a = list; a && all; a = a->ai_next) {
+		struct cidr_address parsed;
+
+		all = cidr_address_of(a->ai_addr, &parsed) == 0 &&
+		      cidr_list_has(SPAN("127.0.0.0/8 ::1"), &parsed);
+	}
+	freeaddrinfo(list);
+	return all;
 }
 
 static const char *advice(int error)

@@ -2,6 +2,7 @@
 #ifndef IMAPPROXYD_TCP_H
 #define IMAPPROXYD_TCP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,9 @@
 
 /* Why address cannot be listened on by its name, or NULL when it can. */
 const char *tcp_resolve_check(const char *address, uint32_t port);
+
+/* Does `address` stand for addresses of this machine alone? */
+bool tcp_is_loopback(const char *address);
 
 /* Listens on every address that `address` stands for; a port that is in use is waited for, for so
  * many milliseconds in all. Problems are reported. Returns the number of

@@ -138,10 +138,16 @@
 	     "Facility of the log lines.") \
 	NAME(syslog_prioritymask, "LOG_DEBUG", log_priorities, RELOAD, \
 	     "Least important lines that are still written.") \
+	/* administration */ \
+	BOOL(enable_admin_commands, "no", RELOAD, \
+	     "yes: XPROXY_ commands before login, for everybody in admin_addresses.") \
+	TEXT(admin_addresses, "all", 1000, RELOAD | NETWORKS, \
+	     "Networks whose clients may use them, separated by spaces or commas; all: " \
+	     "everybody.") \
+	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, 0, \
+	     "Log of the sessions of traced users (XPROXY_TRACE, pimpstat --trace); /dev/null: " \
+	     "nowhere.") \
 	/* keys of the old program that come with later versions */ \
-	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, LATER, \
-	     "Log of XPROXY_TRACE.") \
-	BOOL(enable_admin_commands, "no", LATER, "XPROXY_ commands.") \
 	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
 	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \
 	TEXT(tls_ca_file, "", 255, LATER, "Certificates of authorities.") \

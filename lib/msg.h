@@ -25,6 +25,7 @@ enum msg_role {
 	ROLE_DOOR = 8,
 	ROLE_LOOKUP = 16,
 	ROLE_ERRAND = 32,
+	ROLE_ADMIN = 64,
 };
 
 enum msg_service { SERVICE_IMAP = 1 };
@@ -64,6 +65,25 @@ enum msg_done {
 	DONE_WELL = 1,
 	DONE_BADLY,   /* the mail host was silent, broke off or said something else */
 	DONE_REFUSED, /* it says that this password is wrong, or not allowed any more */
+};
+
+enum msg_admin {
+	ADMIN_VERSION = 1, /* nothing but whether this session may ask */
+	ADMIN_DUMP,	   /* lines of sessions and cached connections */
+	ADMIN_NEWLOG,	   /* empty the protocol log */
+	ADMIN_RESET,	   /* counters and peaks */
+	ADMIN_TRACE,	   /* the one user of XPROXY_TRACE; an empty argument: none */
+	/* over the admin socket only, for any number of users: */
+	ADMIN_TRACE_USER,
+	ADMIN_UNTRACE_USER,
+	ADMIN_TRACED, /* lines of them */
+};
+
+enum msg_report {
+	REPORT_DONE = 1,
+	REPORT_DENIED, /* not from there */
+	REPORT_TAKEN,  /* another user is traced by XPROXY_TRACE: `text` */
+	REPORT_FAILED, /* `text` says why, for people */
 };
 
 enum msg_type {

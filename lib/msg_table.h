@@ -226,6 +226,26 @@
 	TEXT(N, addresses, 1024) \
 	TEXT(N, error, 200)
 
+/* What an administrator asks for: `kind` is of enum msg_admin, `argument` a user's name. From a
+ * session it is one of the XPROXY_ commands. `from`: of something long, what comes behind this
+ * number of REPORT's `next`. */
+#define MSG_ADMIN_FIELDS(N, U32, U64, TEXT) \
+	U32(N, kind) \
+	U64(N, from) \
+	TEXT(N, argument, 255)
+
+/* The answer: `result` is of enum msg_report. `next` is not 0 when there is more of it: the asker
+ * asks again when it is ready for that. */
+#define MSG_REPORT_FIELDS(N, U32, U64, TEXT) \
+	U32(N, result) \
+	U64(N, next) \
+	TEXT(N, text, 8000)
+
+/* Broker to session: from now on, what client and mail host say after login goes into this socket,
+ * too (lib/trace.h), until its other end is shut. Comes in front of LEASED, or in the session. */
+#define MSG_TRACE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
 #define MSG_TABLE(MSG) \
 	MSG(HELLO,     1, ROLE_SESSION, 0, MSG_HELLO_FIELDS) \
 	MSG(WELCOME,   2, ROLE_BROKER, 0, MSG_WELCOME_FIELDS) \
@@ -252,6 +272,9 @@
 	MSG(LOOKUP,    31, ROLE_BROKER, 0, MSG_LOOKUP_FIELDS) \
 	MSG(ACCOUNT,   32, ROLE_LOOKUP, 0, MSG_ACCOUNT_FIELDS) \
 	MSG(RESOLVE,   33, ROLE_BROKER, 0, MSG_RESOLVE_FIELDS) \
-	MSG(ADDRESSES, 34, ROLE_LOOKUP, 0, MSG_ADDRESSES_FIELDS)
+	MSG(ADDRESSES, 34, ROLE_LOOKUP, 0, MSG_ADDRESSES_FIELDS) \
+	MSG(ADMIN,     40, ROLE_SESSION | ROLE_ADMIN, 0, MSG_ADMIN_FIELDS) \
+	MSG(REPORT,    41, ROLE_BROKER, 0, MSG_REPORT_FIELDS) \
+	MSG(TRACE,     42, ROLE_BROKER, 1, MSG_TRACE_FIELDS)
 
 #endif

@@ -13,6 +13,7 @@
  *   history    "logins" -> struct statefile_history
  *   hosts      "name:port" -> struct statefile_host
  *   sessions   u64 id -> struct statefile_session and behind it user, client and host
+ *   trace      name of a user -> struct statefile_trace: who is traced
  */
 #ifndef LIB_STATEFILE_H
 #define LIB_STATEFILE_H
@@ -72,6 +73,18 @@ enum statefile_session_state {
 	STATEFILE_LOGIN = 0,  /* no backend connection yet */
 	STATEFILE_ACTIVE = 1, /* in use */
 	STATEFILE_CACHED = 2, /* an idle backend connection; no client */
+};
+
+/* By whom a user is traced: bits. */
+enum statefile_trace_by {
+	STATEFILE_TRACE_COMMAND = 1, /* XPROXY_TRACE */
+	STATEFILE_TRACE_ADMIN = 2,   /* pimpstat --trace */
+};
+
+struct statefile_trace {
+	int64_t since; /* seconds since 1970 */
+	uint32_t by;
+	uint32_t zero;
 };
 
 struct statefile_session {

@@ -14,6 +14,7 @@
 #include "pimpstat/model.h"
 #include "pimpstat/screen.h"
 #include "pimpstat/text.h"
+#include "pimpstat/trace.h"
 #include "pimpstat/traffic.h"
 
 #define CONFIG_PATH "/etc/imapproxy.conf"
@@ -137,6 +138,7 @@ static void print_usage(FILE *out)
 			       rows[i].value ? rows[i].value : "");
 		fprintf(out, "  %-18s  %s\n", names, rows[i].meaning);
 	}
+	trace_print_usage(out);
 }
 
 /* The table as getopt_long() wants it. */
@@ -215,8 +217,10 @@ int main(int argc, char **argv)
 	struct options options;
 	struct config config;
 	bool reported = false;
-	int code = read_options(argc, argv, &options);
+	int code = trace_main(argc, argv, CONFIG_PATH);
 
+	if (code < 0)
+		code = read_options(argc, argv, &options);
 	if (code >= 0)
 		return code;
 	if (config_load(&config, options.config, -1, report_error, &reported, NULL) != 0)

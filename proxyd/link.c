@@ -46,7 +46,7 @@ static void set_end(struct link *l, uint32_t reason, struct span text)
 	l->end_text[n] = '\0';
 }
 
-static void take_push(struct link *l, const struct msg *m)
+static void take_push(struct link *l, const struct msg *m, int *fd)
 {
 	switch (m->type) {
 	case MSG_END:
@@ -57,6 +57,9 @@ static void take_push(struct link *l, const struct msg *m)
 		break;
 	case MSG_WELCOME:
 		l->take_settings(l->context, &m->WELCOME);
+		break;
+	case MSG_TRACE:
+		l->take_trace(l->context, take_fd(fd));
 		break;
 	default:
 		break;
@@ -73,7 +76,7 @@ static int receive_one(struct link *l, struct msg *m, int *ret_fd)
 	if (r < 0)
 		return r;
 	if (m->serial == 0) {
-		take_push(l, m);
+		take_push(l, m, &fd);
 		return 0;
 	}
 	if (m->serial != l->serial)

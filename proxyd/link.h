@@ -10,6 +10,9 @@
 /* WELCOME came as a push: its texts live until this returns. */
 typedef void link_settings_fn(void *context, const struct msg_WELCOME *settings);
 
+/* TRACE came: the socket is the callee's. */
+typedef void link_trace_fn(void *context, int sock);
+
 struct link {
 	int sock;	     /* -1: no broker at the moment */
 	int door;	     /* -1: none, the socket was connected before the session began */
@@ -18,6 +21,7 @@ struct link {
 	uint32_t end_reason; /* for this reason of enum session_end, */
 	char end_text[201];  /* with this text for the client */
 	link_settings_fn *take_settings;
+	link_trace_fn *take_trace;
 	void *context;
 };
 

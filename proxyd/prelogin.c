@@ -9,9 +9,11 @@
 #include "lib/base64.h"
 #include "lib/clock.h"
 #include "lib/large.h"
+#include "proxyd/admin.h"
 #include "proxyd/capability.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/tracer.h"
 
 /* What the dialogue shares: how long it may last, how often it may fail. */
 struct dialogue {
@@ -107,6 +109,8 @@ static enum session_end try_login(struct dialogue *d, struct span tag_in_command
 		d->logged_in = true;
 		return END_NONE;
 	case LOGIN_REFUSED:
+		if (d->s->traced)
+			tracer_end();
 		return ++d->failed_logins >= d->s->settings->login_attempts ? END_TOO_MANY_LOGINS
 									    : END_NONE;
 	case LOGIN_OVER:
@@ -323,6 +327,10 @@ static enum session_end on_authenticate(struct dialogue *d, const struct imap_co
 
 static enum session_end on_admin(struct dialogue *d, const struct imap_command *c)
 {
+	enum session_end end;
+
+	if (admin_command(d->s, c, d->deadline, &end))
+		return end;
 	return complain(d, c->tag, "BAD Unrecognized command");
 }
 

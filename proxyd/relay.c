@@ -15,6 +15,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/giveback.h"
 #include "proxyd/io.h"
+#include "proxyd/tracer.h"
 
 #define REST_AFTER 1000 /* ms without traffic */
 
@@ -29,23 +30,31 @@ static void look_at_backend(struct relay *r)
 void relay_approve(struct relay *r, size_t most)
 {
 	struct buf *up = &r->s->in;
-	bool dropping;
+	bool dropping, traced;
 	size_t n;
 
 	do {
 		struct span bytes = span_from(buf_span(up), r->approved);
+		struct elide_point before;
 
 		if (bytes.n > most)
 			bytes.n = most;
+		traced = r->s->traced;
+		if (traced) /* line by line */
+			bytes = elide_piece(&r->follow, bytes, &before);
 		dropping = r->follow.dropping;
 		n = follow_client(&r->follow, bytes, up->len == up->cap && r->approved == 0);
+		if (traced && n > 0)
+			tracer_client(&before, &r->follow, (struct span){ bytes.p, n });
 		most -= n;
 		r->s->from_client += n;
 		if (dropping)
 			buf_consume(up, n); /* nothing is in front: refuse() waited for that */
 		else
 			r->approved += n;
-	} while (dropping && n > 0);
+	} while ((dropping || traced) && n > 0);
+	if (r->s->traced)
+		tracer_flush(false);
 }
 
 void relay_follow(struct relay *r)
@@ -71,6 +80,8 @@ enum session_end relay_count_early(struct relay *r)
 	size_t early = r->s->backend.in.len;
 
 	r->s->from_backend += early;
+	if (r->s->traced)
+		tracer_server(buf_span(&r->s->backend.in));
 	/* so much is no IMAP */
 	return early > 0 && !has_room(&r->s->backend.in) ? END_BACKEND_LOST : END_NONE;
 }
@@ -137,6 +148,8 @@ static void refuse(struct relay *r)
 	(void)(buf_add(down, tag.n > 0 ? tag : SPAN("*")) ||
 	       buf_add_str(down, " BAD Unrecognized command\r\n"));
 	r->looked_at = down->len;
+	if (r->s->traced)
+		tracer_proxy(buf_span(down));
 	follow_refused(&r->follow);
 }
 
@@ -170,6 +183,9 @@ static void read_backend(struct relay *r)
 			relay_forget_repeat(r);
 		note_traffic(r);
 		r->s->from_backend += (size_t)n;
+		if (r->s->traced)
+			tracer_server(span_from(buf_span(&r->s->backend.in),
+						r->s->backend.in.len - (size_t)n));
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
 		r->backend_ended = true;
 	}
@@ -247,6 +263,8 @@ static int wait_with(struct relay *r, struct pollfd *fds, nfds_t count)
 		buf_release(&r->s->in);
 		buf_release(&r->s->backend.in);
 		link_release();
+		if (r->s->traced)
+			tracer_rest();
 	}
 	return io_poll(fds, count, until);
 }
@@ -330,6 +348,9 @@ enum session_end relay_run(struct session *s)
 	enum session_end end = pump(&r);
 
 	relay_forget_repeat(&r);
+	if (s->traced && r.follow.client == FOLLOW_LOGOUT)
+		tracer_logout((struct span){ buf_span(&s->in).p + r.approved,
+					     r.follow.logout_line_length });
 	if (s->offer.open)
 		login_keep(s);
 	giveback_note(s, &r.follow);
@@ -341,6 +362,8 @@ enum session_end relay_run(struct session *s)
 		relay_say_goodbye(&r);
 	else
 		relay_say_bye(&r, end);
+	if (s->traced)
+		tracer_end();
 	if (returning) {
 		giveback_run(s, &r.follow);
 	} else {

@@ -20,6 +20,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
+#include "proxyd/tracer.h"
 
 #define CLIENT_BUFFER  (28 * 1024) /* a whole LOGIN with its literals */
 #define BACKEND_BUFFER (64 * 1024) /* more saves nothing, half of it costs a fifth */
@@ -127,6 +128,13 @@ static void take_settings(void *context, const struct msg_WELCOME *welcome)
 	s->settings = &s->own_settings.values;
 	s->id = welcome->session;
 	log_limits((int)welcome->log_facility, (int)welcome->log_priority);
+}
+
+static void take_trace(void *context, int sock)
+{
+	struct session *s = context;
+
+	tracer_begin(sock, &s->traced);
 }
 
 /* Where there is no door: says HELLO on the connected link and takes the settings. */
@@ -402,6 +410,7 @@ int session_run(const struct session_start *start)
 	s.client = start->client;
 	s.link = start->link;
 	s.link.take_settings = take_settings;
+	s.link.take_trace = take_trace;
 	s.link.context = &s;
 	s.hello = start->hello;
 	s.settings = start->settings ? &start->settings->values : &s.own_settings.values;

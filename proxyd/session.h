@@ -87,6 +87,7 @@ struct session {
 	bool keeps;	       /* and mailbox->kept is what is kept of it */
 	enum msg_select select_use;
 	struct session_mailbox *mailbox;
+	bool traced;	       /* see tracer.h */
 	struct link link;
 	struct msg_HELLO hello;
 	const struct msg_WELCOME *settings;

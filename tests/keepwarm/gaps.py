@@ -15,18 +15,7 @@ GAPS = {
 }
 
 # Conversations of tests/servers/imapproxy/ that have to go differently: reason
-ADMIN = "XPROXY_ commands do not exist yet"
-LOG = "there is no protocol log yet"
 IMAPPROXY = {
-    "XPROXY_VERSION": ADMIN,
-    "XPROXY_TRACE": ADMIN,
-    "XPROXY_TRACE with two names": ADMIN,
-    "XPROXY_NEWLOG and XPROXY_RESETCOUNTERS": ADMIN,
-    "XPROXY_DUMPICC": ADMIN,
-    "XPROXY_DUMPICC of an empty pool": ADMIN,
-    "the protocol log": LOG,
-    "a user who is not traced is not in the protocol log": LOG,
-    "the counters after XPROXY_RESETCOUNTERS": ADMIN,
 }
 
 

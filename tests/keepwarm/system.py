@@ -59,6 +59,7 @@ class System:
             "listen_port": self.port,
             "run_directory": self.run_directory,
             "stat_filename": self.folder / "state",
+            "protocol_log_filename": self.folder / "protocol.log",
             "foreground_mode": "yes",
             "log_target": "stderr",
             "spare_processes": "2 16",

@@ -251,7 +251,7 @@ STOCK = {
 }
 # It writes to places of the whole machine: here they are empty ones that nobody else sees.
 IN_NEW_PLACES = ("unshare", "--mount", "sh", "-c",
-                 'mount -t tmpfs -o mode=755 none /run && mount -t tmpfs -o mode=755 none /var/lib && '
+                 'for place in /run /var/lib /var/log; do mount -t tmpfs -o mode=755 none $place || exit 1; done && '
                  '{ [ -L /var/run ] || mount --bind /run /var/run; } && exec "$@"', "sh")
 
 

@@ -74,6 +74,7 @@ DIFFERENT = {
     "literal in a session": ["a literal behind another command in one packet"],
     "COMPRESS, STARTTLS": ["COMPRESS in a session", "STARTTLS in a session"],
     "ENABLE": ["ENABLE is not inherited by who has not asked for it"],
+    "peaks after XPROXY_RESETCOUNTERS": ["the counters after XPROXY_RESETCOUNTERS"],
     "SELECT cache": ["SELECT again with the SELECT cache", "hits of the SELECT cache are counted",
                      "a literal as a mailbox name with the SELECT cache",
                      "pipelined commands with the SELECT cache", "another mailbox with the SELECT cache",

@@ -400,11 +400,10 @@ static void a_secret_behind_an_equals_sign_is_not_reported(void **unused)
 static void keys_of_later_versions_are_warnings_unless_at_their_default(void **unused)
 {
 	(void)unused;
-	assert_clean("enable_admin_commands no\ntls_no_tlsv1.1 no\n"
-		     "protocol_log_filename /var/log/imapproxy_protocol.log\n");
-	assert_warning("enable_admin_commands yes",
-		       "f:1: enable_admin_commands: this version does not do that "
-		       "yet, the key has no effect");
+	assert_clean("tls_no_tlsv1 no\ntls_no_tlsv1.1 no\n");
+	assert_warning("tls_ca_path /etc/ssl",
+		       "f:1: tls_ca_path: this version does not do that yet, the key has no "
+		       "effect");
 	assert_warning("tls_no_tlsv1.2 yes",
 		       "f:1: tls_no_tlsv1.2: this version does not do that yet, the "
 		       "key has no effect");
