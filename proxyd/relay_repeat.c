@@ -37,7 +37,7 @@ bool relay_replace_backend(struct relay *r)
 			     clock_ms() + relay_ms(s->settings->backend_timeout)) == 0;
 
 	relay_forget_repeat(r);
-	if (good)
-		r->backend_ended = false;
+	if (good) /* nothing of ours is under way on this one (relay_select.c) */
+		r->backend_ended = r->hides = false;
 	return good;
 }

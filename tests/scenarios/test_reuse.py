@@ -150,7 +150,6 @@ def test_a_login_right_behind_the_logout_waits_for_the_connection(system, backen
     ["SELECT INBOX", "ENABLE CONDSTORE"],
     ["XUNKNOWN"],
     ["NOTIFY SET (selected (MessageNew))"],
-    ["SELECT INBOX (CONDSTORE)"],
     ["SELECT INBOX", "FETCH 1 (UID MODSEQ)"],
     ["SELECT INBOX", "FETCH 1 (FLAGS) (CHANGEDSINCE 1)"],
     ["SELECT INBOX", "UID FETCH 1 (modseq)"],
