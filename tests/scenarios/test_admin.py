@@ -4,7 +4,7 @@ import os
 import pytest
 
 from keepwarm import trace
-from keepwarm.messages import Door, Peer, session
+from keepwarm.messages import STALE, Door, Peer, session
 from keepwarm.process import wait_until
 
 VERSION, DUMP, NEWLOG, RESET, TRACE, TRACE_USER, UNTRACE_USER, TRACED = range(1, 9)  # enum msg_admin
@@ -263,3 +263,17 @@ def test_resetcounters_begins_anew_and_keeps_what_is_now(admin):
     assert sum(stats["ends"].values()) <= 1
     held.ok("NOOP")
     held.logout()
+
+
+def test_a_login_that_is_taken_back_behind_it_leaves_no_debt(admin):
+    admin.session("anna").logout()
+    admin.wait_cached(1)
+    with session(admin) as peer:
+        assert peer.lease(user="anna").cached
+        admin.wait_counter("logins_reused", 1)
+        assert trace.xproxy(admin, "XPROXY_RESETCOUNTERS") == "OK Counters reset"
+        peer.outcome(STALE)
+        admin.wait_counter("stale", 1)
+    stats = admin.stats()
+    assert (stats["counters"]["logins"], stats["counters"]["logins_reused"]) == (0, 0)
+    assert [host["logins_reused"] for host in stats["hosts"]] == [0]
