@@ -187,8 +187,9 @@ install-conf:
 	fi
 
 # Nothing is enabled or started. The places in the files become those of this installation.
-PLACES   := sed -e 's,/usr/local/sbin/,$(SBINDIR)/,' -e 's,@SBINDIR@,$(SBINDIR),g' \
-            -e 's,@SYSCONFDIR@,$(SYSCONFDIR),g' -e 's,/etc/imapproxy.conf,$(SYSCONFDIR)/imapproxy.conf,'
+# First those that stand there as they are: a place of this installation may hold one of them.
+PLACES   := sed -e 's,/usr/local/sbin/,$(SBINDIR)/,' -e 's,/etc/imapproxy.conf,$(SYSCONFDIR)/imapproxy.conf,' \
+            -e 's,@SBINDIR@,$(SBINDIR),g' -e 's,@SYSCONFDIR@,$(SYSCONFDIR),g'
 install-init:
 	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR)
 	$(PLACES) init.d/in.imapproxyd >$(DESTDIR)$(SYSCONFDIR)/init.d/in.imapproxyd

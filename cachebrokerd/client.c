@@ -180,13 +180,19 @@ static int on_line(struct client *c, const struct msg *m, int *fd)
 	return tally_line(c, m->LINE.line);
 }
 
+/* A child that has heard its client could come again and say another address. */
+static bool address_counts(const struct client *c)
+{
+	return !c->knocked || tries_is_first(c->broker->tries, &c->visit);
+}
+
 /* XPROXY_: before login only, which its state says, and where the site has allowed it. */
 static int on_admin(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
 	if (m->serial == 0 || m->ADMIN.kind > ADMIN_TRACE)
 		return -EPROTO;
-	if (!c->bound && admin_allows(c->broker, c->origin))
+	if (!c->bound && admin_allows(c->broker, c->origin) && address_counts(c))
 		return admin_ask(&c->admin, c->peer, m);
 	return admin_deny(c->peer, m->serial);
 }
@@ -336,6 +342,7 @@ void client_knock(struct broker *b, int fd, pid_t pid, const struct msg_KNOCK *k
 		return;
 	}
 	c->visit = visit;
+	c->knocked = true;
 	c->leases = (unsigned)used;
 	introduce(c, knock);
 }

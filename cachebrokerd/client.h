@@ -39,6 +39,7 @@ struct client {
 	bool limited;	/* the mail host had too many connections of its user */
 	bool made_room; /* and some idle ones were closed for it */
 	bool orphan;	/* has a connection that a broker before us leased */
+	bool knocked;	/* came through a door, not by the session socket */
 	bool counted;	/* its TALLY came */
 	unsigned lines; /* it had logged here */
 	bool traced;	/* it has been sent a socket of the protocol log */

@@ -56,6 +56,7 @@ static struct job waiting[WAITING_MOST]; /* in the order they came */
 static size_t waiting_count;
 static struct errand *errands;
 static unsigned running;
+static unsigned reserved; /* for logins that are being dialled */
 
 static uint32_t logout_seconds(const struct broker *b)
 {
@@ -229,7 +230,7 @@ static void start_or_close(struct broker *b, struct job *j)
 
 static void serve_waiting(struct broker *b)
 {
-	while (waiting_count > 0 && running < ERRANDS_MOST) {
+	while (waiting_count > 0 && running + reserved < ERRANDS_MOST) {
 		struct job next = waiting[0];
 
 		memmove(waiting, waiting + 1, --waiting_count * sizeof(waiting[0]));
@@ -250,8 +251,28 @@ bool errand_logs_out(const struct key *account)
 
 unsigned errand_room(const struct broker *b)
 {
-	return running < ERRANDS_MOST && !b->stopping && find_listener(b) ? ERRANDS_MOST - running
-									  : 0;
+	unsigned taken = running + reserved;
+
+	return taken < ERRANDS_MOST && !b->stopping && find_listener(b) ? ERRANDS_MOST - taken : 0;
+}
+
+void errand_reserve(void)
+{
+	reserved++;
+}
+
+static void on_released(void *context)
+{
+	serve_waiting(context);
+}
+
+void errand_release(struct broker *b)
+{
+	static struct timer *soon; /* the login itself comes first */
+
+	reserved--;
+	if (waiting_count > 0 && !soon)
+		(void)loop_timer(b->loop, 0, on_released, b, &soon);
 }
 
 bool errand_may_log_in(const struct broker *b)
@@ -282,7 +303,7 @@ void errand_logout(struct broker *b, const struct host *host, const struct key *
 {
 	struct job j = { .host = host, .account = *account, .id = id, .fd = fd };
 
-	if (running < ERRANDS_MOST || b->stopping) {
+	if (running + reserved < ERRANDS_MOST || b->stopping) {
 		start_or_close(b, &j);
 	} else if (waiting_count < WAITING_MOST) {
 		waiting[waiting_count++] = j;

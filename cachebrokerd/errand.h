@@ -33,10 +33,15 @@ enum errand_verdict {
 typedef int errand_login_fn(void *context, enum errand_verdict verdict, int *fd,
 			    struct span capabilities);
 
-/* Could a login be started now? Not without a listener, nor when too many errands run. And how
- * many. */
+/* Could a login be started now? Not without a listener, nor when too many errands run or have a
+ * place reserved. And how many. */
 bool errand_may_log_in(const struct broker *b);
 unsigned errand_room(const struct broker *b);
+
+/* One of these places is kept for a login that needs a connection first; and it is had, or not
+ * needed: call this right before errand_log_in(). */
+void errand_reserve(void);
+void errand_release(struct broker *b);
 
 /* Is there a listener, so that errands can be had at all? */
 bool errand_has_listener(const struct broker *b);

@@ -144,7 +144,7 @@ void host_count_login(struct host *h, bool reused, bool good)
 
 	if (good)
 		++*count;
-	else
+	else if (*count > 0) /* 0: state_reset() came between */
 		--*count;
 }
 

@@ -31,7 +31,6 @@ static struct client *awaiting;	       /* those that wait for a connection on it
 static struct client *returning;       /* those that bring one back */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 static struct client *awaiting_errand; /* those for whom a master user shall log in */
-static unsigned owed;		       /* errands for those whose dial is under way */
 
 uint32_t lease_longest(const struct broker *b)
 {
@@ -68,7 +67,7 @@ static void settle_errand(struct client *c)
 {
 	if (!c->lease.owed)
 		return;
-	owed--;
+	errand_release(c->broker);
 	c->lease.owed = false;
 	lease_logged_out(c->broker); /* another one may have it */
 }
@@ -207,9 +206,9 @@ static bool waits_for_errand(struct client *c)
 
 	if (!l->master)
 		return false;
-	if (errand_room(c->broker) > owed) {
+	if (errand_room(c->broker) > 0) {
 		l->owed = true;
-		owed++;
+		errand_reserve();
 		return false;
 	}
 	l->awaits_errand = true;
@@ -258,7 +257,7 @@ static void on_logged_out(void *context)
 		stop_awaiting(c);
 		dial(c);
 	}
-	while (awaiting_errand && errand_room(b) > owed) {
+	while (awaiting_errand && errand_room(b) > 0) {
 		struct client *c = awaiting_errand;
 
 		stop_awaiting(c);

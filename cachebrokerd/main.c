@@ -252,7 +252,7 @@ static int make_parts(struct broker *b)
 	b->cache = cache_new();
 	b->accounts = accounts_new();
 	b->proofs = proofs_new();
-	b->tries = tries_new(process_started);
+	b->tries = tries_new(process_started, process_clock_ms());
 	b->habits = habits_new();
 	b->lists = lists_new();
 	bool all = b->cache && b->accounts && b->proofs && b->tries && b->habits && b->lists;

@@ -203,7 +203,9 @@ void state_count(struct state *s, enum counter which, uint64_t by)
 
 void state_uncount(struct state *s, enum counter which, uint64_t by)
 {
-	s->now.counters[which] -= by;
+	uint64_t *count = &s->now.counters[which];
+
+	*count -= by < *count ? by : *count; /* it may have been counted before state_reset() */
 	s->changed = true;
 }
 

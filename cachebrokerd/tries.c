@@ -3,33 +3,38 @@
  * So nothing grows, nothing is searched, and who wants another's entry gone must make the listener
  * start TRIES_SLOTS processes: by then each of them could have had attempts of its own. An entry
  * outlives its socket, else the count would begin again with the next one; whether its pid means
- * another process by now is told by that one's start, which comes behind the entry's time.
+ * another process by now is told by that one's start, which comes behind the entry's time. By its
+ * start, too, a process is known that may have been here in an entry that is gone, or before us.
  */
 #include "cachebrokerd/tries.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 struct slot {
 	struct tries_visit visit; /* the latest */
 	int64_t since;		  /* the first socket came */
+	int64_t gone;		  /* the latest `since` of other processes that had this place */
 	uint16_t used;
-	bool open; /* the visit goes on */
+	bool open;  /* the visit goes on */
+	bool again; /* it is not the first one */
 };
 
 struct tries {
 	tries_started_fn *started;
+	int64_t born;
 	uint64_t visits;
 	struct slot slots[TRIES_SLOTS];
 };
 
-struct tries *tries_new(tries_started_fn *started)
+struct tries *tries_new(tries_started_fn *started, int64_t now)
 {
 	struct tries *t = calloc(1, sizeof(*t)); /* pages of slots that nobody uses cost nothing */
 
-	if (t)
-		t->started = started;
+	if (!t)
+		return NULL;
+	t->started = started;
+	t->born = now;
 	return t;
 }
 
@@ -52,6 +57,11 @@ static bool is_same_process(const struct tries *t, const struct slot *s, pid_t p
 	return started < 0 ? now - s->since < TRIES_BELIEVE_MS : started <= s->since;
 }
 
+static int64_t later_of(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret)
 {
 	*ret = (struct tries_visit){ 0 };
@@ -63,7 +73,9 @@ int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret
 	if (same && s->open)
 		return -EBUSY;
 	if (!same)
-		*s = (struct slot){ .since = now };
+		*s = (struct slot){ .since = now, .gone = later_of(s->gone, s->since) };
+	else
+		s->again = true;
 	s->visit = (struct tries_visit){ pid, ++t->visits };
 	s->open = true;
 	*ret = s->visit;
@@ -90,9 +102,14 @@ void tries_leave(struct tries *t, const struct tries_visit *visit)
 {
 	struct slot *s = find(t, visit);
 
-	if (!s)
-		return;
-	s->open = false;
-	if (s->used == 0)
-		*s = (struct slot){ 0 };
+	if (s)
+		s->open = false;
+}
+
+bool tries_is_first(struct tries *t, const struct tries_visit *visit)
+{
+	const struct slot *s = find(t, visit);
+	int64_t started = s && !s->again ? t->started(visit->pid) : -ESRCH;
+
+	return started >= 0 && started + TRIES_TICK_MS > later_of(t->born, s->gone);
 }

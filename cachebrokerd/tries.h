@@ -8,12 +8,14 @@
 #ifndef CACHEBROKERD_TRIES_H
 #define CACHEBROKERD_TRIES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #define TRIES_SLOTS	 4096	/* processes remembered; a newer one takes the place of an older */
 #define TRIES_ALL	 65535u /* used up, whatever login_attempts is */
 #define TRIES_BELIEVE_MS 600000 /* for so long a pid is taken for the same process unseen */
+#define TRIES_TICK_MS	 10	/* so exact is a process's start known */
 
 struct tries;
 
@@ -26,8 +28,8 @@ struct tries_visit {
 	uint64_t number;
 };
 
-/* NULL: no memory. */
-struct tries *tries_new(tries_started_fn *started);
+/* NULL: no memory. now: ms since the machine started. */
+struct tries *tries_new(tries_started_fn *started, int64_t now);
 void tries_free(struct tries *t);
 
 /* A process brings a socket, now (ms since the machine started). Returns how many attempts it has
@@ -38,7 +40,11 @@ int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret
 /* It has used so many now. */
 void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
 
-/* The socket is gone; a process that has used no attempt is forgotten. */
+/* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);
+
+/* Is this surely the first socket of a process that has not been here before, nor with the broker
+ * before us? Then what came with it was said before any client was heard. Looks at the process. */
+bool tries_is_first(struct tries *t, const struct tries_visit *visit);
 
 #endif

@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "imapproxyd/report.h"
 #include "lib/fd.h"
@@ -49,7 +51,8 @@ static int move_old_away(const char *path)
 	return 0;
 }
 
-static int make_file(const char *path, mode_t mode, const struct identity *owner)
+/* What comes into a private file is for its owner alone: who made it may have it open still. */
+static int make_file(const char *path, mode_t mode, const struct identity *owner, bool private)
 {
 	struct stat st;
 	AUTO_FD fd = open_or_make(path, mode);
@@ -62,6 +65,8 @@ static int make_file(const char *path, mode_t mode, const struct identity *owner
 		return -EMLINK;
 	if (!owner->drop)
 		return 0;
+	if (private && st.st_uid != owner->uid && st.st_uid != geteuid())
+		return -EACCES;
 	if (st.st_uid != owner->uid || st.st_gid != owner->gid)
 		if (fchown(fd, owner->uid, owner->gid) < 0)
 			return -errno;
@@ -75,10 +80,10 @@ void files_make_state(const char *path, const struct identity *owner)
 	int r = n < 0 || (size_t)n >= sizeof(lock) ? -ENAMETOOLONG : move_old_away(path);
 
 	if (r == 0)
-		r = make_file(path, 0640, owner);
+		r = make_file(path, 0640, owner, false);
 	/* Readers write their places into the lock file, so the group may. */
 	if (r == 0)
-		r = make_file(lock, 0660, owner);
+		r = make_file(lock, 0660, owner, false);
 	if (r < 0)
 		report(LOG_WARNING, "stat_filename: %s: %s; there will be no statistics", path,
 		       r == -EMLINK ? "it is not a plain file with one name" : strerror(-r));
@@ -92,11 +97,13 @@ void files_make_protocol_log(const char *path, const struct identity *owner)
 	 * itself, when it is needed */
 	if (!owner->drop || (stat(path, &st) == 0 && S_ISCHR(st.st_mode)))
 		return;
-	int r = make_file(path, 0600, owner);
+	int r = make_file(path, 0600, owner, true);
 
 	if (r < 0)
 		report(LOG_WARNING, "protocol_log_filename: %s: %s; nobody can be traced", path,
-		       r == -EMLINK ? "it is not a plain file with one name" : strerror(-r));
+		       r == -EMLINK   ? "it is not a plain file with one name"
+		       : r == -EACCES ? "it belongs to another user"
+				      : strerror(-r));
 }
 
 int files_make_chroot(const struct settings *s)

@@ -8,8 +8,8 @@
  * What cannot be done is one warning: mail goes on without statistics. */
 void files_make_state(const char *path, const struct identity *owner);
 
-/* Makes the protocol log, mode 0600, or hands an existing one over to the identity, if that is not
- * our own. What cannot be done is one warning: mail goes on, nobody can be traced. */
+/* Makes the protocol log, mode 0600, or hands an existing one of ours over to the identity, if that
+ * is not our own. What cannot be done is one warning: mail goes on, nobody can be traced. */
 void files_make_protocol_log(const char *path, const struct identity *owner);
 
 /* Makes chroot_directory, and what is missing above it, for root alone to write to. Done or not, it

@@ -164,7 +164,8 @@ static void add_text(struct buf *out, struct span text)
 	buf_filled(out, n);
 }
 
-static int deliver(struct span line)
+/* *ret_full: the logger is there, and does not read. */
+static int deliver(struct span line, bool *ret_full)
 {
 	ssize_t n;
 
@@ -174,6 +175,7 @@ static int deliver(struct span line)
 			    : send(state.socket, line.p, line.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	else
 		n = write(STDERR_FILENO, line.p, line.n);
+	*ret_full = n < 0 && state.socket >= 0 && errno == EAGAIN;
 	return n == (ssize_t)line.n ? 0 : -EIO;
 }
 
@@ -181,6 +183,7 @@ int log_write(int priority, struct span text)
 {
 	char bytes[LOG_LINE_MAX];
 	struct buf out = { .data = bytes, .cap = sizeof(bytes) - 1 };
+	bool full;
 	int r = 0;
 
 	if (priority > state.least_important || state.target == LOG_TO_NOBODY)
@@ -199,10 +202,11 @@ int log_write(int priority, struct span text)
 		out.cap++; /* the byte kept for it */
 		(void)buf_add_char(&out, '\n');
 	}
-	r = deliver(buf_span(&out));
-	if (r < 0 && state.follows && state.target == LOG_TO_SYSLOG) {
+	r = deliver(buf_span(&out), &full);
+	/* to one that is full another socket leads no better */
+	if (r < 0 && !full && state.follows && state.target == LOG_TO_SYSLOG) {
 		log_reopen();
-		r = deliver(buf_span(&out));
+		r = deliver(buf_span(&out), &full);
 	}
 	return r;
 }

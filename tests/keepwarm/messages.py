@@ -187,3 +187,21 @@ class Door:
             finally:
                 os._exit(1)
         self.children.append(pid)
+
+    def ask_in_a_process(self, *acts):
+        """A process of its own, younger than the broker, does one thing after the other: what they returned, small
+        numbers."""
+        ours, theirs = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for act in acts:
+                    os.write(theirs, bytes([act()]))
+            finally:
+                os._exit(1)
+        os.close(theirs)
+        self.children.append(pid)
+        with open(ours, "rb") as pipe:
+            answers = list(pipe.read())
+        assert len(answers) == len(acts), f"{len(answers)} of {len(acts)} went well"
+        return answers

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from keepwarm import trace
-from keepwarm.messages import Peer, session
+from keepwarm.messages import STALE, Door, Peer, session
 from keepwarm.process import wait_until
 
 VERSION, DUMP, NEWLOG, RESET, TRACE, TRACE_USER, UNTRACE_USER, TRACED = range(1, 9)  # enum msg_admin
@@ -100,6 +100,24 @@ def test_what_a_session_says_of_its_address_counts_as_it_came_in(make, backend):
     assert session(system).request("ADMIN", kind=VERSION).result == DONE
     assert Peer(system).hello(client="192.0.2.2").request("ADMIN", kind=VERSION).result == DENIED
     assert Peer(system).hello(client="local").request("ADMIN", kind=VERSION).result == DENIED
+
+
+def asks(door, address):
+    def act():
+        with door.knock(client=address) as peer:
+            return peer.request("ADMIN", kind=VERSION).result
+    return act
+
+
+def test_who_comes_again_through_the_door_has_no_better_address(make, backend):
+    """The second time its client may have told it what to say."""
+    system = make.system(backend, enable_admin_commands="yes", admin_addresses="192.0.2.1")
+    mine, others = "192.0.2.1", "192.0.2.2"
+    with Door(system) as door:
+        assert door.ask_in_a_process(asks(door, mine)) == [DONE]
+        assert door.ask_in_a_process(asks(door, others), asks(door, mine)) == [DENIED, DENIED]
+        door.knock(client=others).sock.close()
+        assert asks(door, mine)() == DENIED  # older than the broker: it may have been with one before
 
 
 @pytest.mark.parametrize("kind", [TRACE_USER, UNTRACE_USER, TRACED, 0, 99])
@@ -245,3 +263,17 @@ def test_resetcounters_begins_anew_and_keeps_what_is_now(admin):
     assert sum(stats["ends"].values()) <= 1
     held.ok("NOOP")
     held.logout()
+
+
+def test_a_login_that_is_taken_back_behind_it_leaves_no_debt(admin):
+    admin.session("anna").logout()
+    admin.wait_cached(1)
+    with session(admin) as peer:
+        assert peer.lease(user="anna").cached
+        admin.wait_counter("logins_reused", 1)
+        assert trace.xproxy(admin, "XPROXY_RESETCOUNTERS") == "OK Counters reset"
+        peer.outcome(STALE)
+        admin.wait_counter("stale", 1)
+    stats = admin.stats()
+    assert (stats["counters"]["logins"], stats["counters"]["logins_reused"]) == (0, 0)
+    assert [host["logins_reused"] for host in stats["hosts"]] == [0]

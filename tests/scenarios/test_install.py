@@ -57,6 +57,7 @@ def test_prefix_moves_everything(root):
             assert " /etc/imapproxy.conf" not in text, path
     assert "ExecStart=/opt/mail/sbin/in.imapproxyd -f /opt/mail/etc/imapproxy.conf" in \
         (root / "opt/mail/lib/systemd/system/in.imapproxyd.service").read_text()
+    assert "\nCONFIG=/opt/mail/etc/imapproxy.conf\n" in (root / "opt/mail/etc/init.d/in.imapproxyd").read_text()
 
 
 def test_a_configuration_that_is_there_is_never_touched(root):

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
+from keepwarm import process
 from keepwarm.process import wait_until
 from keepwarm.system import System
 
@@ -151,6 +153,50 @@ def test_without_any_logger_all_goes_on_until_there_is_one(system):
     finally:
         system.logger.lines.clear()
         system.logger.start()
+    wait_until(lambda: direct(system), lambda: f"only the broker writes: {system.logger.lines}")
+
+
+def fill_up(path):
+    """Sends until the logger's own queue is full, not only a sender's. Returns what must stay open."""
+    senders, sent = [], True
+    while sent:
+        sent, sender = False, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        senders.append(sender)
+        sender.setblocking(False)
+        sender.connect(str(path))
+        try:
+            while True:
+                sender.send(b"<7>full")
+                sent = True
+        except BlockingIOError:
+            pass
+    return senders
+
+
+def nursery(system):
+    (pid,) = process.children(system.listener_pid())
+    return pid
+
+
+def test_a_logger_that_does_not_read_holds_up_nobody(system):
+    """Nor does it make the broker look for another socket, for which all spare processes would be made anew."""
+    system.logger.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hung:
+        hung.bind(str(system.logger.path))
+        system.logger.path.chmod(0o666)
+        before = nursery(system)
+        wait_until(lambda: process.children(system.listener_pid()) not in ([before], []), "no new nursery")
+        senders, now = fill_up(system.logger.path), nursery(system)
+        began = time.monotonic()
+        while time.monotonic() < began + 3:  # the broker looks for the logger once a second
+            with system.session("anna") as client:
+                client.ok("NOOP")
+                client.logout()
+            assert nursery(system) == now
+        for sender in senders:
+            sender.close()
+        system.logger.path.unlink()
+    system.logger.start()
     wait_until(lambda: direct(system), lambda: f"only the broker writes: {system.logger.lines}")
 
 

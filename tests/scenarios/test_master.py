@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from keepwarm.backend import CLOSE, Gate
+from keepwarm.backend import CLOSE, SILENCE, Gate
 from keepwarm.imap import LOGINS, b64
 from keepwarm.process import memory, wait_until
 from keepwarm.system import SANITIZED
@@ -153,6 +153,20 @@ def test_more_logins_than_errands_wait_for_their_turn(scene):
         assert f"<user{number}>".encode() in fetch(client)
         client.close()
     assert len(office.seen) == 40
+
+
+def test_a_logout_that_makes_room_does_not_take_the_login_s_errand(make, backend, office):
+    """The cache is full, and the mail host takes its time over LOGOUT."""
+    system = make.system(backend, cache_size=24, **KEYS)
+    for number in range(24):
+        system.session(f"old{number}", SHARED).logout()
+        system.wait_counter("given", number + 1)
+    backend.answers["LOGOUT"] = SILENCE
+    clients = []
+    for number in range(20):
+        clients.append(system.session(f"new{number}", SHARED))
+    for client in clients:
+        client.close()
 
 
 def test_sessions_that_die_while_the_master_logs_in_do_no_harm(scene):

@@ -415,6 +415,29 @@ def test_a_file_of_somebody_else_is_not_written_to(make, backend):
     assert trace.path(system).read_text() == "precious"
 
 
+@needs_root
+def test_a_file_of_somebody_else_is_not_taken_over_at_the_start(make, backend):
+    """Who made it may have it open for reading still, whoever it belongs to then."""
+    system = idle_system(make, backend)
+    path = trace.path(system)
+    victim_of(path, 1).rename(path)
+    with open(path, "rb") as spy:
+        system.start()
+        assert trace.xproxy(system, "XPROXY_TRACE anna") == "NO internal server error"
+        system.session("anna").logout()
+        assert spy.read() == b"precious" and os.stat(path).st_uid == 1
+    assert "belongs to another user" in system.log_text()
+
+
+@needs_root
+def test_a_file_that_root_has_made_is_handed_over_at_the_start(make, backend):
+    system = idle_system(make, backend)
+    victim_of(trace.path(system), 0).rename(trace.path(system))
+    system.start()
+    assert trace.xproxy(system, "XPROXY_TRACE anna") == "OK Tracing enabled for user anna."
+    assert os.stat(trace.path(system)).st_mode & 0o7777 == 0o600
+
+
 def test_dev_null_is_nowhere(make, backend):
     system = make.system(backend, enable_admin_commands="yes", protocol_log_filename="/dev/null")
     before = os.stat("/dev/null")

@@ -28,7 +28,7 @@ static int64_t started(pid_t pid)
 
 static struct tries *make(int64_t process_start)
 {
-	struct tries *t = tries_new(started);
+	struct tries *t = tries_new(started, 500);
 
 	assert_non_null(t);
 	start = process_start;
@@ -60,14 +60,62 @@ static void a_second_knock_inherits_what_is_used(void **unused)
 	tries_free(t);
 }
 
-static void a_process_that_used_nothing_is_forgotten(void **unused)
+/* Knocks and leaves. Returns whether that was surely the first time. */
+static bool first(struct tries *t, pid_t pid, int64_t now)
+{
+	struct tries_visit v;
+
+	assert_true(tries_knock(t, pid, now, &v) >= 0);
+	bool is_first = tries_is_first(t, &v);
+
+	tries_leave(t, &v);
+	return is_first;
+}
+
+static void a_process_is_there_for_the_first_time_once(void **unused)
 {
 	struct tries *t = make(900);
 
 	(void)unused;
-	assert_int_equal(visit(t, PID, 1000, 0), 0);
-	assert_int_equal(visit(t, PID, 2000, 0), 0);
-	assert_int_equal(looked, 0);
+	assert_true(first(t, PID, 1000));
+	assert_false(first(t, PID, 2000));
+	assert_false(first(t, PID, 3000));
+	start = 3500; /* another one */
+	assert_true(first(t, PID, 4000));
+	assert_false(first(t, 0, 4000));
+	tries_free(t);
+}
+
+static void another_in_its_place_does_not_make_it_new(void **unused)
+{
+	struct tries *t = make(900);
+
+	(void)unused;
+	assert_true(first(t, PID, 1000));
+	start = 1500;
+	assert_true(first(t, PID + TRIES_SLOTS, 2000));
+	start = 900;
+	assert_false(first(t, PID, 3000));
+	start = 3500;
+	assert_true(first(t, PID + 2 * TRIES_SLOTS, 4000));
+	start = 900;
+	assert_false(first(t, PID, 5000));
+	tries_free(t);
+}
+
+static void who_is_older_than_the_table_may_have_been_elsewhere(void **unused)
+{
+	struct tries *t = make(400);
+	struct tries_visit v;
+
+	(void)unused;
+	assert_int_equal(tries_knock(t, PID, 1000, &v), 0);
+	assert_false(tries_is_first(t, &v));
+	start = 499; /* a start is known to the tick only */
+	assert_true(tries_is_first(t, &v));
+	start = -ENOENT;
+	assert_false(tries_is_first(t, &v));
+	tries_leave(t, &v);
 	tries_free(t);
 }
 
@@ -185,7 +233,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_second_knock_inherits_what_is_used),
-		cmocka_unit_test(a_process_that_used_nothing_is_forgotten),
+		cmocka_unit_test(a_process_is_there_for_the_first_time_once),
+		cmocka_unit_test(another_in_its_place_does_not_make_it_new),
+		cmocka_unit_test(who_is_older_than_the_table_may_have_been_elsewhere),
 		cmocka_unit_test(an_ordinary_knock_looks_at_no_process),
 		cmocka_unit_test(a_later_process_of_the_same_pid_is_not_punished),
 		cmocka_unit_test(a_process_that_cannot_be_seen_is_taken_for_the_same),
