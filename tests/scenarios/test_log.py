@@ -94,6 +94,20 @@ def test_the_log_can_be_a_file(make, backend):
     assert re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", line), line
 
 
+def test_what_is_said_of_the_configuration_is_said_in_the_file_too(make, backend):
+    system = make.system(backend)
+    target = system.folder / "logfile"
+    system.stop_and_keep()
+    system.write_config(log_target=f"file:{target}", listen_address="0.0.0.0", enable_admin_commands="yes",
+                        connect_timeut="5")
+    system.start()
+    backend.wait_for(lambda: target.exists() and "is ready" in target.read_text(), system.log_text)
+    for text in (system.log_text(), target.read_text()):  # whoever starts it, whoever reads the log later
+        lines = [line for line in text.splitlines() if "in.imapproxyd" in line]
+        for what in ("enable_admin_commands: whoever can connect", "connect_timeut: unknown key"):
+            assert len([line for line in lines if what in line]) == 1, text
+
+
 @pytest.mark.parametrize("mask, logged", [("LOG_INFO", True), ("LOG_NOTICE", False)])
 def test_sessions_obey_the_priority_mask(make, backend, mask, logged):
     system = make.system(backend, syslog_prioritymask=mask)
