@@ -19,7 +19,7 @@
 
 static int starter = -1;
 static enum log_target log_target_now = LOG_TO_NOBODY;
-static char early_bytes[EARLY_MAX]; /* lines, each behind its priority, as a digit, and ended by NUL */
+static char early_bytes[EARLY_MAX]; /* lines: a digit, the priority; the text; NUL */
 static struct buf early = BUF_OVER(early_bytes);
 static bool is_early;
 
