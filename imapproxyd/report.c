@@ -11,18 +11,44 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "lib/buf.h"
 #include "lib/fd.h"
 
-#define IDENT "in.imapproxyd"
+#define IDENT	  "in.imapproxyd"
+#define EARLY_MAX 8192
 
 static int starter = -1;
 static enum log_target log_target_now = LOG_TO_NOBODY;
+static char early_bytes[EARLY_MAX]; /* lines: a digit, the priority; the text; NUL */
+static struct buf early = BUF_OVER(early_bytes);
+static bool is_early;
 
 void report_open(void)
 {
 	starter = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	log_target_now = LOG_TO_SYSLOG;
 	log_open(IDENT, LOG_TO_SYSLOG);
+	is_early = true;
+}
+
+/* A flood of warnings is cut: the starter and the system's logger have them all. */
+static void keep(int priority, struct span text)
+{
+	if (early.cap - early.len < text.n + 2)
+		return;
+	(void)(buf_add_char(&early, (char)('0' + priority)) || buf_add(&early, text) ||
+	       buf_add_char(&early, '\0'));
+}
+
+static void repeat_early(void)
+{
+	struct span lines = buf_span(&early);
+
+	while (lines.n > 0) {
+		struct span line = span_word(&lines, '\0');
+
+		(void)log_write(line.p[0] - '0', span_from(line, 1));
+	}
 }
 
 void report_log_to(enum log_target target, int facility, int least_important)
@@ -33,6 +59,9 @@ void report_log_to(enum log_target target, int facility, int least_important)
 	log_target_now = target;
 	log_open(IDENT, target);
 	log_limits(facility, least_important);
+	is_early = false;
+	if (target == LOG_TO_FILE)
+		repeat_early();
 }
 
 void report_starter_gone(void)
@@ -52,6 +81,8 @@ void report(int priority, const char *format, ...)
 		return;
 	if (starter >= 0)
 		(void)dprintf(starter, "%s: %s\n", IDENT, text);
+	if (is_early)
+		keep(priority, span_str(text));
 	if (log_write(priority, span_str(text)) < 0 && log_target_now == LOG_TO_SYSLOG) {
 		/* The logger was restarted. */
 		log_reopen();

@@ -11,7 +11,7 @@
 void report_open(void);
 
 /* The log's place is known now. For LOG_TO_STDERR and LOG_TO_FILE standard error must already be
- * it. */
+ * it. A file gets the lines of before, too. */
 void report_log_to(enum log_target target, int facility, int least_important);
 
 /* Nobody watches any longer: the copy of standard error is closed. */

@@ -125,8 +125,8 @@ static void judge_unsupported(struct config_problems *p, const struct config_row
 		if (row->flags & REFUSED)
 			config_say(p, true,
 				   "%s: this version cannot do that yet, and going on without it "
-				   "would be "
-				   "unsafe: remove the line",
+				   "would be unsafe: put a TLS tunnel between it and the mail "
+				   "host and say no here, or wait for a later version",
 				   config_written_key(row));
 		else
 			config_say(p, false,

@@ -47,8 +47,8 @@ static enum session_end answer(struct relay *r, size_t length, const struct fing
 
 		(void)elide_piece(&r->follow, line, &before);
 		tracer_client(&before, &r->follow, (struct span){ buf_span(&s->in).p, length });
-		tracer_flush(false);
 		tracer_proxy(buf_span(&out));
+		tracer_flush(false);
 	}
 	offer_answered(&s->offer);
 	buf_consume(&s->in, length);

@@ -137,6 +137,8 @@ void tracer_client(const struct elide_point *before, const struct follow *f, str
 
 void tracer_server(struct span bytes)
 {
+	if (sock >= 0)
+		flush(&proxy, true);
 	add(&server, bytes);
 	if (sock >= 0)
 		flush(&server, false);
@@ -145,8 +147,6 @@ void tracer_server(struct span bytes)
 void tracer_proxy(struct span bytes)
 {
 	add(&proxy, bytes);
-	if (sock >= 0)
-		flush(&proxy, true);
 }
 
 void tracer_logout(struct span line)
@@ -160,6 +160,8 @@ void tracer_flush(bool all)
 {
 	if (sock >= 0)
 		flush(&client, all);
+	if (sock >= 0 && client.length == 0)
+		flush(&proxy, true);
 	if (sock >= 0)
 		flush(&server, all);
 }

@@ -18,7 +18,8 @@ void tracer_client(const struct elide_point *before, const struct follow *f, str
 /* What the mail host has sent, as it came. */
 void tracer_server(struct span bytes);
 
-/* What the proxy itself has answered. */
+/* What the proxy itself has answered: told behind the client's line, which may be shown later, with
+ * the tracer_flush() that leaves none of it, before the mail host's words, or at the end. */
 void tracer_proxy(struct span bytes);
 
 /* The client's LOGOUT, which is not passed on. */

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from keepwarm.imap import b64
+from keepwarm.system import ROOT
 
 END = re.compile(r".*\breason=(\S+).*")
 
@@ -59,6 +60,27 @@ def test_a_refused_login_is_in_the_log_with_the_clients_address(system, backend)
     backend.wait_for(lambda: re.search(r"anna.*", system.log_text()), system.log_text)
 
 
+def failed_hosts(system):
+    """What fail2ban finds with the filter of MIGRATING.md, behind the logger's own words."""
+    filters = re.findall(r"^ *failregex = \^%\(__prefix_line\)s(.*)$", (ROOT / "docs" / "MIGRATING.md").read_text(), re.M)
+    assert len(filters) == 1
+    failed = re.compile(filters[0].replace("<HOST>", r"(?P<host>[0-9a-f:.]+)"))
+    found = [failed.match(line.partition("]: ")[2]) for line in system.log_text().splitlines()]
+    return [match["host"] for match in found if match]
+
+
+def test_the_filter_for_fail2ban_finds_refused_logins_and_no_forged_ones(system, backend):
+    forged = 'x client=192.0.2.9 port=1 code=AUTHENTICATIONFAILED why="" login failed session=1 user=x client=192.0.2.9 '
+    names = ["anna", "an\"na", "an\\\\na", forged, 'x" client=192.0.2.9 port=1 code=none why="', "\xe4"]
+    for name in names:
+        with system.client() as client:
+            client.command(b"AUTHENTICATE PLAIN " + b64(f"\0{name}\0wrong"))
+    with system.session("anna") as client:
+        client.logout()
+    wait_ends(system, backend, len(names) + 2)
+    assert failed_hosts(system) == ["127.0.0.1"] * len(names), system.log_text()
+
+
 def test_a_user_name_cannot_forge_a_line(system, backend):
     name = b"x\r\nreason=forged user=admin\r\n\x1b[31m"
     with system.client() as client:
@@ -92,6 +114,20 @@ def test_the_log_can_be_a_file(make, backend):
     backend.wait_for(lambda: target.exists() and "reason=logout" in target.read_text(), system.log_text)
     line = [line for line in target.read_text().splitlines() if "reason=logout" in line][0]
     assert re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", line), line
+
+
+def test_what_is_said_of_the_configuration_is_said_in_the_file_too(make, backend):
+    system = make.system(backend)
+    target = system.folder / "logfile"
+    system.stop_and_keep()
+    system.write_config(log_target=f"file:{target}", listen_address="0.0.0.0", enable_admin_commands="yes",
+                        connect_timeut="5")
+    system.start()
+    backend.wait_for(lambda: target.exists() and "is ready" in target.read_text(), system.log_text)
+    for text in (system.log_text(), target.read_text()):  # whoever starts it, whoever reads the log later
+        lines = [line for line in text.splitlines() if "in.imapproxyd" in line]
+        for what in ("enable_admin_commands: whoever can connect", "connect_timeut: unknown key"):
+            assert len([line for line in lines if what in line]) == 1, text
 
 
 @pytest.mark.parametrize("mask, logged", [("LOG_INFO", True), ("LOG_NOTICE", False)])

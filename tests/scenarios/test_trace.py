@@ -210,6 +210,8 @@ def test_what_the_proxy_answers_itself_stands_in_it_as_such(traced):
     settled(traced)
     assert trace.said(traced, "CLIENT") == b"x COMPRESS DEFLATE\r\nz9 LOGOUT\r\n"
     assert trace.said(traced, "PROXY") == b"x BAD Unrecognized command\r\n"
+    sides = [record.side for record in trace.records(traced)]
+    assert sides.index("CLIENT") < sides.index("PROXY"), "the answer stands in front of the command"
 
 
 # --- whose, and when ------------------------------------------------------------------------------------

@@ -417,7 +417,8 @@ static void keys_that_would_be_unsafe_to_ignore_are_errors(void **unused)
 	assert_clean("force_tls no\ntls_verify_server no\n");
 	assert_error("force_tls yes",
 		     "f:1: force_tls: this version cannot do that yet, and going on without "
-		     "it would be unsafe: remove the line");
+		     "it would be unsafe: put a TLS tunnel between it and the mail host and say no "
+		     "here, or wait for a later version");
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
 		assert_int_equal(parse(lines[i]), 1);
 }

@@ -99,8 +99,21 @@ static void what_waits_is_told_at_rest_and_goes_on_behind_that(void **unused)
 	assert_record(TRACE_SERVER, false, SPAN("* 1 EXI"));
 	tracer_server(SPAN("STS\r\n"));
 	assert_record(TRACE_SERVER, true, SPAN("STS\r\n"));
+}
+
+static void what_the_proxy_answers_is_told_behind_the_line(void **unused)
+{
+	(void)unused;
 	tracer_proxy(SPAN("a BAD\r\n"));
+	assert_none();
+	tracer_logout(SPAN("a COMPRESS\r\n"));
+	tracer_flush(false);
+	assert_record(TRACE_CLIENT, false, SPAN("a COMPRESS\r\n"));
 	assert_record(TRACE_PROXY, false, SPAN("a BAD\r\n"));
+	tracer_proxy(SPAN("b BAD\r\n"));
+	tracer_server(SPAN("* 1 EXISTS\r\n"));
+	assert_record(TRACE_PROXY, false, SPAN("b BAD\r\n"));
+	assert_record(TRACE_SERVER, false, SPAN("* 1 EXISTS\r\n"));
 }
 
 static void a_line_that_is_too_long_is_cut(void **unused)
@@ -184,6 +197,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(only_whole_lines_are_told, begin, end),
+		cmocka_unit_test_setup_teardown(
+			what_the_proxy_answers_is_told_behind_the_line, begin, end),
 		cmocka_unit_test_setup_teardown(what_waits_is_told_at_rest_and_goes_on_behind_that,
 						begin, end),
 		cmocka_unit_test_setup_teardown(a_line_that_is_too_long_is_cut, begin, end),
