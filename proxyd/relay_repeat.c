@@ -32,6 +32,7 @@ bool relay_replace_backend(struct relay *r)
 	bool may = r->repeat.armed && r->secret_until > 0 && !r->client_ended && s->backend.leased;
 
 	r->repeat.armed = false;
+	r->hides = false; /* UNSELECT died with it */
 	bool good = may && login_again(s) &&
 		    io_write(s->backend.fd, repeat_sent(&r->repeat),
 			     clock_ms() + relay_ms(s->settings->backend_timeout)) == 0;
