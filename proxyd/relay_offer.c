@@ -56,6 +56,12 @@ static enum session_end answer(struct relay *r, size_t length, const struct fing
 	return session_tell(s, buf_span(&out));
 }
 
+/* Will nobody know whether this command was answered with OK? */
+static bool tag_hides_result(struct span line)
+{
+	return span_word(&line, ' ').n > FOLLOW_TAG_SHOWN;
+}
+
 /* One command on a connection that is only offered: how much of what waits may be shown to the
  * follower, *ret_most. */
 static enum session_end consider(struct relay *r, size_t *ret_most)
@@ -76,7 +82,7 @@ static enum session_end consider(struct relay *r, size_t *ret_most)
 
 	if (verdict == OFFER_ANSWER)
 		return answer(r, length, &step);
-	if (verdict == OFFER_SWAP)
+	if (verdict == OFFER_SWAP || (verdict == OFFER_ENABLES && tag_hides_result(in)))
 		return exchange(r);
 	if (verdict == OFFER_ENABLES)
 		offer_ask(&s->offer, (struct span){ in.p, length - 2 });
