@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "lib/clock.h"
-#include "proxyd/tracer.h"
 
 /* The offered connection is not what the client wants. */
 static enum session_end exchange(struct relay *r)
@@ -26,7 +25,8 @@ static enum session_end exchange(struct relay *r)
 	follow_repeated(&r->follow, offer_asked(&r->s->offer));
 	if (r->s->offer.answered == 0 && r->s->offer.asked_length == 0)
 		relay_expect_repeat(r, r->s->offer_until);
-	return relay_count_early(r);
+	relay_count_early(r);
+	return END_NONE;
 }
 
 /* The opening's next command is answered here, as a fresh connection would answer it. */
@@ -42,14 +42,8 @@ static enum session_end answer(struct relay *r, size_t length, const struct fing
 	    buf_add_char(&out, ' ') < 0 || buf_add(&out, step->tagged) < 0 ||
 	    buf_add_str(&out, "\r\n") < 0)
 		return END_INTERNAL;
-	if (s->traced) {
-		struct elide_point before;
-
-		(void)elide_piece(&r->follow, line, &before);
-		tracer_client(&before, &r->follow, (struct span){ buf_span(&s->in).p, length });
-		tracer_flush(false);
-		tracer_proxy(buf_span(&out));
-	}
+	if (s->traced)
+		relay_trace_answer(r, length, buf_span(&out));
 	offer_answered(&s->offer);
 	buf_consume(&s->in, length);
 	s->from_client += length;
