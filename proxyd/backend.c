@@ -7,6 +7,7 @@
 #include "lib/fd.h"
 #include "proxyd/follow.h"
 #include "proxyd/io.h"
+#include "proxyd/rewrite.h"
 
 #define REFUSAL_LINES 10 /* of a refusal, at most */
 
@@ -39,6 +40,21 @@ static size_t response_length(struct span in)
 	}
 }
 
+/* Reads once, and leaves the room that the relay needs when it takes over what is read too much. */
+static int fill(struct backend *b, int64_t deadline)
+{
+	for (;;) {
+		int n = io_fill_leaving(b->fd, &b->in, REWRITE_ROOM);
+
+		if (n != -EAGAIN && n != -EINTR)
+			return n;
+		int r = io_wait(b->fd, POLLIN, deadline);
+
+		if (r < 0)
+			return r;
+	}
+}
+
 int backend_next(struct backend *b, int64_t deadline, struct span *ret)
 {
 	for (;;) {
@@ -52,7 +68,7 @@ int backend_next(struct backend *b, int64_t deadline, struct span *ret)
 				ret->n--;
 			return 0;
 		}
-		int n = io_fill(b->fd, &b->in, deadline);
+		int n = fill(b, deadline);
 
 		if (n <= 0)
 			return n == 0 ? -ECONNRESET : n == -ENOBUFS ? -EMSGSIZE : n;

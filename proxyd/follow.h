@@ -22,6 +22,10 @@
 /* A tag that the proxy answers itself is at most so long; a longer LOGOUT goes to the mail host. */
 #define FOLLOW_TAG 255
 
+/* Of a line of the server's so much is kept: a longer tag hides the result behind it. */
+#define FOLLOW_HEAD	  16
+#define FOLLOW_TAG_SHOWN (FOLLOW_HEAD - 3)
+
 enum follow_client {
 	FOLLOW_LINE,	/* a command begins here */
 	FOLLOW_REST,	/* the rest of a command's line, behind a literal */
@@ -38,7 +42,7 @@ struct follow_line {
 	uint64_t length; /* without the line feed */
 	uint64_t tag;	 /* hash of the bytes up to the first blank */
 	bool in_tag;
-	char head[16];
+	char head[FOLLOW_HEAD];
 	char tail[32];
 };
 
@@ -68,7 +72,7 @@ struct follow {
 
 	/* both */
 	size_t outstanding_count;
-	bool last_ok;		 /* the last completion said OK (a long tag hides that) */
+	bool last_ok;		 /* the last completion said OK, where FOLLOW_TAG_SHOWN */
 	enum not_cached spoiled; /* why this connection cannot be given back any more */
 	struct span site_verbs;	 /* borrowed for the session's life */
 	uint64_t outstanding[FOLLOW_OUTSTANDING];

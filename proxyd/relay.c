@@ -75,15 +75,22 @@ static bool has_room(const struct buf *down)
 	return down->len < down->cap - REWRITE_ROOM;
 }
 
-enum session_end relay_count_early(struct relay *r)
+void relay_count_early(struct relay *r)
 {
-	size_t early = r->s->backend.in.len;
-
-	r->s->from_backend += early;
+	r->s->from_backend += r->s->backend.in.len;
 	if (r->s->traced)
 		tracer_server(buf_span(&r->s->backend.in));
-	/* so much is no IMAP */
-	return early > 0 && !has_room(&r->s->backend.in) ? END_BACKEND_LOST : END_NONE;
+}
+
+void relay_trace_answer(struct relay *r, size_t length, struct span bytes)
+{
+	struct span line = { buf_span(&r->s->in).p, length };
+	struct elide_point before;
+
+	(void)elide_piece(&r->follow, line, &before);
+	tracer_client(&before, &r->follow, line);
+	tracer_proxy(bytes);
+	tracer_flush(false);
 }
 
 bool relay_is_between_responses(const struct relay *r)
@@ -314,8 +321,9 @@ static bool is_unfinished(const struct relay *r)
 
 static enum session_end pump(struct relay *r)
 {
-	enum session_end end = relay_count_early(r);
+	enum session_end end = END_NONE;
 
+	relay_count_early(r);
 	while (end == END_NONE) {
 		look_at_backend(r);
 		refuse(r);

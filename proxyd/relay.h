@@ -46,11 +46,15 @@ static inline int64_t relay_ms(uint32_t seconds)
 /* The follower begins with the connection that there is. */
 void relay_follow(struct relay *r);
 
-/* Counts what came behind the login's OK. END_NONE, or END_BACKEND_LOST: too much. */
-enum session_end relay_count_early(struct relay *r);
+/* Counts what came behind the login's OK, or behind an answer that was for nobody. */
+void relay_count_early(struct relay *r);
 
 /* Shows the follower what waits from the client, `most` bytes at most. */
 void relay_approve(struct relay *r, size_t most);
+
+/* Of a traced session: the client's line, `length` bytes at the front of what waits, is answered
+ * here with these bytes. */
+void relay_trace_answer(struct relay *r, size_t length, struct span bytes);
 
 /* May the proxy say something of its own? Not in the middle of a response, also not of one that the
  * mail host broke off. */

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "lib/clock.h"
-#include "proxyd/tracer.h"
 
 /* The offered connection is not what the client wants. */
 static enum session_end exchange(struct relay *r)
@@ -26,7 +25,8 @@ static enum session_end exchange(struct relay *r)
 	follow_repeated(&r->follow, offer_asked(&r->s->offer));
 	if (r->s->offer.answered == 0 && r->s->offer.asked_length == 0)
 		relay_expect_repeat(r, r->s->offer_until);
-	return relay_count_early(r);
+	relay_count_early(r);
+	return END_NONE;
 }
 
 /* The opening's next command is answered here, as a fresh connection would answer it. */
@@ -42,18 +42,18 @@ static enum session_end answer(struct relay *r, size_t length, const struct fing
 	    buf_add_char(&out, ' ') < 0 || buf_add(&out, step->tagged) < 0 ||
 	    buf_add_str(&out, "\r\n") < 0)
 		return END_INTERNAL;
-	if (s->traced) {
-		struct elide_point before;
-
-		(void)elide_piece(&r->follow, line, &before);
-		tracer_client(&before, &r->follow, (struct span){ buf_span(&s->in).p, length });
-		tracer_proxy(buf_span(&out));
-		tracer_flush(false);
-	}
+	if (s->traced)
+		relay_trace_answer(r, length, buf_span(&out));
 	offer_answered(&s->offer);
 	buf_consume(&s->in, length);
 	s->from_client += length;
 	return session_tell(s, buf_span(&out));
+}
+
+/* Will nobody know whether this command was answered with OK? */
+static bool tag_hides_result(struct span line)
+{
+	return span_word(&line, ' ').n > FOLLOW_TAG_SHOWN;
 }
 
 /* One command on a connection that is only offered: how much of what waits may be shown to the
@@ -76,7 +76,7 @@ static enum session_end consider(struct relay *r, size_t *ret_most)
 
 	if (verdict == OFFER_ANSWER)
 		return answer(r, length, &step);
-	if (verdict == OFFER_SWAP)
+	if (verdict == OFFER_SWAP || (verdict == OFFER_ENABLES && tag_hides_result(in)))
 		return exchange(r);
 	if (verdict == OFFER_ENABLES)
 		offer_ask(&s->offer, (struct span){ in.p, length - 2 });

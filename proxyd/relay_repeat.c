@@ -32,12 +32,13 @@ bool relay_replace_backend(struct relay *r)
 	bool may = r->repeat.armed && r->secret_until > 0 && !r->client_ended && s->backend.leased;
 
 	r->repeat.armed = false;
+	r->hides = false; /* UNSELECT died with it */
 	bool good = may && login_again(s) &&
 		    io_write(s->backend.fd, repeat_sent(&r->repeat),
 			     clock_ms() + relay_ms(s->settings->backend_timeout)) == 0;
 
 	relay_forget_repeat(r);
-	if (good) /* nothing of ours is under way on this one (relay_select.c) */
-		r->backend_ended = r->hides = false;
+	if (good)
+		r->backend_ended = false;
 	return good;
 }

@@ -108,6 +108,8 @@ enum session_end relay_select(struct relay *r)
 	if (s->backend.examined)
 		end = serve(r, examine, tag, name, &answered);
 	if (end == END_NONE && answered) {
+		if (s->traced)
+			relay_trace_answer(r, length, buf_span(&s->backend.in));
 		buf_consume(&s->in, length);
 		s->from_client += length;
 	}
@@ -143,5 +145,6 @@ enum session_end relay_hide(struct relay *r)
 	if (n < 0)
 		return replace(r, n);
 	relay_forget_repeat(r);
-	return relay_count_early(r);
+	relay_count_early(r);
+	return END_NONE;
 }

@@ -423,6 +423,7 @@ int session_run(const struct session_start *start)
 	enum session_end end = serve(&s, start->crowded, &relayed);
 
 	if (!relayed) {
+		s.not_cached = end == END_BACKEND_LOST ? NOT_CACHED_BACKEND_GONE : NOT_CACHED_BUSY;
 		backend_close(&s.backend, false);
 		session_say_bye(&s, end);
 	}

@@ -73,6 +73,18 @@ bool verb_line_enables(struct span line)
 	return false;
 }
 
+/* STATUS: what it asks for stands behind the last parenthesis; a name in front may look alike. */
+static enum condstore condstore_of_status(struct span line)
+{
+	size_t at = line.n;
+
+	while (at > 0 && line.p[at - 1] != '(')
+		at--;
+	if (at == 0 || line.p[line.n - 1] != ')')
+		return CONDSTORE_BY_THE_WAY;
+	return span_ihas(span_from(line, at), SPAN("MODSEQ")) ? CONDSTORE_BY_STATUS : CONDSTORE_NOT;
+}
+
 enum condstore verb_condstore(struct span verb, struct span line)
 {
 	const struct span parameter = SPAN(" (CONDSTORE)");
@@ -80,7 +92,7 @@ enum condstore verb_condstore(struct span verb, struct span line)
 	if (!verb_line_enables(line))
 		return CONDSTORE_NOT;
 	if (span_ieq(verb, SPAN("STATUS")))
-		return CONDSTORE_BY_STATUS;
+		return condstore_of_status(line);
 	if ((span_ieq(verb, SPAN("SELECT")) || span_ieq(verb, SPAN("EXAMINE"))) &&
 	    line.n > parameter.n && span_ieq(span_from(line, line.n - parameter.n), parameter))
 		return CONDSTORE_BY_SELECT;

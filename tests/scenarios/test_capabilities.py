@@ -156,6 +156,8 @@ def test_without_an_answer_the_session_ends(codeless, answer):
         client.send("a1 NOOP\r\n")
         assert client.read_to_end() == b"* BYE [UNAVAILABLE] Connection to the mail host was lost\r\n"
     system.wait_log("reason=backend-lost")
+    (line,) = [line for line in system.log_text().splitlines() if "reason=backend-lost" in line]
+    assert " cached=backend-gone " in line
 
 
 @pytest.mark.parametrize("who", [("bert", "pw-bert"), ("anna", "pw-new")], ids=["another account", "another password"])

@@ -203,6 +203,26 @@ def test_a_command_that_is_refused_only_once_ends_the_session(system, backend, a
         assert re.fullmatch(rb"a NO not there\r\n\* BYE [^\r\n]*\r\n", client.read_to_end())
 
 
+@pytest.mark.parametrize("command", ["STATUS INBOX (HIGHESTMODSEQ)", "SELECT INBOX (CONDSTORE)"])
+@pytest.mark.parametrize("length", [13, 14, 255, 256])
+def test_a_tag_behind_which_no_result_is_seen_is_answered_as_any_other(system, backend, command, length):
+    _, (want,) = visits(system, [command], 1)[0]
+    with system.session() as client:
+        client.send(f"{length * 'x'} {command}\r\n")
+        got = client.reply(length * "x")
+        assert (got.text, got.tagged) == want
+        client.ok("NOOP")
+    assert len(backend.logins) == (1 if length == 13 else 2)
+
+
+def test_status_of_a_mailbox_that_is_called_like_it_turns_nothing_on(system, backend):
+    visits(system, ["STATUS INBOX (HIGHESTMODSEQ)"], 1)
+    backend.mailboxes["anna"][b"highestmodseq"] = []
+    with system.session() as client:
+        hold(client, ["STATUS highestmodseq (MESSAGES)", "SELECT INBOX", "FETCH 1 BODY[]"])
+    assert backend.connections[1].verbs()[1:] == ["SELECT", "FETCH"], "it was taken for what turns CONDSTORE on"
+
+
 def test_the_swap_costs_no_login_attempt_and_the_password_is_forgotten(make, backend):
     system = make.system(backend, login_attempts=1)
     visits(system, ["ENABLE QRESYNC"], 1)

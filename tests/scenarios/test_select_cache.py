@@ -8,7 +8,7 @@ import pytest
 
 from keepwarm.backend import AFTER, CLOSE
 from keepwarm.messages import ACCEPTED, Peer
-from keepwarm.process import wait_until
+from keepwarm.process import frozen, wait_until
 
 LINES = {"flags": rb"FLAGS (\Seen kw)", "permanent": b"OK [PERMANENTFLAGS ()] Read-only.", "exists": b"4 EXISTS",
          "recent": b"0 RECENT", "unseen": b"OK [UNSEEN 3] First.", "validity": b"OK [UIDVALIDITY 17] Ok",
@@ -231,6 +231,40 @@ def test_a_connection_that_dies_over_the_question_is_replaced(system, backend, b
     assert reply.text == box.answer() and b"<anna>" in fetch.text
     assert len(backend.connections) == 2
     system.wait_counter("stale", 1)
+
+
+@pytest.mark.parametrize("first", ["SELECT INBOX", "FETCH 1 FLAGS", "EXAMINE INBOX"])
+def test_one_that_ends_in_the_moment_of_the_first_command_is_replaced(system, backend, box, first):
+    """UNSELECT is still taken by the kernel, what comes behind it is not."""
+    visit(system)
+    with system.session(reused=True) as client:
+        with frozen(system.pid_serving(client)):
+            client.send(f"a {first}\r\n")
+            backend.connections[0].drop()
+            assert backend.connections[0].closed.wait(10)
+        assert client.reply("a", deadline=5).tagged[:2] == (b"BA" if first.startswith("FETCH") else b"OK")
+    assert len(backend.connections) == 2 and backend.connections[1].verbs()[1] == first.split()[0]
+
+
+def test_an_answer_larger_than_the_buffer_may_come_with_that_to_unselect(system, backend, box):
+    """All of it is there when the session first reads."""
+    visit(system)
+    unselect = []
+    lines = 1500 * (b'* LIST () "/" "' + 100 * b"x" + b'"\r\n')
+
+    def answer(conn):
+        with frozen(system.pid_serving(client)):
+            conn.sock.settimeout(0)
+            text = unselect.pop() + b" OK\r\n" + lines + conn.commands[-1].tag + b" OK Listed\r\n"
+            sent = conn.sock.send(text)
+            assert sent > 70000, "the kernel takes too little for this test"
+        conn.sock.settimeout(10)
+        conn.send(text[sent:])
+    backend.answers |= {"UNSELECT": lambda conn: unselect.append(conn.commands[-1].tag), "LIST": answer}
+    with system.session(reused=True) as client:
+        client.send('a LIST "" *\r\n')
+        assert client.reply("a").text == lines
+    assert len(backend.connections) == 1
 
 
 def test_the_other_connection_is_not_handed_on_with_its_mailbox_open(system, backend, box):

@@ -17,6 +17,7 @@ from keepwarm.process import wait_until
 from keepwarm.system import SANITIZED, System
 from test_activation import WAYS, available
 from test_activation import started as started_by_others
+from test_select_cache import Box, visit
 
 SECRET = "top-secret-42"
 NOBODY = 65534
@@ -212,6 +213,21 @@ def test_what_the_proxy_answers_itself_stands_in_it_as_such(traced):
     assert trace.said(traced, "PROXY") == b"x BAD Unrecognized command\r\n"
     sides = [record.side for record in trace.records(traced)]
     assert sides.index("CLIENT") < sides.index("PROXY"), "the answer stands in front of the command"
+
+
+def test_a_mailbox_that_is_opened_from_memory_stands_in_it(make, backend):
+    Box(backend)
+    system = make.system(backend, enable_admin_commands="yes", enable_select_cache="yes")
+    visit(system)
+    trace.trace(system, "anna")
+    with system.session("anna", reused=True) as client:
+        client.send("b1 EXAMINE INBOX\r\nb2 NOOP\r\n")
+        want = client.reply("b1").text
+        client.reply("b2")
+    trace.wait_said(system, "SERVER", b"b2 OK Noop")
+    assert trace.said(system, "PROXY") == want + b"b1 OK [READ-ONLY] Examined, says the backend\r\n"
+    assert trace.said(system, "CLIENT").startswith(b"b1 EXAMINE INBOX\r\nb2 NOOP\r\n")
+    system.wait_counter("select_hits", 1)
 
 
 # --- whose, and when ------------------------------------------------------------------------------------

@@ -143,6 +143,34 @@ static void the_words_of_condstore_are_found_anywhere_in_a_line(void **unused)
 		assert_true(verb_line_enables(span_str(lines[i])));
 }
 
+static void how_condstore_is_turned_on_is_told_from_names_that_look_like_it(void **unused)
+{
+	static const struct {
+		const char *line;
+		enum condstore how;
+	} ways[] = {
+		{ "a STATUS x (HIGHESTMODSEQ)", CONDSTORE_BY_STATUS },
+		{ "a status \"a (b\" (MESSAGES highestmodseq)", CONDSTORE_BY_STATUS },
+		{ "a STATUS MODSEQ (MESSAGES)", CONDSTORE_NOT },
+		{ "a STATUS \"x (HIGHESTMODSEQ)\" (MESSAGES)", CONDSTORE_NOT },
+		{ "a STATUS x (MESSAGES)", CONDSTORE_NOT },
+		{ "a STATUS x (HIGHESTMODSEQ", CONDSTORE_BY_THE_WAY },
+		{ "a STATUS MODSEQ)", CONDSTORE_BY_THE_WAY },
+		{ "a SELECT x (CONDSTORE)", CONDSTORE_BY_SELECT },
+		{ "a EXAMINE x (condstore)", CONDSTORE_BY_SELECT },
+		{ "a SELECT x (QRESYNC (1 1) CONDSTORE)", CONDSTORE_BY_THE_WAY },
+		{ "a SELECT CONDSTORE", CONDSTORE_BY_THE_WAY },
+		{ "a FETCH 1 MODSEQ", CONDSTORE_BY_THE_WAY },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		struct span line = span_str(ways[i].line), rest = span_from(line, 2);
+
+		assert_int_equal(verb_condstore(span_word(&rest, ' '), line), ways[i].how);
+	}
+}
+
 static void other_lines_enable_nothing(void **unused)
 {
 	static const char *const lines[] = {
@@ -176,6 +204,7 @@ int main(void)
 		cmocka_unit_test(the_sites_own_verbs_are_safe),
 		cmocka_unit_test(the_sites_own_verbs_do_not_change_known_ones),
 		cmocka_unit_test(the_words_of_condstore_are_found_anywhere_in_a_line),
+		cmocka_unit_test(how_condstore_is_turned_on_is_told_from_names_that_look_like_it),
 		cmocka_unit_test(other_lines_enable_nothing),
 		cmocka_unit_test(a_word_cut_off_at_the_end_enables_nothing),
 	};
