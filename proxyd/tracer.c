@@ -16,7 +16,7 @@
 #include "lib/trace.h"
 #include "proxyd/io.h"
 
-#define PATIENCE   20	/* ms */
+#define PATIENCE   100	/* ms */
 #define IMPATIENCE 1000 /* ms behind a wait that was in vain: there is no other */
 
 /* Collected bytes of one side, behind room for their head. */

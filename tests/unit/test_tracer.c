@@ -166,7 +166,7 @@ static void a_writer_that_is_slow_costs_records_and_little_time(void **unused)
 	unsigned told = fill(&took), taken = 0;
 
 	(void)unused;
-	assert_true(took < 1000); /* 180 waits would be 3.6 s */
+	assert_true(took < 1000); /* 180 waits would be 18 s */
 	while (take(&head, bytes, sizeof(bytes)) >= 0) {
 		assert_int_equal(head.lost, 0);
 		taken++;
