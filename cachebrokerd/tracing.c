@@ -51,6 +51,9 @@ static void on_failed(void *context, int error)
 		   t->broker->config.protocol_log_filename, strerror(-error));
 	t->users->count = 0;
 	state_traces_changed(t->broker->state);
+	/* also those that joined when the disk had failed and this was not known here */
+	for (struct client *c = t->broker->clients; c; c = c->next)
+		tracing_leave(c);
 }
 
 struct tracing *tracing_new(struct broker *b)
