@@ -12,7 +12,7 @@ from keepwarm.system import SANITIZED
 
 KINDS = [kind for kind in pairs.KINDS if not SANITIZED or kind is pairs.DovecotKind]
 KEEPS = {"dovecot": True, "cyrus": False, "courier": False}  # HIGHESTMODSEQ; no UNSELECT
-SECONDS = re.compile(rb"[\d.+ ]+ secs")
+SECONDS = re.compile(rb"[\d.+ ]+ secs?\b")
 PAGE = ["FETCH 1:* (UID FLAGS)", "UID SEARCH UNSEEN", r"STORE 1 +FLAGS (\Answered)", "NOOP", "STATUS {inbox} (MESSAGES)",
         "FETCH 1 BODY.PEEK[HEADER.FIELDS (SUBJECT)]", "CLOSE", "FETCH 1 FLAGS"]
 
