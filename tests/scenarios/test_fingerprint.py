@@ -220,7 +220,7 @@ def test_status_of_a_mailbox_that_is_called_like_it_turns_nothing_on(system, bac
     backend.mailboxes["anna"][b"highestmodseq"] = []
     with system.session() as client:
         hold(client, ["STATUS highestmodseq (MESSAGES)", "SELECT INBOX", "FETCH 1 BODY[]"])
-    assert backend.connections[1].verbs()[1:] == ["SELECT", "FETCH"], "it was taken for what turns CONDSTORE on"
+        assert backend.connections[1].verbs()[1:] == ["SELECT", "FETCH"], "it was taken for what turns CONDSTORE on"
 
 
 def test_the_swap_costs_no_login_attempt_and_the_password_is_forgotten(make, backend):
