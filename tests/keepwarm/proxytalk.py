@@ -201,6 +201,8 @@ class New:
 
     def settle(self, ended):
         wait_until(lambda: all(map(self.is_over, ended)), lambda: f"not over: {ended}\n{self.system.log_text()}")
+        # and the broker has seen it: else the next one would be one more at once. The first was who waited for the start.
+        wait_until(lambda: sum(self.system.stats()["ends"].values()) > len(ended), lambda: f"{self.system.stats()}")
 
     def is_over(self, port):
         """Its line is written and its process is gone: the connection is given back between the two."""
