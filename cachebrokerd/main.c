@@ -29,6 +29,7 @@
 #include "cachebrokerd/tries.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
+#include "lib/config_tls.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
 #include "lib/log.h"
@@ -301,7 +302,7 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 static int serve(struct broker *b)
 {
 	struct host *host =
-		host_find(b, span_str(b->config.server_hostname), b->config.server_port);
+		host_find(b, span_str(b->config.server_hostname), config_server_port(&b->config));
 	int r = activation_notify("READY=1", NULL, 0);
 
 	if (r < 0)

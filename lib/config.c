@@ -108,34 +108,6 @@ static void warn_unknown(struct config_problems *p, const char *key)
 			   key);
 }
 
-static bool has_default(const struct config_row *row, const struct config *c,
-			const struct config *defaults)
-{
-	return config_key_same(c, defaults, (size_t)(row - config_rows));
-}
-
-/* A key that this version knows but does not honour. */
-static void judge_unsupported(struct config_problems *p, const struct config_row *row)
-{
-	struct config defaults;
-
-	if (!(row->flags & (LATER | REFUSED)) || config_init(&defaults) < 0)
-		return;
-	if (!has_default(row, p->config, &defaults)) {
-		if (row->flags & REFUSED)
-			config_say(p, true,
-				   "%s: this version cannot do that yet, and going on without it "
-				   "would be unsafe: put a TLS tunnel between it and the mail "
-				   "host and say no here, or wait for a later version",
-				   config_written_key(row));
-		else
-			config_say(p, false,
-				   "%s: this version does not do that yet, the key has no effect",
-				   config_written_key(row));
-	}
-	config_wipe(&defaults);
-}
-
 static char *trim(char *s)
 {
 	size_t n = strlen(s);
@@ -178,7 +150,6 @@ static int parse_line(struct config_problems *p, char *line)
 	int r = config_set_value(p, row, value);
 
 	if (r == 0 && p->errors == errors)
-		judge_unsupported(p, row);
 	p->config->lines[row - config_rows] = p->line;
 	return r;
 }

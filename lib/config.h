@@ -14,6 +14,9 @@
 
 #include "lib/config_table.h"
 
+/* How a connection to a mail host is protected. */
+enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
+
 struct config_pair {
 	uint32_t least;
 	uint32_t most;
@@ -81,8 +84,6 @@ struct config_key {
 	const char *unit;
 	const char *meaning;
 	bool reload;
-	bool later;
-	bool refused;
 	bool secret;
 };
 

@@ -13,6 +13,19 @@ static const struct config_name ip_versions[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name tls_modes[] = {
+	{ "none", TLS_NONE },
+	{ "starttls", TLS_STARTTLS },
+	{ "implicit", TLS_IMPLICIT },
+	{ NULL, 0 },
+};
+
+static const struct config_name tls_versions[] = {
+	{ "1.2", 12 },
+	{ "1.3", 13 },
+	{ NULL, 0 },
+};
+
 static const struct config_name log_facilities[] = {
 	{ "LOG_USER", LOG_USER },
 	{ "LOG_MAIL", LOG_MAIL },
@@ -140,8 +153,6 @@ bool config_key_at(size_t i, struct config_key *ret)
 		.unit = row->unit,
 		.meaning = row->meaning,
 		.reload = row->flags & RELOAD,
-		.later = row->flags & LATER,
-		.refused = row->flags & REFUSED,
 		.secret = row->flags & SECRET,
 	};
 	return true;

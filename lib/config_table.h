@@ -10,10 +10,6 @@
  * flags: RELOAD    a reload (SIGHUP) takes a new value
  *        SECRET    printed as ***
  *        NETWORKS  a list as in cidr.h
- *        LATER     known from the old program, without effect in this version: one warning
- *        REFUSED   known from the old program and a matter of safety: a value other than the
- * default
- *                  is an error until the feature exists
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
 #ifndef LIB_CONFIG_TABLE_H
@@ -147,16 +143,56 @@
 	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, 0, \
 	     "Log of the sessions of traced users (XPROXY_TRACE, pimpstat --trace); /dev/null: " \
 	     "nowhere.") \
-	/* keys of the old program that come with later versions */ \
-	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
-	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \
-	TEXT(tls_ca_file, "", 255, LATER, "Certificates of authorities.") \
-	TEXT(tls_ca_path, "", 255, LATER, "Directory of such certificates.") \
-	TEXT(tls_cert_file, "", 255, LATER, "Client certificate.") \
-	TEXT(tls_key_file, "", 255, LATER, "Its key.") \
-	TEXT(tls_ciphers, "", 1000, LATER, "Cipher list.") \
-	BOOL(tls_no_tlsv1, "no", LATER, "No TLS 1.0.") \
-	BOOL(tls_no_tlsv1_1, "no", LATER, "No TLS 1.1.") \
-	BOOL(tls_no_tlsv1_2, "no", LATER, "No TLS 1.2.")
+	/* TLS toward mail hosts */ \
+	NAME(server_tls, "none", tls_modes, RELOAD, \
+	     "TLS toward mail hosts: none; starttls, on their usual port; implicit, mostly on port " \
+	     "993.") \
+	BOOL(force_tls, "no", RELOAD, \
+	     "yes: the same as server_tls starttls, but without tls_verify_server.") \
+	BOOL(tls_verify_server, "yes", RELOAD, \
+	     "A mail host's certificate must lead to a known authority and carry its name; no: " \
+	     "any is good enough.") \
+	TEXT(tls_ca_file, "", 255, RELOAD, \
+	     "Certificates of the authorities (PEM) that are known; with tls_ca_path unset, " \
+	     "too: the system's.") \
+	TEXT(tls_ca_path, "", 255, RELOAD, "Directory of such files.") \
+	TEXT(tls_cert_file, "", 255, RELOAD, \
+	     "Certificate (PEM, with its chain) that is shown to mail hosts that ask for one.") \
+	TEXT(tls_key_file, "", 255, RELOAD, "Its key; unset: in tls_cert_file.") \
+	TEXT(tls_ciphers, "", 1000, RELOAD, \
+	     "Ciphers up to TLS 1.2 toward mail hosts, as openssl-ciphers(1) writes them; unset: " \
+	     "OpenSSL's choice.") \
+	NAME(tls_min_version, "1.2", tls_versions, RELOAD, \
+	     "Oldest version of TLS toward mail hosts.") \
+	BOOL(tls_no_tlsv1, "yes", RELOAD, "TLS 1.0 is never used: no is a warning.") \
+	BOOL(tls_no_tlsv1_1, "yes", RELOAD, "TLS 1.1 is never used: no is a warning.") \
+	BOOL(tls_no_tlsv1_2, "no", RELOAD, "yes: the same as tls_min_version 1.3.") \
+	NUM(spare_backend_connections, "0", 0, 64, "", RELOAD, \
+	    "Connections to each mail host that wait for a login, TLS and greeting done.") \
+	NUM(spare_backend_age, "45", 5, 600, "s", RELOAD, \
+	    "How long such a connection may wait; the mail host must not end it earlier.") \
+	/* TLS with clients */ \
+	NUM(imaps_listen_port, "0", 0, 65535, "", 0, \
+	    "Port for clients that begin with TLS (993), a number or a service name; 0: none.") \
+	TEXT(tls_server_cert_file, "", 1000, RELOAD, \
+	     "Certificates (PEM, each with its chain) that clients are shown, separated by " \
+	     "spaces; the first one is for clients that ask for none of the names in them. " \
+	     "Unset: no TLS with clients.") \
+	TEXT(tls_server_key_file, "", 1000, RELOAD, \
+	     "Their keys, in the same order; unset: in the same files.") \
+	TEXT(tls_server_ciphers, "", 1000, RELOAD, \
+	     "Ciphers up to TLS 1.2 with clients; unset: OpenSSL's choice.") \
+	NAME(tls_server_min_version, "1.2", tls_versions, RELOAD, \
+	     "Oldest version of TLS with clients.") \
+	BOOL(require_tls, "no", RELOAD, \
+	     "yes: no login without TLS but from plaintext_addresses.") \
+	TEXT(plaintext_addresses, "127.0.0.0/8 ::1", 1000, RELOAD | NETWORKS, \
+	     "Networks whose clients may log in without TLS in any case.") \
+	NUM(tls_sessions_per_worker, "300", 1, 10000, "", RELOAD, \
+	    "TLS connections in one process of tlsrelayd; 1: each has its own.") \
+	NUM(tls_handshakes, "200", 1, 10000, "", RELOAD, \
+	    "TLS handshakes with clients at once; further clients are turned away.") \
+	NUM(tls_handshake_timeout, "10", 1, 300, "s", RELOAD, \
+	    "Longest time that a TLS handshake may take.")
 
 #endif

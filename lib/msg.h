@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 5
+#define MSG_VERSION 6
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -26,6 +26,7 @@ enum msg_role {
 	ROLE_LOOKUP = 16,
 	ROLE_ERRAND = 32,
 	ROLE_ADMIN = 64,
+	ROLE_TLS = 128,
 };
 
 enum msg_service { SERVICE_IMAP = 1 };
@@ -59,12 +60,21 @@ enum msg_select {
 
 enum msg_account { ACCOUNT_FOUND = 1, ACCOUNT_UNKNOWN, ACCOUNT_UNAVAILABLE };
 
-enum msg_job { JOB_LOGOUT = 1, JOB_LOGIN };
+enum msg_job { JOB_LOGOUT = 1, JOB_LOGIN, JOB_GREET };
 
 enum msg_done {
 	DONE_WELL = 1,
 	DONE_BADLY,   /* the mail host was silent, broke off or said something else */
 	DONE_REFUSED, /* it says that this password is wrong, or not allowed any more */
+};
+
+enum msg_tls_failure {
+	TLS_UNAVAILABLE = 1, /* no tlsrelayd, or it has no room */
+	TLS_HANDSHAKE,	     /* the other end did not agree, or broke off */
+	TLS_CERTIFICATE,     /* it could not be verified */
+	TLS_REFUSED,	     /* the mail host did not say OK to STARTTLS */
+	TLS_INJECTED,	     /* plain text behind that OK: somebody is in between */
+	TLS_TIMEOUT,
 };
 
 enum msg_admin {

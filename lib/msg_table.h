@@ -40,6 +40,9 @@
 	U32(N, tcp_keepalives) \
 	U32(N, log_facility) \
 	U32(N, log_priority) \
+	U32(N, starttls) \
+	U32(N, require_tls) \
+	TEXT(N, plaintext_addresses, 1000) \
 	TEXT(N, hide_capabilities, 1000) \
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, allow_addresses, 1000) \
@@ -63,19 +66,23 @@
  * is known: the session makes sure of it. With `prove` a cached one lay for so long that the mail
  * host must answer before it is used, else the login counts as accepted. With a `fingerprint` it is
  * only offered: the session says OUTCOME accepted when its client has turned the same on (`opening`
- * is how), or UNTOUCHED. `promise`: this client may be told XPROXYREUSE. `preauth_command` is what
- * a login on a fresh one begins with. `examined`: a mailbox is open on it for reading, and what a
- * client is answered that opens it (proxyd/selectcache.h). */
+ * is how), or UNTOUCHED. `greeted`: a fresh one whose greeting is gone (STARTTLS, or it waited as
+ * a spare); `offered` is then the mail host's list before login, empty when nobody has asked.
+ * `promise`: this client may be told XPROXYREUSE. `preauth_command` is what a login on a fresh
+ * one begins with. `examined`: a mailbox is open on it for reading, and what a client is answered
+ * that opens it (proxyd/selectcache.h). */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
 	U32(N, made) \
 	U32(N, prove) \
 	U32(N, promise) \
+	U32(N, greeted) \
 	U32(N, host_port) \
 	TEXT(N, host, 255) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, capabilities, 4096) \
+	TEXT(N, offered, 2000) \
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, opening, 1000) \
 	TEXT(N, preauth_command, 1000) \
@@ -169,22 +176,25 @@
 	U32(N, log_priority)
 
 /* Broker to errand: its one job, of enum msg_job, on this connection to a mail host; all of it may
- * take `timeout` seconds. The texts are what JOB_LOGIN logs in with. What a further kind of job
- * needs is added behind. */
+ * take `timeout` seconds. The texts are what JOB_LOGIN logs in with. `greeted`, `offered`: as in
+ * LEASED. What a further kind of job needs is added behind. */
 #define MSG_JOB_FIELDS(N, U32, U64, TEXT) \
 	U32(N, kind) \
 	U32(N, timeout) \
+	U32(N, greeted) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, authzid, 512) \
 	TEXT(N, secret, 8192) \
-	TEXT(N, preauth_command, 1000)
+	TEXT(N, preauth_command, 1000) \
+	TEXT(N, offered, 2000)
 
 /* An errand's last word: outcome is of enum msg_done. */
 #define MSG_DONE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, outcome)
 
-/* The last word of an errand that logged in: the mail host accepted the password, and here is the
- * connection, quiet, with its capability list after login. */
+/* The last word of an errand that brings its connection back: the mail host accepted the password
+ * (JOB_LOGIN: `capabilities` is its list after login) or has greeted (JOB_GREET: its
+ * list before login), and here is the connection, quiet. */
 #define MSG_PROVEN_FIELDS(N, U32, U64, TEXT) \
 	TEXT(N, capabilities, 4096)
 
@@ -246,6 +256,49 @@
 #define MSG_TRACE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 
+/* tlsrelayd introduces itself. `serves`: it has a certificate, so clients may be offered TLS. Said
+ * again after a reload. */
+#define MSG_RELAY_FIELDS(N, U32, U64, TEXT) \
+	U32(N, serves)
+
+/* TLS with the client on this TCP connection: session to broker, which passes it on to tlsrelayd
+ * with the client's address. Nothing was read that belongs to TLS. Answer: TLS_READY or TLS_FAILED.
+ */
+#define MSG_TLS_ACCEPT_FIELDS(N, U32, U64, TEXT) \
+	U32(N, service) \
+	TEXT(N, client, 64)
+
+/* TLS with this mail host on this TCP connection, on which nothing was said yet; `mode` is of enum
+ * tls_mode. `host` is the name that the certificate must carry. Answer as above; behind STARTTLS
+ * the greeting is gone. */
+#define MSG_TLS_CONNECT_FIELDS(N, U32, U64, TEXT) \
+	U32(N, mode) \
+	U32(N, service) \
+	U32(N, port) \
+	TEXT(N, host, 255)
+
+/* The handshake is done: the descriptor is the stream of what is inside. `name` is what the client
+ * asked for (SNI). */
+#define MSG_TLS_READY_FIELDS(N, U32, U64, TEXT) \
+	U32(N, resumed) \
+	TEXT(N, version, 32) \
+	TEXT(N, cipher, 64) \
+	TEXT(N, name, 255)
+
+/* There is none, the TCP connection is closed. `reason` is of enum msg_tls_failure; `text` says it
+ * to people, with the host's or client's part in it and the setting that decides. */
+#define MSG_TLS_FAILED_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reason) \
+	TEXT(N, text, 300)
+
+/* tlsrelayd's figures, when they have changed, at most once a second: processes and connections
+ * now; since the last time: ends without close_notify, workers that died. */
+#define MSG_TLS_STATE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, workers) \
+	U32(N, connections) \
+	U32(N, truncated) \
+	U32(N, workers_lost)
+
 #define MSG_TABLE(MSG) \
 	MSG(HELLO,     1, ROLE_SESSION, 0, MSG_HELLO_FIELDS) \
 	MSG(WELCOME,   2, ROLE_BROKER, 0, MSG_WELCOME_FIELDS) \
@@ -275,6 +328,12 @@
 	MSG(ADDRESSES, 34, ROLE_LOOKUP, 0, MSG_ADDRESSES_FIELDS) \
 	MSG(ADMIN,     40, ROLE_SESSION | ROLE_ADMIN, 0, MSG_ADMIN_FIELDS) \
 	MSG(REPORT,    41, ROLE_BROKER, 0, MSG_REPORT_FIELDS) \
-	MSG(TRACE,     42, ROLE_BROKER, 1, MSG_TRACE_FIELDS)
+	MSG(TRACE,     42, ROLE_BROKER, 1, MSG_TRACE_FIELDS) \
+	MSG(RELAY,       50, ROLE_TLS, 0, MSG_RELAY_FIELDS) \
+	MSG(TLS_ACCEPT,  51, ROLE_SESSION | ROLE_BROKER, 1, MSG_TLS_ACCEPT_FIELDS) \
+	MSG(TLS_CONNECT, 52, ROLE_BROKER, 1, MSG_TLS_CONNECT_FIELDS) \
+	MSG(TLS_READY,   53, ROLE_TLS | ROLE_BROKER, 1, MSG_TLS_READY_FIELDS) \
+	MSG(TLS_FAILED,  54, ROLE_TLS | ROLE_BROKER, 0, MSG_TLS_FAILED_FIELDS) \
+	MSG(TLS_STATE,   55, ROLE_TLS, 0, MSG_TLS_STATE_FIELDS)
 
 #endif

@@ -18,7 +18,6 @@ class Key:
         strings = STRING.findall(text)
         self.default = strings[0]
         flags = STRING.sub("", text)
-        self.unsupported = bool(re.search(r"\b(LATER|REFUSED)\b", flags))
         self.reload = bool(re.search(r"\bRELOAD\b", flags))
 
 
@@ -48,8 +47,6 @@ def check_migrating(keys, text):
             yield f"the default of {key.name} is {default}, not {given}"
         if (old == "new") != (key.name not in OLD_KEYS):
             yield f"{key.name}: 'new' in the third column is for keys that up-imapproxy did not have"
-        if ("not yet" in words) != key.unsupported:
-            yield f"{key.name}: 'not yet' is for keys that are LATER or REFUSED in lib/config_table.h"
 
 
 def check_manual(keys, text):
@@ -60,7 +57,7 @@ def check_manual(keys, text):
         wanted = {key.default} if key.default else {"empty", "see above"}
         if not given or given[1] not in wanted:
             yield f"{key.name}: the default is {' or '.join(wanted)}, not {given and given[1]}"
-        if not key.unsupported and ("a reload takes it" in item) != key.reload:
+        if ("a reload takes it" in item) != key.reload:
             yield f"{key.name}: {'a reload takes it' if key.reload else 'needs a restart'}, says lib/config_table.h"
     yield from (f"the key {name} is not in lib/config_table.h" for name in items
                 if name not in [key.name for key in keys] and "Default:" in items[name])
@@ -70,9 +67,7 @@ def check_sample(keys, text):
     lines = re.findall(r"^(#?)([a-z_0-9.]+) (\S.*)$", text, re.M)
     for key in keys:
         found = [(commented, value) for commented, name, value in lines if name == key.name]
-        if key.unsupported and any(not commented for commented, _ in found):
-            yield f"{key.name} has no effect yet"
-        elif not key.unsupported and len(found) != 1:
+        if len(found) != 1:
             yield f"{key.name} stands there {len(found)} times, not once"
         elif found and found[0][0] and key.default and found[0][1] != key.default:
             yield f"{key.name}: what is commented out is the default, {key.default}"

@@ -14,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const enum msg_role roles[] = {
 	ROLE_BROKER, ROLE_SESSION, ROLE_LISTENER, ROLE_DOOR, ROLE_LOOKUP, ROLE_ERRAND,
+	ROLE_ADMIN,  ROLE_TLS,
 };
 
 static void check_round_trip(struct span datagram, const struct msg *m)

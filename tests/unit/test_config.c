@@ -397,32 +397,6 @@ static void a_secret_behind_an_equals_sign_is_not_reported(void **unused)
 	assert_non_null(strstr(reports, "W f:1: auth_shared_secret: unknown key, ignored"));
 }
 
-static void keys_of_later_versions_are_warnings_unless_at_their_default(void **unused)
-{
-	(void)unused;
-	assert_clean("tls_no_tlsv1 no\ntls_no_tlsv1.1 no\n");
-	assert_warning("tls_ca_path /etc/ssl",
-		       "f:1: tls_ca_path: this version does not do that yet, the key has no "
-		       "effect");
-	assert_warning("tls_no_tlsv1.2 yes",
-		       "f:1: tls_no_tlsv1.2: this version does not do that yet, the "
-		       "key has no effect");
-}
-
-static void keys_that_would_be_unsafe_to_ignore_are_errors(void **unused)
-{
-	static const char *const lines[] = {"force_tls yes", "tls_verify_server yes"};
-
-	(void)unused;
-	assert_clean("force_tls no\ntls_verify_server no\n");
-	assert_error("force_tls yes",
-		     "f:1: force_tls: this version cannot do that yet, and going on without "
-		     "it would be unsafe: put a TLS tunnel between it and the mail host and say no "
-		     "here, or wait for a later version");
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-		assert_int_equal(parse(lines[i]), 1);
-}
-
 static void what_is_printed_can_be_parsed_to_the_same(void **unused)
 {
 	static char first[16384], second[16384];
@@ -572,8 +546,6 @@ int main(void)
 		cmocka_unit_test(over_long_lines_and_nul_bytes_are_errors),
 		cmocka_unit_test(unknown_keys_are_warnings_with_the_nearest_key),
 		cmocka_unit_test(a_secret_behind_an_equals_sign_is_not_reported),
-		cmocka_unit_test(keys_of_later_versions_are_warnings_unless_at_their_default),
-		cmocka_unit_test(keys_that_would_be_unsafe_to_ignore_are_errors),
 		cmocka_unit_test(what_is_printed_can_be_parsed_to_the_same),
 		cmocka_unit_test(printing_into_too_little_room_is_refused),
 		cmocka_unit_test(secrets_are_printed_as_stars),

@@ -58,7 +58,7 @@ static const struct {
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
 static const enum msg_role roles[] = {ROLE_BROKER, ROLE_SESSION, ROLE_LISTENER, ROLE_DOOR,
-				      ROLE_LOOKUP, ROLE_ERRAND};
+				      ROLE_LOOKUP, ROLE_ERRAND, ROLE_ADMIN, ROLE_TLS};
 
 /* One of the row's senders. */
 static enum msg_role sender_of(size_t row)

@@ -1,0 +1,21 @@
+/* What the keys about TLS mean together: those of up-imapproxy go on meaning what they did. */
+#ifndef LIB_CONFIG_TLS_H
+#define LIB_CONFIG_TLS_H
+
+#include "lib/config.h"
+
+/* How connections to mail hosts are protected: server_tls, or where that is not set force_tls. */
+enum tls_mode config_tls_mode(const struct config *c);
+
+/* Must their certificates be good? tls_verify_server; where that is not set yes, unless only the
+ * old force_tls asks for TLS: a site that comes from up-imapproxy goes on working. */
+bool config_tls_verifies(const struct config *c);
+
+/* The oldest version of TLS toward them: 12 or 13. */
+uint32_t config_tls_min_version(const struct config *c);
+
+/* The port of a mail host that has none of its own: server_port; where that is not set 993 with
+ * implicit TLS (RFC 8314 section 3.2). */
+uint32_t config_server_port(const struct config *c);
+
+#endif
