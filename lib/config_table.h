@@ -145,8 +145,8 @@
 	     "nowhere.") \
 	/* TLS toward mail hosts */ \
 	NAME(server_tls, "none", tls_modes, RELOAD, \
-	     "TLS toward mail hosts: none; starttls, on their usual port; implicit, mostly on port " \
-	     "993.") \
+	     "TLS toward mail hosts: none; starttls, on their usual port; implicit, mostly on " \
+	     "port 993.") \
 	BOOL(force_tls, "no", RELOAD, \
 	     "yes: the same as server_tls starttls, but without tls_verify_server.") \
 	BOOL(tls_verify_server, "yes", RELOAD, \
