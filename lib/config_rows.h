@@ -5,7 +5,14 @@
 #include "lib/config.h"
 
 enum config_type { CONFIG_TEXT, CONFIG_NUM, CONFIG_BOOL, CONFIG_NAME, CONFIG_PAIR };
-enum config_flags { RELOAD = 1, SECRET = 2, LATER = 4, REFUSED = 8, NETWORKS = 16 };
+enum config_flags {
+	RELOAD = 1,
+	SECRET = 2,
+	LATER = 4,
+	REFUSED = 8,
+	NETWORKS = 16,
+	MECHANISMS = 32,
+};
 
 /* One of the words that a NAME key takes; a list ends with a NULL name. */
 struct config_name {
