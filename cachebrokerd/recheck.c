@@ -62,8 +62,9 @@ enum recheck_need recheck_need(const struct client *c)
 	if (b->config.auth_recheck > 0 &&
 	    proofs_fresh(b->proofs, &l->record, &l->key, due_before(b)))
 		return RECHECK_NOT;
-	if ((!l->secret && !l->master) || dialled >= DIALLED_MOST || !errand_may_log_in(b) ||
-	    !host_is_up(l->host) || !proofs_current(b->proofs, &l->account, &l->key))
+	if (l->token || (!l->secret && !l->master) || dialled >= DIALLED_MOST ||
+	    !errand_may_log_in(b) || !host_is_up(l->host) ||
+	    !proofs_current(b->proofs, &l->record, &l->key))
 		return RECHECK_ITSELF;
 	return b->config.auth_recheck > 0 ? RECHECK_BEHIND : RECHECK_BEFORE;
 }
