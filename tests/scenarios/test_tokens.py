@@ -444,6 +444,23 @@ def test_a_reused_connection_that_is_dead_is_replaced_with_the_token(system, bac
     assert [login.password for login in backend.logins] == [b"good"] * 2
 
 
+@pytest.mark.parametrize("mechanism", tokens.MECHANISMS)
+def test_an_offered_connection_is_exchanged_with_the_token(system, backend, mechanism):
+    """What was turned on on it is not this session's: a fresh one takes its place, behind the client's OK."""
+    for reused in (False, True):
+        with tokens.session(system, "anna", "good", mechanism) as client:
+            assert b"* ENABLED CONDSTORE" in client.ok("ENABLE CONDSTORE").text
+            client.logout()
+        system.wait_given()
+        assert len(backend.logins) == 1, reused
+    with tokens.session(system, "anna", "good", mechanism) as client:
+        client.ok("SELECT INBOX")
+        client.logout()
+    assert [(login.password, login.how) for login in backend.logins] == \
+        [(b"good", mechanism + " with initial response")] * 2
+    check(system, offers_kept=1, offers_swapped=1)
+
+
 @pytest.mark.parametrize("lease", [
     {"proof_kind": 2, "authzid": "bert"}, {"proof_kind": 3, "secret": ""}, {"proof_kind": 0}, {"proof_kind": 4},
 ], ids=str)
