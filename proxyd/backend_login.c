@@ -368,15 +368,15 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 }
 
 /* Why the mail host cannot be told these credentials, or NULL. */
-static const char *find_obstacle(struct attempt *a, bool offered, const struct sasl_row *token)
+static const char *find_obstacle(struct attempt *a, bool offered, bool token)
 {
-	if (token && !offered)
-		/* not for lack of a good token, nor will it go away by itself (RFC 5530) */
-		a->answer->code = "CANNOT";
 	if (offered)
 		return NULL;
-	if (token)
+	if (token) {
+		/* not for lack of a good token, nor will it go away by itself (RFC 5530) */
+		a->answer->code = "CANNOT";
 		return "the mail host does not offer the client's mechanism for tokens";
+	}
 	if (capability_has(capabilities(a->b), SPAN("LOGINDISABLED")))
 		return "the mail host offers no login without TLS; no password was sent";
 	return a->account->credentials->authzid_length > 0
@@ -402,7 +402,7 @@ static enum backend_verdict authenticate(struct attempt *a)
 	struct sasl_row row = { .name = { "PLAIN", 5 } };
 	bool token = sasl_token_of(a->account->credentials->kind, &row);
 	bool offered = offers(a->b, row.name);
-	const char *why = find_obstacle(a, offered, token ? &row : NULL);
+	const char *why = find_obstacle(a, offered, token);
 
 	if (why)
 		return fail(a, why);
