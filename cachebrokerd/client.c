@@ -12,12 +12,14 @@
 
 #include "cachebrokerd/admit.h"
 #include "cachebrokerd/habits.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/tally.h"
 #include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+#include "lib/sasl.h"
 
 #define SILENT_MS   10000
 #define SILENT_MOST 512 /* a session introduces itself at once: more than these are none */
@@ -27,6 +29,16 @@ void client_show_active(struct client *c, struct span user, const char *host)
 	state_session(c->broker->state, c->id, STATEFILE_ACTIVE, c->service, user,
 		      span_str(c->address), span_str(host));
 	broker_count(c->broker);
+}
+
+/* A master user's password is a password: clients must have the shared one. */
+static uint32_t mechanisms_of(const struct broker *b)
+{
+	struct span bad;
+	uint32_t set = 0;
+
+	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
+	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
 }
 
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
@@ -53,6 +65,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
+					    .auth_mechanisms = mechanisms_of(b),
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),

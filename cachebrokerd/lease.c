@@ -125,7 +125,10 @@ static int make_keys(struct client *c)
 	int r = keys_account(b->keys, &account, &l->proof, &l->key);
 
 	l->settings = b->settings;
-	return r < 0 ? r : keys_account(b->keys, &account, NULL, &l->account);
+	if (r == 0)
+		r = keys_account(b->keys, &account, NULL, &l->account);
+	l->record = l->account;
+	return r == 0 && l->token ? keys_tokens(b->keys, &l->account, &l->record) : r;
 }
 
 /* A reload while it was dialled: what is said on the connection now is what the new settings say.
@@ -162,6 +165,8 @@ static void on_dialled(void *context, int fd, const char *why)
 					 text(l->user, l->user_length),
 					 text(l->backend_user, l->backend_user_length), fd);
 
+	if (fresh)
+		fresh->record = l->record;
 	if (fresh && !l->master) {
 		client_lease(c, fresh, fd, 0);
 		return;
@@ -506,6 +511,7 @@ void lease_begin(struct client *c, const struct msg *m)
 	struct account known;
 
 	*l = (struct lease){ .serial = m->serial,
+			     .token = m->LEASE.proof_kind != PROOF_PASSWORD,
 			     .plain = m->LEASE.plain || c->swapped,
 			     .client_id = m->LEASE.client_id,
 			     .user_length = m->LEASE.user.n,
@@ -514,11 +520,11 @@ void lease_begin(struct client *c, const struct msg *m)
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
 	if (master_is_on(b)) {
 		l->master = true;
-		if (m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
+		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
 			client_refuse(c, REFUSAL_PASSWORD, "shared secret was wrong");
 			return;
 		}
-	} else if (b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
+	} else if (!l->token && b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
 		l->secret = secret_keep(m->LEASE.secret);
 	}
 	if (make_proof(b, m, &l->proof) < 0 ||

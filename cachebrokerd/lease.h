@@ -22,6 +22,8 @@ struct lease {
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
 	struct key name, proof, key, account;
+	struct key record; /* what proofs.h knows of the key is under this one */
+	bool token;	   /* the proof is one, not a password */
 	struct key habit;  /* who comes, as far as one can tell (habits.h) */
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */

@@ -10,6 +10,7 @@
  * flags: RELOAD    a reload (SIGHUP) takes a new value
  *        SECRET    printed as ***
  *        NETWORKS  a list as in cidr.h
+ *        MECHANISMS  a list as in sasl.h
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
 #ifndef LIB_CONFIG_TABLE_H
@@ -94,6 +95,9 @@
 	    "Longest command line before login.") \
 	NUM(idle_timeout, "1860", 60, 86400, "s", RELOAD, \
 	    "A session without traffic is closed after so long (RFC 9051: 30 minutes at least).") \
+	TEXT(auth_mechanisms, "PLAIN LOGIN", 100, RELOAD | MECHANISMS, \
+	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
+	     "XOAUTH2, OAUTHBEARER; none: only the command LOGIN.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \

@@ -31,7 +31,9 @@ enum msg_role {
 
 enum msg_service { SERVICE_IMAP = 1 };
 
-enum msg_proof { PROOF_PASSWORD = 1 };
+/* What a client proves itself with. The kind is part of the proof: the same bytes as a password and
+ * as a token, or by another mechanism, are another proof. */
+enum msg_proof { PROOF_PASSWORD = 1, PROOF_XOAUTH2, PROOF_OAUTHBEARER };
 
 enum msg_refusal {
 	REFUSAL_UNAVAILABLE = 1, /* no mail host, no directory: try again later */

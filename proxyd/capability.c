@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "lib/sasl.h"
+
 /* Words that begin like this are not offered after login: they are settled before it, change the
  * stream under the proxy, change who is logged in, or lead past the proxy (URLAUTH: its URLs name
  * the mail host). */
@@ -20,6 +22,17 @@ static const struct span not_offered[] = {
 	{ "JMAPACCESS", 10 },
 	{ "XIMAPPROXY", 10 },
 };
+
+int capability_add_own(uint32_t mechanisms, struct buf *out)
+{
+	struct sasl_row row;
+	int r = buf_add_str(out, CAPABILITY_OWN);
+
+	for (size_t i = 0; r == 0 && sasl_row_at(i, &row); i++)
+		if (mechanisms & row.bit)
+			(void)((r = buf_add_str(out, " AUTH=")) || (r = buf_add(out, row.name)));
+	return r == 0 ? buf_add_str(out, " XIMAPPROXY") : r;
+}
 
 bool capability_has(struct span list, struct span name)
 {

@@ -7,7 +7,13 @@
 
 /* The proxy's own list, before the account and so the mail host is known. XIMAPPROXY is last: it
  * tells Horde what it talks to. IDLE is left out, as up-imapproxy does; it works in a session. */
-#define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
+#define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE"
+
+/* So long can it be. */
+#define CAPABILITY_OWN_MAX 160
+
+/* Appends it, with AUTH=… for this set of mechanisms (lib/sasl.h). 0 or -ENOBUFS. */
+int capability_add_own(uint32_t mechanisms, struct buf *out);
 
 /* Is name in the list (words separated by blanks, in any case)? */
 bool capability_has(struct span list, struct span name);

@@ -17,12 +17,14 @@
 #include "lib/log.h"
 #include "proxyd/backend.h"
 #include "proxyd/capability.h"
+#include "proxyd/command_reader.h"
 #include "proxyd/follow_line.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 #include "proxyd/kept.h"
 
-#define AGAIN_MOST 3 /* connections that are tried when a reused one died at its first command */
+#define REPORT_LINE (BACKEND_REPORT_MAX + 4)
+#define AGAIN_MOST  3 /* connections that are tried when a reused one died at its first command */
 
 /* What the client is told when there is no lease. */
 static const struct {
@@ -86,6 +88,17 @@ static enum session_end refuse(struct session *s, struct span tag, const char *c
 	return session_tell(s, buf_span(&out));
 }
 
+/* What RFC 9051 section 6.2.2 wants to be said to "*", whatever else there was to say. */
+static enum session_end answer_cancelled(struct session *s, struct span tag)
+{
+	char bytes[IMAP_TAG_MAX + 100];
+	struct buf out = BUF_OVER(bytes);
+
+	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " BAD Authentication cancelled\r\n") < 0)
+		return END_INTERNAL;
+	return session_tell(s, buf_span(&out));
+}
+
 static int add_list(const struct session *s, const char *before, const char *behind,
 		    struct buf *out)
 {
@@ -133,7 +146,7 @@ static enum session_end request_lease(struct session *s, bool plain, struct msg 
 
 	for (;;) {
 		struct msg lease = { .type = MSG_LEASE,
-				     .LEASE = { .proof_kind = PROOF_PASSWORD,
+				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
 						.client_id = client_id_of(s),
 						.user = user_of(s),
@@ -234,11 +247,43 @@ static bool is_usable_now(struct session *s, bool prove)
 	return is_usable(s, prove) && (!s->backend.examined || kept_close(s) == 0);
 }
 
+/* Passes on the mail host's report why it refuses a token. The client's answer says nothing, unless
+ * it cancels; the mail host has been answered already. */
+static enum session_end report_error(struct session *s, bool *ret_cancelled)
+{
+	static LARGE char bytes[REPORT_LINE];
+	struct buf out = BUF_OVER(bytes);
+	int64_t deadline = s->started + (int64_t)s->settings->login_timeout * 1000;
+	struct span report = s->backend.challenge, line;
+
+	s->backend.challenge = SPAN_NONE;
+	session_wipe_credentials(s); /* a client may take its time */
+	if (report.n == 0)
+		return END_NONE;
+	if (buf_add_str(&out, "+ ") < 0 || buf_add(&out, report) < 0 ||
+	    buf_add_str(&out, "\r\n") < 0)
+		return END_INTERNAL;
+	enum session_end end = session_tell(s, buf_span(&out));
+
+	if (end != END_NONE)
+		return end;
+	enum command_read r = command_read_line(s, deadline, &line, &end);
+
+	if (r == COMMAND_END)
+		return end;
+	*ret_cancelled = r == COMMAND_WHOLE && span_eq(line, SPAN("*"));
+	return command_skip(s, r, deadline);
+}
+
 static enum login_result refused(struct session *s, struct span tag, const char *code,
 				 struct span why, enum session_end *ret_end)
 {
+	bool cancelled = false;
+
 	log_failure(s, code, why);
-	*ret_end = refuse(s, tag, code);
+	*ret_end = report_error(s, &cancelled);
+	if (*ret_end == END_NONE)
+		*ret_end = cancelled ? answer_cancelled(s, tag) : refuse(s, tag, code);
 	return *ret_end == END_NONE ? LOGIN_REFUSED : LOGIN_OVER;
 }
 
@@ -313,6 +358,8 @@ static enum login_result log_in_fresh(struct session *s, struct span tag, struct
 		return s->backend.capabilities_stale ? accepted_unheard(s, tag, known, ret_end)
 						     : accepted(s, tag, ret_end);
 	backend_close(&s->backend, false);
+	if (verdict != BACKEND_REFUSED)
+		s->backend.challenge = SPAN_NONE;
 	if (*limited)
 		return LOGIN_REFUSED;
 	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
@@ -380,7 +427,7 @@ static bool lease_again(struct session *s, bool *ret_prove)
 {
 	const struct credentials *c = &s->credentials;
 	struct msg reply, lease = { .type = MSG_LEASE,
-				    .LEASE = { .proof_kind = PROOF_PASSWORD,
+				    .LEASE = { .proof_kind = c->kind,
 					       .plain = true,
 					       .client_id = client_id_of(s),
 					       .user = user_of(s),
