@@ -29,6 +29,15 @@ void client_show_active(struct client *c, struct span user, const char *host)
 	broker_count(c->broker);
 }
 
+/* A site that has put in.imapproxyd into the old program's place reads the old lines. Only
+ * in.imapproxyd hands us the file's text in a descriptor. */
+static bool logs_as_of_old(const struct broker *b)
+{
+	return b->config.log_format == LOG_FORMAT_UNSET
+		       ? b->config_fd >= 0
+		       : b->config.log_format == LOG_FORMAT_IMAPPROXY;
+}
+
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 {
 	const struct broker *b = p->broker;
@@ -53,6 +62,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
+					    .old_log = logs_as_of_old(b),
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),
@@ -177,7 +187,7 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 static int on_line(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	return tally_line(c, m->LINE.line);
+	return tally_line(c, m->LINE.old_log, m->LINE.line);
 }
 
 /* A child that has heard its client could come again and say another address. */

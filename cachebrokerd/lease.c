@@ -515,7 +515,7 @@ void lease_begin(struct client *c, const struct msg *m)
 	if (master_is_on(b)) {
 		l->master = true;
 		if (m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_PASSWORD, "shared secret was wrong");
+			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
 			return;
 		}
 	} else if (b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {

@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 5
+#define MSG_VERSION 6
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -40,6 +40,7 @@ enum msg_refusal {
 	REFUSAL_SHUTDOWN,
 	REFUSAL_PASSWORD, /* the mail host refused the password when it was proven again */
 	REFUSAL_ADDRESS,  /* who comes from there may not connect */
+	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
 };
 
 enum msg_outcome {
