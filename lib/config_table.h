@@ -150,6 +150,8 @@
 	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, 0, \
 	     "Log of the sessions of traced users (XPROXY_TRACE, pimpstat --trace); /dev/null: " \
 	     "nowhere.") \
+	NUM(protocol_log_max, "1024M", 0, 4294967295, "B", 0, \
+	    "A log that has grown to that ends all traces, with one warning; 0: no bound.") \
 	/* keys of the old program that come with later versions */ \
 	BOOL(force_tls, "no", REFUSED, "STARTTLS toward the mail host.") \
 	BOOL(tls_verify_server, "no", REFUSED, "Verify the mail host's certificate.") \

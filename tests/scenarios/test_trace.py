@@ -463,6 +463,7 @@ def test_dev_null_is_nowhere(make, backend):
     with system.session("anna") as client:
         client.ok("NOOP")
     assert trace.xproxy(system, "XPROXY_TRACE") == "OK Tracing disabled"
+    assert trace.xproxy(system, "XPROXY_NEWLOG") == "NO internal server error", "as of old"
     after = os.stat("/dev/null")
     assert (before.st_mode, before.st_uid) == (after.st_mode, after.st_uid)
 
@@ -489,6 +490,18 @@ def test_a_bound_on_file_sizes_ends_the_trace_and_no_session(make, backend):
         pytest.skip("a sanitizer's processes have files of their own")
     system = make.system(backend, prefix=["prlimit", f"--fsize={300 * 1024}", "--"])
     check_full_disk(system, backend)
+
+
+def test_protocol_log_max_ends_the_trace_and_no_session(make, backend):
+    system = make.system(backend, protocol_log_max="300k", enable_admin_commands="yes")
+    check_full_disk(system, backend)
+    assert "protocol_log_max is reached: tracing has ended" in system.log_text()
+    assert system.log_text().count("tracing has ended") == 1
+    assert 200 * 1024 < trace.path(system).stat().st_size <= 300 * 1024
+    status, _, problem = trace.pimpstat(system, "--trace", "anna")
+    assert status == 0 or "protocol_log_max" in problem, problem  # a short mark may still have room
+    assert trace.xproxy(system, "XPROXY_NEWLOG") == "OK Logfile cleared"
+    trace.trace(system, "bert")
 
 
 @needs_root
