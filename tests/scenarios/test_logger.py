@@ -143,3 +143,30 @@ def test_a_session_cannot_fill_the_log_through_the_broker(make, backend):
     assert 100 <= system.log_text().count("forged 1") + system.log_text().count("?reason=forged") <= 220
     assert "forged 100" not in system.log_text()
     assert not [line for line in system.log_text().splitlines() if line.startswith("reason=forged")]
+
+
+LOCAL1 = 17 << 3
+
+
+def priorities(system, word):
+    return {int(line[1:line.index(">")]) for line in system.logger.lines if word in line}
+
+
+def test_lines_about_the_configuration_have_its_facility(make, backend):
+    system = Watched(backend, syslog_facility="LOG_LOCAL1", connect_timeut="5")
+    make.started.append(system)
+    system.start()
+    system.logger.wait("connect_timeut: unknown key", count=1)
+    assert priorities(system, "connect_timeut") == {LOCAL1 + 4}
+    assert priorities(system, "is ready") == {LOCAL1 + 5}
+    system.logger.stop()
+
+
+def test_a_start_that_fails_is_in_the_log(make, backend):
+    system = Watched(backend, cache_size="many")
+    make.started.append(system)
+    with pytest.raises(AssertionError, match="exited with 1"):
+        system.start()
+    system.logger.wait("cache_size: 'many' is not allowed", count=1)
+    system.supervisor = None
+    system.logger.stop()
