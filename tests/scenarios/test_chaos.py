@@ -71,8 +71,8 @@ def test_aborts_at_random_bytes_of_both_sides(make, capsys):
         signal.alarm(LONGEST)
     backend = chaos.ChaosBackend(SEED, DROP_RATE)
     make.started.append(backend)
-    # some are evicted; those that clients have just left must fit in as well, on a slow machine
-    system = make.system(backend, cache_size=4 * CLIENTS, spare_processes="3 3")
+    # some are evicted, and logins wait for what clients have just left
+    system = make.system(backend, cache_size=12, spare_processes="3 3")
     system.session("user1").close()
     system.wait_cached(1)
     backend.open_connections()[0].drop()
