@@ -1,6 +1,8 @@
 """log_format: the lines that sites' own programs look for, as the old program wrote them, and none that is forged."""
 import re
 import signal
+import socket
+import subprocess
 
 import pytest
 
@@ -119,8 +121,6 @@ def test_the_format_can_be_chosen_and_a_reload_takes_it(make, backend):
 
 def test_the_exec_modes_have_it_too(make, backend):
     """in.imapproxyd runs the service, xinetd the sessions."""
-    import subprocess
-    import socket
     system = make.system(backend, run_listener="no")
     ours, theirs = socket.socketpair()
     with subprocess.Popen([system.binaries / "proxyd", "-r", system.run_directory, "-l", "stderr"], stdin=theirs,
