@@ -55,6 +55,17 @@ def test_a_wrong_shared_secret(make, backend):
                                  system.log_text(), re.M), system.log_text)
 
 
+def test_a_mail_host_that_wants_tls_is_no_reason_to_send_a_password(make):
+    """The old program sent it in clear text."""
+    backend = make.backend(before="IMAP4rev1 STARTTLS LOGINDISABLED")
+    system = make.system(backend)
+    with system.client() as client:
+        assert client.login("anna", "pw-anna").tagged.startswith(b"NO [UNAVAILABLE] ")
+    system.wait_log("LOGIN: 'anna' (")
+    system.wait_log(") failed: the mail host offers no login without TLS; no password was sent")
+    assert b"pw-anna" not in backend.everything()
+
+
 @pytest.mark.parametrize("answer", [b"TAG NO Not today\r\n", b"close"])
 def test_a_preauth_command_that_is_refused(make, backend, answer):
     backend.answers["XGATE"] = answer if answer != b"close" else "close"
