@@ -266,7 +266,9 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
-		client_refuse(c, REFUSAL_LIMIT, full);
+		client_refuse(c,
+			      connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
+			      full);
 		return;
 	}
 	if (dial_start(b, l->host, on_dialled, c, &l->dial) < 0) {

@@ -66,6 +66,15 @@ def test_a_mail_host_that_wants_tls_is_no_reason_to_send_a_password(make):
     assert b"pw-anna" not in backend.everything()
 
 
+@pytest.mark.parametrize("bound, why", [("cache_size", "Out of free ICC structs."),
+                                        ("host_max_connections", "host_max_connections to this mail host are in use")])
+def test_no_room(make, backend, bound, why):
+    system = make.system(backend, **{bound: 1})
+    with system.session("anna"), system.client() as client:
+        assert not client.login("bert", "pw-bert").ok
+    wait_until(lambda: re.search(rf"LOGIN: 'bert' \(127\.0\.0\.1:\d+\) failed: {why}$", system.log_text(), re.M), system.log_text)
+
+
 @pytest.mark.parametrize("answer", [b"TAG NO Not today\r\n", b"close"])
 def test_a_preauth_command_that_is_refused(make, backend, answer):
     backend.answers["XGATE"] = answer if answer != b"close" else "close"
