@@ -41,6 +41,15 @@ static uint32_t mechanisms_of(const struct broker *b)
 	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
 }
 
+/* A site that has put in.imapproxyd into the old program's place reads the old lines. Only
+ * in.imapproxyd hands us the file's text in a descriptor. */
+static bool logs_as_of_old(const struct broker *b)
+{
+	return b->config.log_format == LOG_FORMAT_UNSET
+		       ? b->config_fd >= 0
+		       : b->config.log_format == LOG_FORMAT_IMAPPROXY;
+}
+
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 {
 	const struct broker *b = p->broker;
@@ -66,6 +75,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
 					    .auth_mechanisms = mechanisms_of(b),
+					    .old_log = logs_as_of_old(b),
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),
@@ -190,7 +200,7 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 static int on_line(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	return tally_line(c, m->LINE.line);
+	return tally_line(c, m->LINE.old_log, m->LINE.line);
 }
 
 /* A child that has heard its client could come again and say another address. */

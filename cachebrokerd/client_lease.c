@@ -61,8 +61,9 @@ void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
 
 	lease_end(c);
 	c->state = CLIENT_READY;
-	state_count(c->broker->state,
-		    reason == REFUSAL_PASSWORD ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
+	bool refused = reason == REFUSAL_PASSWORD || reason == REFUSAL_SECRET;
+
+	state_count(c->broker->state, refused ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
 	(void)client_refuse_with(c, serial, reason, text);
 }
 

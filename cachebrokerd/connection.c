@@ -304,6 +304,20 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 	return NULL;
 }
 
+bool connection_fills_host(const struct broker *b, const struct host *host)
+{
+	unsigned most = b->config.host_max_connections;
+
+	return most > 0 && host->connections >= most && !host->idle;
+}
+
+bool connection_has_room(const struct broker *b, const struct host *host)
+{
+	unsigned idle = cache_count(b->cache);
+
+	return !connection_fills_host(b, host) && (b->leased < b->connections_most || idle > 0);
+}
+
 const char *connection_make_room(struct broker *b, const struct host *host)
 {
 	unsigned host_most = b->config.host_max_connections;

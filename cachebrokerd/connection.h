@@ -82,6 +82,11 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
  * why there is none, for people. */
 const char *connection_make_room(struct broker *b, const struct host *host);
 
+/* Would connection_make_room() make it? And does host_max_connections count among what it has to
+ * look at now, so that only connections to this host make room? */
+bool connection_has_room(const struct broker *b, const struct host *host);
+bool connection_fills_host(const struct broker *b, const struct host *host);
+
 /* Dialling begins and ends: a connection that is being dialled counts like a leased one. */
 void connection_dialling(struct broker *b, struct host *host);
 void connection_dialled(struct broker *b, struct host *host);

@@ -29,6 +29,7 @@
 
 static struct client *awaiting;	       /* those that wait for a connection on its way back */
 static struct client *returning;       /* those that bring one back */
+static struct client *awaiting_room;   /* those for whom another one's has to make room */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 static struct client *awaiting_errand; /* those for whom a master user shall log in */
 
@@ -53,6 +54,9 @@ static void stop_awaiting(struct client *c)
 	if (c->lease.awaits_errand)
 		DL_DELETE2(awaiting_errand, c, lease.errand_previous, lease.errand_next);
 	c->lease.awaits_errand = false;
+	if (c->lease.awaits_room)
+		DL_DELETE2(awaiting_room, c, lease.room_previous, lease.room_next);
+	c->lease.awaits_room = false;
 	if (!c->lease.awaits)
 		return;
 	c->lease.awaits = false;
@@ -221,12 +225,39 @@ static bool waits_for_errand(struct client *c)
 	return true;
 }
 
+/* Is anything on its way back that could make room for a connection to this host? */
+static bool room_is_coming(const struct broker *b, const struct host *host)
+{
+	bool of_host = connection_fills_host(b, host);
+
+	for (const struct client *c = returning; c; c = c->lease.returning_next)
+		if (!of_host || c->connection->host == host)
+			return true;
+	return false;
+}
+
+/* All connections are in use, but somebody is just done with his. */
+static bool waits_for_room(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (l->has_awaited_room || connection_has_room(c->broker, l->host) ||
+	    !room_is_coming(c->broker, l->host) ||
+	    loop_timer(c->broker->loop, PATIENCE_MS, on_still_there, c, &l->patience) < 0)
+		return false;
+	l->awaits_room = l->has_awaited_room = true; /* once */
+	DL_APPEND2(awaiting_room, c, lease.room_previous, lease.room_next);
+	return true;
+}
+
 static void dial(struct client *c)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
 	const char *full;
 
+	if (host_is_up(l->host) && waits_for_room(c))
+		return;
 	secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
@@ -240,7 +271,9 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
-		client_refuse(c, REFUSAL_LIMIT, full);
+		client_refuse(c,
+			      connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
+			      full);
 		return;
 	}
 	if (dial_start(b, l->host, on_dialled, c, &l->dial) < 0) {
@@ -414,7 +447,22 @@ static void find_connection(struct client *c)
 	dial(c);
 }
 
-void lease_wake(const struct key *key)
+/* Something has come back, or is gone: the first of those who wait for room may have it. */
+static void wake_for_room(void)
+{
+	for (struct client *c = awaiting_room, *next; c; c = next) {
+		next = c->lease.room_next;
+		if (take_cached(c))
+			continue;
+		if (connection_has_room(c->broker, c->lease.host) ||
+		    !room_is_coming(c->broker, c->lease.host)) {
+			stop_awaiting(c);
+			dial(c);
+		}
+	}
+}
+
+static void wake_for_key(const struct key *key)
 {
 	for (struct client *c = awaiting, *next; c; c = next) {
 		next = c->lease.next;
@@ -429,6 +477,12 @@ void lease_wake(const struct key *key)
 			next = awaiting; /* the list may have changed */
 		}
 	}
+}
+
+void lease_wake(const struct key *key)
+{
+	wake_for_key(key);
+	wake_for_room();
 }
 
 /* What will this client want? Only a guess: it is made sure of before it matters. */
@@ -521,7 +575,7 @@ void lease_begin(struct client *c, const struct msg *m)
 	if (master_is_on(b)) {
 		l->master = true;
 		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_PASSWORD, "shared secret was wrong");
+			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
 			return;
 		}
 	} else if (!l->token && b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {

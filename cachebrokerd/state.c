@@ -148,9 +148,11 @@ static void log_found(const char *path, enum state_db_found found)
 			   path);
 		return;
 	case STATE_DB_OLD:
+	case STATE_DB_OLD_AGAIN:
 		log_printf(LOG_NOTICE,
-			   "state file %s: up-imapproxy's statistics are kept as %s.old", path,
-			   path);
+			   "state file %s: up-imapproxy's statistics are kept as %s.old%s", path,
+			   path,
+			   found == STATE_DB_OLD ? "" : ", in place of what had that name");
 		return;
 	case STATE_DB_OLD_LOST:
 		log_printf(LOG_NOTICE,

@@ -22,6 +22,9 @@ struct config_pair {
 	uint32_t most;
 };
 
+/* Values of log_format. */
+enum config_log_format { LOG_FORMAT_UNSET, LOG_FORMAT_IMAPPROXY, LOG_FORMAT_KEEPWARM };
+
 /* How many keys there are. */
 #define CONFIG_COUNT_ONE(...) +1
 enum {

@@ -134,6 +134,9 @@
 	/* logs */ \
 	TEXT(log_target, "", 255, 0, \
 	     "syslog, stderr or file:PATH; unset: stderr in the foreground, else syslog.") \
+	NAME(log_format, "", log_formats, RELOAD, \
+	     "imapproxy: lines about logins as the old program wrote them; keepwarm: our own; " \
+	     "unset: imapproxy where in.imapproxyd runs the service.") \
 	NAME(syslog_facility, "LOG_MAIL", log_facilities, RELOAD, \
 	     "Facility of the log lines.") \
 	NAME(syslog_prioritymask, "LOG_DEBUG", log_priorities, RELOAD, \
@@ -147,6 +150,8 @@
 	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, 0, \
 	     "Log of the sessions of traced users (XPROXY_TRACE, pimpstat --trace); /dev/null: " \
 	     "nowhere.") \
+	NUM(protocol_log_max, "1024M", 0, 4294967295, "B", 0, \
+	    "A log that has grown to that ends all traces, with one warning; 0: no bound.") \
 	/* TLS toward mail hosts */ \
 	NAME(server_tls, "none", tls_modes, RELOAD, \
 	     "TLS toward mail hosts: none; starttls, on their usual port; implicit, mostly on " \

@@ -171,7 +171,8 @@ static int set_name(struct config_problems *p, const struct config_row *row, con
 			*(uint32_t *)config_member(row, p->config) = n->value;
 			return 0;
 		}
-		int wrote = snprintf(allowed + used, sizeof(allowed) - used, " %s", n->name);
+		int wrote = snprintf(allowed + used, sizeof(allowed) - used, "%s%s",
+				     *n->name ? " " : "", n->name);
 
 		if (wrote > 0 && (size_t)wrote < sizeof(allowed) - used)
 			used += (size_t)wrote;

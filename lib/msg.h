@@ -43,6 +43,8 @@ enum msg_refusal {
 	REFUSAL_SHUTDOWN,
 	REFUSAL_PASSWORD, /* the mail host refused the password when it was proven again */
 	REFUSAL_ADDRESS,  /* who comes from there may not connect */
+	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
+	REFUSAL_ROOM,	  /* cache_size connections are in use */
 };
 
 enum msg_outcome {

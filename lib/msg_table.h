@@ -21,7 +21,7 @@
  * of enum sasl_mechanism (lib/sasl.h): those that are offered before login. `settings` names this
  * configuration: it differs after each reload and each start. A listener gets it, too (session is
  * 0 then), for its children, and for itself: one that root started obeys uid, gid and
- * chroot_directory once, at the first. */
+ * chroot_directory once, at the first. `old_log`: the old program's log lines are wanted. */
 #define MSG_WELCOME_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U64(N, settings) \
@@ -45,6 +45,7 @@
 	U32(N, require_tls) \
 	TEXT(N, plaintext_addresses, 1000) \
 	U32(N, auth_mechanisms) \
+	U32(N, old_log) \
 	TEXT(N, hide_capabilities, 1000) \
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, allow_addresses, 1000) \
@@ -136,8 +137,10 @@
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
-/* A log line of this session that its process could not write itself. */
+/* A log line of this session that its process could not write itself; `old_log`: it is one of the
+ * old program's, under whose name it is written. */
 #define MSG_LINE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, old_log) \
 	TEXT(N, line, 1500)
 
 /* Broker to session: end now, for this reason (of enum session_end), and tell the client this

@@ -84,6 +84,19 @@ static const char *describe(int error)
 	}
 }
 
+/* The same for an answer that has not come. */
+static const char *miss(struct attempt *a, enum backend_unheard what, int error)
+{
+	a->b->unheard = what;
+	return describe(error);
+}
+
+static void keep_refusal(struct backend *b, struct span status)
+{
+	b->said_length = status.n < sizeof(b->said) ? status.n : sizeof(b->said);
+	memcpy(b->said, status.p, b->said_length);
+}
+
 static void keep_capabilities(struct backend *b, struct span list)
 {
 	if (list.n > sizeof(b->capabilities))
@@ -182,7 +195,7 @@ static const char *read_greeting(struct attempt *a)
 	int r = backend_next(a->b, next_deadline(a), &line);
 
 	if (r < 0)
-		return describe(r);
+		return miss(a, UNHEARD_GREETING, r);
 	bool ok = span_istarts(line, SPAN("* OK")), preauth = span_istarts(line, SPAN("* PREAUTH"));
 	bool bye = span_istarts(line, SPAN("* BYE"));
 
@@ -221,12 +234,15 @@ static const char *say_preauth(struct attempt *a)
 	(void)((r = add_id(a, &out)) || (r = begin_command(a, &out, " ")) ||
 	       (r = buf_add(&out, a->account->preauth)) || (r = buf_add_str(&out, "\r\n")) ||
 	       (r = send_and_wipe(a, &out)) || (r = read_answer(a)));
+	a->b->unheard = UNHEARD_PREAUTH;
 	if (r < 0)
 		return describe(r);
 	if (r == 0)
 		return "the mail host wants more than the line of preauth_command";
 	bool ok = span_istarts(a->status, SPAN("OK"));
 
+	if (ok)
+		a->b->unheard = HEARD_ALL;
 	backend_taken(a->b);
 	return ok ? NULL : "the mail host did not answer preauth_command with OK";
 }
@@ -348,6 +364,7 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 	struct span status = a->status, word = span_word(&status, ' ');
 	struct span code = span_from(status, 1);
 
+	keep_refusal(a->b, a->status);
 	if (!span_ieq(word, SPAN("NO")))
 		return fail(a, "the mail host answered the login with BAD");
 	a->answer->why = "the mail host refused the login";
@@ -423,7 +440,7 @@ static enum backend_verdict authenticate(struct attempt *a)
 	buf_wipe(&out);
 	buf_release(&out);
 	if (r < 0)
-		return fail(a, describe(r));
+		return fail(a, miss(a, UNHEARD_LOGIN, r));
 	enum backend_verdict verdict =
 		span_istarts(a->status, SPAN("OK")) ? BACKEND_ACCEPTED : judge_refusal(a);
 
@@ -440,19 +457,21 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 				     clock_ms() + (int64_t)account->timeout * 1000 * LOGIN_STEPS,
 			     .answer = ret };
 
+	b->unheard = HEARD_ALL;
+	b->said_length = 0;
 	*ret = (struct backend_answer){ .code = "", .why = read_greeting(&a) };
 	if (ret->why)
 		return BACKEND_FAILED;
 	int r = b->capabilities_length > 0 ? 0 : ask_capabilities(&a);
 
 	if (r < 0)
-		return fail(&a, describe(r));
+		return fail(&a, miss(&a, UNHEARD_GREETING, r));
 	enum backend_verdict verdict = authenticate(&a);
 
 	if (verdict != BACKEND_ACCEPTED)
 		return verdict;
 	if (b->capabilities_stale && !account->list_can_wait && (r = ask_capabilities(&a)) < 0)
-		return fail(&a, describe(r));
+		return fail(&a, miss(&a, UNHEARD_LOGIN, r));
 	return BACKEND_ACCEPTED;
 }
 

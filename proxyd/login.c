@@ -22,6 +22,7 @@
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 #include "proxyd/kept.h"
+#include "proxyd/oldlog.h"
 
 #define REPORT_LINE (BACKEND_REPORT_MAX + 4)
 #define AGAIN_MOST  3 /* connections that are tried when a reused one died at its first command */
@@ -30,22 +31,34 @@
 static const struct {
 	enum msg_refusal reason;
 	const char *code;
+	enum oldlog line;
 } refusals[] = {
-	{ REFUSAL_UNAVAILABLE, "UNAVAILABLE" },
-	{ REFUSAL_UNKNOWN, "AUTHENTICATIONFAILED" },
-	{ REFUSAL_LIMIT, "LIMIT" },
-	{ REFUSAL_ATTEMPTS, "LIMIT" },
-	{ REFUSAL_SHUTDOWN, "UNAVAILABLE" },
-	{ REFUSAL_PASSWORD, "AUTHENTICATIONFAILED" },
+	{ REFUSAL_UNAVAILABLE, "UNAVAILABLE", OLDLOG_NO_HOST },
+	{ REFUSAL_UNKNOWN, "AUTHENTICATIONFAILED", OLDLOG_REFUSED_HERE },
+	{ REFUSAL_LIMIT, "LIMIT", OLDLOG_FAILED },
+	{ REFUSAL_ROOM, "LIMIT", OLDLOG_NO_ROOM },
+	{ REFUSAL_ATTEMPTS, "LIMIT", OLDLOG_FAILED },
+	{ REFUSAL_SHUTDOWN, "UNAVAILABLE", OLDLOG_NO_HOST },
+	{ REFUSAL_PASSWORD, "AUTHENTICATIONFAILED", OLDLOG_REFUSED_HERE },
+	{ REFUSAL_SECRET, "AUTHENTICATIONFAILED", OLDLOG_FAILED },
 };
 
-static const char *code_of(uint32_t reason)
+/* The row of a reason; that of one which is not known is the first. */
+static size_t row_of(uint32_t reason)
 {
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
 		if ((uint32_t)refusals[i].reason == reason)
-			return refusals[i].code;
-	return "UNAVAILABLE";
+			return i;
+	return 0;
 }
+
+/* How a login failed. */
+struct failure {
+	const char *code;
+	struct span why;
+	enum oldlog line; /* what the old program's log said of it, */
+	struct span more; /* and its end; empty: why */
+};
 
 static struct span user_of(const struct session *s)
 {
@@ -53,16 +66,20 @@ static struct span user_of(const struct session *s)
 }
 
 /* One line a failed login: what fail2ban and the like read. */
-static void log_failure(struct session *s, const char *code, struct span why)
+static void log_failure(struct session *s, const struct failure *f)
 {
 	char bytes[LOG_LINE_MAX];
 	struct buf line = BUF_OVER(bytes);
 
+	if (s->settings->old_log) {
+		oldlog_write(s, f->line, f->more.n > 0 ? f->more : f->why);
+		return;
+	}
 	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->id) < 0 ||
 	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
 	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
-	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||
-	    kv_add(&line, "why", why) < 0)
+	    kv_add(&line, "code", span_str(*f->code ? f->code : "none")) < 0 ||
+	    kv_add(&line, "why", f->why) < 0)
 		return;
 	if (log_write(LOG_NOTICE, buf_span(&line)) == 0)
 		return;
@@ -275,15 +292,15 @@ static enum session_end report_error(struct session *s, bool *ret_cancelled)
 	return command_skip(s, r, deadline);
 }
 
-static enum login_result refused(struct session *s, struct span tag, const char *code,
-				 struct span why, enum session_end *ret_end)
+static enum login_result refused(struct session *s, struct span tag, const struct failure *f,
+				 enum session_end *ret_end)
 {
 	bool cancelled = false;
 
-	log_failure(s, code, why);
+	log_failure(s, f);
 	*ret_end = report_error(s, &cancelled);
 	if (*ret_end == END_NONE)
-		*ret_end = cancelled ? answer_cancelled(s, tag) : refuse(s, tag, code);
+		*ret_end = cancelled ? answer_cancelled(s, tag) : refuse(s, tag, f->code);
 	return *ret_end == END_NONE ? LOGIN_REFUSED : LOGIN_OVER;
 }
 
@@ -296,6 +313,8 @@ static enum login_result accepted(struct session *s, struct span tag, enum sessi
 		session_wipe_credentials(s); /* telling a slow client may take a while */
 	s->offer_until = s->started + (int64_t)s->settings->login_timeout * 1000;
 	*ret_end = accept_client(s, tag, sasl);
+	oldlog_write(s, s->backend.cached && !s->backend.made ? OLDLOG_REUSED : OLDLOG_NEW,
+		     SPAN_NONE);
 	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
 }
 
@@ -362,8 +381,25 @@ static enum login_result log_in_fresh(struct session *s, struct span tag, struct
 		s->backend.challenge = SPAN_NONE;
 	if (*limited)
 		return LOGIN_REFUSED;
-	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
-		       span_str(why), ret_end);
+	return refused(s, tag,
+		       &(struct failure){
+			       .code = verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
+			       .why = span_str(why),
+			       .line = oldlog_failure(&s->backend),
+			       .more = { s->backend.said, s->backend.said_length } },
+		       ret_end);
+}
+
+/* There is no lease. */
+static enum login_result refused_here(struct session *s, struct span tag, uint32_t reason,
+				      struct span why, enum session_end *ret_end)
+{
+	size_t row = row_of(reason);
+	struct failure f = { .code = refusals[row].code, .line = refusals[row].line, .why = why };
+
+	if (f.line == OLDLOG_NO_HOST)
+		oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
+	return refused(s, tag, &f, ret_end);
 }
 
 static enum login_result attempt(struct session *s, struct span tag, enum session_end *ret_end)
@@ -376,14 +412,14 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 
 		*ret_end = request_lease(s, false, &reply, &fd);
 		if (*ret_end == END_NO_BROKER)
-			return refused(s, tag, "UNAVAILABLE", SPAN("the broker did not answer"),
-				       ret_end);
+			return refused_here(s, tag, REFUSAL_UNAVAILABLE,
+					    SPAN("the broker did not answer"), ret_end);
 		if (*ret_end != END_NONE)
 			return LOGIN_OVER;
 		if (reply.type == MSG_REFUSED) {
 			s->id = reply.REFUSED.session;
-			return refused(s, tag, code_of(reply.REFUSED.reason), reply.REFUSED.text,
-				       ret_end);
+			return refused_here(s, tag, reply.REFUSED.reason, reply.REFUSED.text,
+					    ret_end);
 		}
 		if (reply.type != MSG_LEASED) {
 			*ret_end = END_INTERNAL;
@@ -394,6 +430,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		take_lease(s, &reply.LEASED, fd);
 		if (!s->backend.cached) {
 			limited = may_be_limited;
+			oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
 			enum login_result result = log_in_fresh(
 				s, tag, reply.LEASED.capabilities, &limited, ret_end);
 
@@ -408,6 +445,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 			return accepted(s, tag, ret_end);
 		}
 		s->offer.open = false;
+		oldlog_write(s, OLDLOG_DEAD, SPAN_NONE);
 		send_outcome(s, OUTCOME_STALE);
 		backend_close(&s->backend, false);
 	}

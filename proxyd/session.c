@@ -20,6 +20,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
+#include "proxyd/oldlog.h"
 #include "proxyd/tracer.h"
 
 #define CLIENT_BUFFER  (28 * 1024) /* a whole LOGIN with its literals */
@@ -267,6 +268,7 @@ static void report(struct session *s, enum session_end end)
 	char bytes[1500];
 	struct buf line = BUF_OVER(bytes);
 
+	oldlog_end(s, end);
 	if (add_summary(s, end, &line) == 0 &&
 	    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) == 0)
 		line.len = 0;

@@ -22,6 +22,7 @@
 #define SESSION_ID_MAX	   2048 /* of what ID said before login */
 #define SESSION_LIST_MAX   4096 /* of a mail host's capability list */
 #define SESSION_SASL_LINE  12288 /* of a line with a token in base64, whatever max_line_login is */
+#define BACKEND_SAID_MAX   200	/* of a mail host's refusal */
 
 /* What the client proved itself with; wiped as soon as the backend has judged it. */
 struct credentials {
@@ -44,6 +45,9 @@ struct session_settings {
 	char chroot_directory[256];
 };
 
+/* Which good answer the mail host owes a login that failed. */
+enum backend_unheard { HEARD_ALL, UNHEARD_GREETING, UNHEARD_PREAUTH, UNHEARD_LOGIN };
+
 /* The backend connection of this session. */
 struct backend {
 	int fd; /* -1: none */
@@ -62,6 +66,9 @@ struct backend {
 	char user[BACKEND_USER_MAX];	     /* login name at the mail host */
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
 	char preauth[1000];		     /* a command that comes before the login */
+	enum backend_unheard unheard;
+	size_t said_length;
+	char said[BACKEND_SAID_MAX]; /* its refusal of a login, in its own words, for the log */
 };
 
 /* What is turned on on a connection that is given back, or that is not. */
