@@ -12,109 +12,18 @@
 
 #include "lib/clock.h"
 #include "lib/fd.h"
-#include "lib/kv.h"
 #include "lib/large.h"
 #include "lib/log.h"
 #include "proxyd/backend.h"
 #include "proxyd/capability.h"
-#include "proxyd/command_reader.h"
 #include "proxyd/follow_line.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 #include "proxyd/kept.h"
 #include "proxyd/oldlog.h"
+#include "proxyd/refusal.h"
 
-#define REPORT_LINE (BACKEND_REPORT_MAX + 4)
-#define AGAIN_MOST  3 /* connections that are tried when a reused one died at its first command */
-
-/* What the client is told when there is no lease. */
-static const struct {
-	enum msg_refusal reason;
-	const char *code;
-	enum oldlog line;
-} refusals[] = {
-	{ REFUSAL_UNAVAILABLE, "UNAVAILABLE", OLDLOG_NO_HOST },
-	{ REFUSAL_UNKNOWN, "AUTHENTICATIONFAILED", OLDLOG_REFUSED_HERE },
-	{ REFUSAL_LIMIT, "LIMIT", OLDLOG_FAILED },
-	{ REFUSAL_ROOM, "LIMIT", OLDLOG_NO_ROOM },
-	{ REFUSAL_ATTEMPTS, "LIMIT", OLDLOG_FAILED },
-	{ REFUSAL_SHUTDOWN, "UNAVAILABLE", OLDLOG_NO_HOST },
-	{ REFUSAL_PASSWORD, "AUTHENTICATIONFAILED", OLDLOG_REFUSED_HERE },
-	{ REFUSAL_SECRET, "AUTHENTICATIONFAILED", OLDLOG_FAILED },
-};
-
-/* The row of a reason; that of one which is not known is the first. */
-static size_t row_of(uint32_t reason)
-{
-	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-		if ((uint32_t)refusals[i].reason == reason)
-			return i;
-	return 0;
-}
-
-/* How a login failed. */
-struct failure {
-	const char *code;
-	struct span why;
-	enum oldlog line; /* what the old program's log said of it, */
-	struct span more; /* and its end; empty: why */
-};
-
-static struct span user_of(const struct session *s)
-{
-	return (struct span){ s->credentials.user, s->credentials.user_length };
-}
-
-/* One line a failed login: what fail2ban and the like read. */
-static void log_failure(struct session *s, const struct failure *f)
-{
-	char bytes[LOG_LINE_MAX];
-	struct buf line = BUF_OVER(bytes);
-
-	if (s->settings->old_log) {
-		oldlog_write(s, f->line, f->more.n > 0 ? f->more : f->why);
-		return;
-	}
-	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->id) < 0 ||
-	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
-	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
-	    kv_add(&line, "code", span_str(*f->code ? f->code : "none")) < 0 ||
-	    kv_add(&line, "why", f->why) < 0)
-		return;
-	if (log_write(LOG_NOTICE, buf_span(&line)) == 0)
-		return;
-	struct msg m = { .type = MSG_LINE, .LINE = { .line = buf_span(&line) } };
-
-	if (m.LINE.line.n > 1500)
-		m.LINE.line.n = 1500;
-	(void)link_push(&s->link, &m, -1); /* the logger was restarted: the broker writes it */
-}
-
-/* tag NO [CODE] LOGIN failed */
-static enum session_end refuse(struct session *s, struct span tag, const char *code)
-{
-	char bytes[IMAP_TAG_MAX + 100];
-	struct buf out = BUF_OVER(bytes);
-
-	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " NO ") < 0 ||
-	    (*code && (buf_add_char(&out, '[') < 0 || buf_add_str(&out, code) < 0 ||
-		       buf_add_str(&out, "] ") < 0)) ||
-	    buf_add_str(&out,
-			s->credentials.sasl ? "AUTHENTICATE failed\r\n" : "LOGIN failed\r\n") < 0)
-		return END_INTERNAL;
-	return session_tell(s, buf_span(&out));
-}
-
-/* What RFC 9051 section 6.2.2 wants to be said to "*", whatever else there was to say. */
-static enum session_end answer_cancelled(struct session *s, struct span tag)
-{
-	char bytes[IMAP_TAG_MAX + 100];
-	struct buf out = BUF_OVER(bytes);
-
-	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " BAD Authentication cancelled\r\n") < 0)
-		return END_INTERNAL;
-	return session_tell(s, buf_span(&out));
-}
+#define AGAIN_MOST 3 /* connections that are tried when a reused one died at its first command */
 
 static int add_list(const struct session *s, const char *before, const char *behind,
 		    struct buf *out)
@@ -166,7 +75,7 @@ static enum session_end request_lease(struct session *s, bool plain, struct msg 
 				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
 						.client_id = client_id_of(s),
-						.user = user_of(s),
+						.user = session_claimed_user(s),
 						.authzid = { c->authzid, c->authzid_length },
 						.secret = { c->secret, c->secret_length } } };
 		int r = link_request(&s->link, &lease, reply, ret_fd, deadline);
@@ -264,51 +173,11 @@ static bool is_usable_now(struct session *s, bool prove)
 	return is_usable(s, prove) && (!s->backend.examined || kept_close(s) == 0);
 }
 
-/* Passes on the mail host's report why it refuses a token. The client's answer says nothing, unless
- * it cancels; the mail host has been answered already. */
-static enum session_end report_error(struct session *s, bool *ret_cancelled)
-{
-	static LARGE char bytes[REPORT_LINE];
-	struct buf out = BUF_OVER(bytes);
-	int64_t deadline = s->started + (int64_t)s->settings->login_timeout * 1000;
-	struct span report = s->backend.challenge, line;
-
-	s->backend.challenge = SPAN_NONE;
-	session_wipe_credentials(s); /* a client may take its time */
-	if (report.n == 0)
-		return END_NONE;
-	if (buf_add_str(&out, "+ ") < 0 || buf_add(&out, report) < 0 ||
-	    buf_add_str(&out, "\r\n") < 0)
-		return END_INTERNAL;
-	enum session_end end = session_tell(s, buf_span(&out));
-
-	if (end != END_NONE)
-		return end;
-	enum command_read r = command_read_line(s, deadline, &line, &end);
-
-	if (r == COMMAND_END)
-		return end;
-	*ret_cancelled = r == COMMAND_WHOLE && span_eq(line, SPAN("*"));
-	return command_skip(s, r, deadline);
-}
-
-static enum login_result refused(struct session *s, struct span tag, const struct failure *f,
-				 enum session_end *ret_end)
-{
-	bool cancelled = false;
-
-	log_failure(s, f);
-	*ret_end = report_error(s, &cancelled);
-	if (*ret_end == END_NONE)
-		*ret_end = cancelled ? answer_cancelled(s, tag) : refuse(s, tag, f->code);
-	return *ret_end == END_NONE ? LOGIN_REFUSED : LOGIN_OVER;
-}
-
 static enum login_result accepted(struct session *s, struct span tag, enum session_end *ret_end)
 {
 	bool sasl = s->credentials.sasl;
 
-	copy_span(user_of(s), s->user, sizeof(s->user), &s->user_length);
+	copy_span(session_claimed_user(s), s->user, sizeof(s->user), &s->user_length);
 	if (!s->backend.cached) /* else another login may have to be made for this client */
 		session_wipe_credentials(s); /* telling a slow client may take a while */
 	s->offer_until = s->started + (int64_t)s->settings->login_timeout * 1000;
@@ -349,7 +218,7 @@ static enum session_end make_sure_of_list(struct session *s, struct span told)
 	if (span_eq(told, (struct span){ s->backend.capabilities, s->backend.capabilities_length }))
 		return END_NONE;
 	return add_list(s, "* CAPABILITY ", "\r\n", &out) < 0 ? END_INTERNAL
-								: session_tell(s, buf_span(&out));
+							      : session_tell(s, buf_span(&out));
 }
 
 /* The mail host's OK brought no list, and the one that is known saves the client a round trip. */
@@ -381,25 +250,14 @@ static enum login_result log_in_fresh(struct session *s, struct span tag, struct
 		s->backend.challenge = SPAN_NONE;
 	if (*limited)
 		return LOGIN_REFUSED;
-	return refused(s, tag,
-		       &(struct failure){
-			       .code = verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
-			       .why = span_str(why),
-			       .line = oldlog_failure(&s->backend),
-			       .more = { s->backend.said, s->backend.said_length } },
-		       ret_end);
-}
-
-/* There is no lease. */
-static enum login_result refused_here(struct session *s, struct span tag, uint32_t reason,
-				      struct span why, enum session_end *ret_end)
-{
-	size_t row = row_of(reason);
-	struct failure f = { .code = refusals[row].code, .line = refusals[row].line, .why = why };
-
-	if (f.line == OLDLOG_NO_HOST)
-		oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
-	return refused(s, tag, &f, ret_end);
+	return refusal_tell(
+		s, tag,
+		&(struct refusal){ .code = verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE"
+									       : code,
+				   .why = span_str(why),
+				   .line = oldlog_failure(&s->backend),
+				   .more = { s->backend.said, s->backend.said_length } },
+		ret_end);
 }
 
 static enum login_result attempt(struct session *s, struct span tag, enum session_end *ret_end)
@@ -412,14 +270,14 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 
 		*ret_end = request_lease(s, false, &reply, &fd);
 		if (*ret_end == END_NO_BROKER)
-			return refused_here(s, tag, REFUSAL_UNAVAILABLE,
-					    SPAN("the broker did not answer"), ret_end);
+			return refusal_tell_reason(s, tag, REFUSAL_UNAVAILABLE,
+						   SPAN("the broker did not answer"), ret_end);
 		if (*ret_end != END_NONE)
 			return LOGIN_OVER;
 		if (reply.type == MSG_REFUSED) {
 			s->id = reply.REFUSED.session;
-			return refused_here(s, tag, reply.REFUSED.reason, reply.REFUSED.text,
-					    ret_end);
+			return refusal_tell_reason(s, tag, reply.REFUSED.reason, reply.REFUSED.text,
+						   ret_end);
 		}
 		if (reply.type != MSG_LEASED) {
 			*ret_end = END_INTERNAL;
@@ -431,8 +289,8 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		if (!s->backend.cached) {
 			limited = may_be_limited;
 			oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
-			enum login_result result = log_in_fresh(
-				s, tag, reply.LEASED.capabilities, &limited, ret_end);
+			enum login_result result =
+				log_in_fresh(s, tag, reply.LEASED.capabilities, &limited, ret_end);
 
 			if (!limited)
 				return result;
@@ -468,7 +326,7 @@ static bool lease_again(struct session *s, bool *ret_prove)
 				    .LEASE = { .proof_kind = c->kind,
 					       .plain = true,
 					       .client_id = client_id_of(s),
-					       .user = user_of(s),
+					       .user = session_claimed_user(s),
 					       .authzid = { c->authzid, c->authzid_length },
 					       .secret = { c->secret, c->secret_length } } };
 	int fd = -1;
