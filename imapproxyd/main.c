@@ -62,6 +62,7 @@ static const struct {
 	{ "session", 0660, false },
 	{ "listener", 0600, false },
 	{ "lookup", 0600, false },
+	{ "tls", 0600, false },
 	{ "admin", 0600, true },
 };
 
