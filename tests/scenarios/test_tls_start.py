@@ -28,9 +28,15 @@ def look(why):
 def read_again(*_):
     look("reload")
     say("SIGHUP")
+def proc(pid, name):
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
 def end(*_):
-    say("SIGTERM", *(open(f"/proc/{pid}/comm").read().strip() for pid in os.listdir("/proc") if pid.isdigit()
-                     and folder in open(f"/proc/{pid}/cmdline").read() and int(pid) != os.getpid()))
+    say("SIGTERM", *(proc(pid, "comm") for pid in os.listdir("/proc")
+                     if pid.isdigit() and int(pid) != os.getpid() and folder in proc(pid, "cmdline")))
     sys.exit(0)
 def orphaned(*_):
     say("SIGUSR2")
@@ -38,8 +44,8 @@ def orphaned(*_):
 signal.signal(signal.SIGHUP, read_again)
 signal.signal(signal.SIGTERM, end)
 signal.signal(signal.SIGUSR2, orphaned)
-say("start", " ".join(sorted(fds)), "pid", os.getpid(), "uid", os.getuid())
 look("start")
+say("start", " ".join(sorted(fds)), "pid", os.getpid(), "uid", os.getuid())
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
     supervisor.connect(os.environ["NOTIFY_SOCKET"])
     supervisor.send(b"READY=1")
@@ -94,9 +100,6 @@ class Told(System):
     def hang_up(self):
         self.supervisor.send_signal(signal.SIGHUP)
 
-    def stand_ins(self):
-        return [pid for pid, program in process.find(str(self.folder)).items() if program.startswith("python3")]
-
 
 @pytest.fixture
 def told(make, backend, binaries):
@@ -129,15 +132,23 @@ def test_it_gets_the_files_that_only_root_may_read(told, pki):
     assert system.files("start") == contents(one.path, two.both_path, one.key_path, pki.path)
 
 
+def holds(pid, name):
+    """Has the process a descriptor of a file of this name?"""
+    try:
+        return any(name in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+    except FileNotFoundError:  # it, or the descriptor, has gone
+        return False
+
+
 def test_nobody_else_holds_them(told, pki):
     one = pki.issue("one.test")
     system = told(tls_server_cert_file=one.both_path)
-    holders = {process.program(pid) for pid in process.find(str(system.folder))
-               for fd in os.listdir(f"/proc/{pid}/fd")
-               if "tls-files" in os.readlink(f"/proc/{pid}/fd/{fd}")}
-    assert holders == {"in.imapproxyd", os.path.basename(os.path.realpath("/usr/bin/python3"))}
-    secret = one.key_path and open(one.key_path, "rb").read().splitlines()[1]
-    for pid in system.pids():
+    supervisor = system.pids("in.imapproxyd")[0]
+    system.listener_pid()
+    holders = {pid for pid in process.find(str(system.folder)) if holds(pid, "tls-files")}
+    assert holders == {supervisor, system.relay_pid()}
+    secret = open(one.key_path, "rb").read().splitlines()[1]
+    for pid in [supervisor, *system.pids("cachebrokerd"), system.listener_pid()]:
         assert secret not in process.memory(pid), process.program(pid)
 
 
