@@ -72,6 +72,7 @@ static const char *describe(int error)
 {
 	switch (error) {
 	case -ECONNRESET:
+	case -EPIPE:
 		return "the mail host closed the connection";
 	case -ETIMEDOUT:
 		return "the mail host did not answer within backend_timeout";
@@ -84,11 +85,18 @@ static const char *describe(int error)
 	}
 }
 
+/* Why there is no verdict. */
+static const char *broken(struct attempt *a, int error)
+{
+	a->answer->lost = error == -ECONNRESET || error == -EPIPE;
+	return describe(error);
+}
+
 /* The same for an answer that has not come. */
 static const char *miss(struct attempt *a, enum backend_unheard what, int error)
 {
 	a->b->unheard = what;
-	return describe(error);
+	return broken(a, error);
 }
 
 static void keep_refusal(struct backend *b, struct span status)
@@ -210,6 +218,27 @@ static const char *read_greeting(struct attempt *a)
 		       : "the mail host's greeting is not IMAP";
 }
 
+/* The greeting, if it is not gone, and the list before login. NULL, or why there is none. */
+static const char *greet(struct attempt *a)
+{
+	const char *why = a->b->greeted ? NULL : read_greeting(a);
+	int r = why || a->b->capabilities_length > 0 ? 0 : ask_capabilities(a);
+
+	return r < 0 ? broken(a, r) : why;
+}
+
+int backend_greet(struct backend *b, uint32_t timeout)
+{
+	const struct backend_account account = { .timeout = timeout };
+	struct backend_answer answer = { .code = "" };
+	struct attempt a = { .account = &account,
+			     .b = b,
+			     .deadline = clock_ms() + (int64_t)timeout * 1000 * LOGIN_STEPS,
+			     .answer = &answer };
+
+	return greet(&a) ? -EPROTO : 0;
+}
+
 /* What the client said with ID goes in front, in the same packet; its answer is read past. */
 static int add_id(struct attempt *a, struct buf *out)
 {
@@ -236,7 +265,7 @@ static const char *say_preauth(struct attempt *a)
 	       (r = send_and_wipe(a, &out)) || (r = read_answer(a)));
 	a->b->unheard = UNHEARD_PREAUTH;
 	if (r < 0)
-		return describe(r);
+		return broken(a, r);
 	if (r == 0)
 		return "the mail host wants more than the line of preauth_command";
 	bool ok = span_istarts(a->status, SPAN("OK"));
@@ -459,20 +488,17 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 
 	b->unheard = HEARD_ALL;
 	b->said_length = 0;
-	*ret = (struct backend_answer){ .code = "", .why = read_greeting(&a) };
+	*ret = (struct backend_answer){ .code = "" };
+	ret->why = greet(&a);
 	if (ret->why)
 		return BACKEND_FAILED;
-	int r = b->capabilities_length > 0 ? 0 : ask_capabilities(&a);
-
-	if (r < 0)
-		return fail(&a, miss(&a, UNHEARD_GREETING, r));
 	enum backend_verdict verdict = authenticate(&a);
 
 	if (verdict != BACKEND_ACCEPTED)
 		return verdict;
-	if (b->capabilities_stale && !account->list_can_wait && (r = ask_capabilities(&a)) < 0)
-		return fail(&a, miss(&a, UNHEARD_LOGIN, r));
-	return BACKEND_ACCEPTED;
+	int r = b->capabilities_stale && !account->list_can_wait ? ask_capabilities(&a) : 0;
+
+	return r < 0 ? fail(&a, miss(&a, UNHEARD_LOGIN, r)) : BACKEND_ACCEPTED;
 }
 
 enum backend_verdict backend_login(struct session *s, bool list_can_wait, const char **ret_code,

@@ -23,12 +23,15 @@ static const struct span not_offered[] = {
 	{ "XIMAPPROXY", 10 },
 };
 
-int capability_add_own(uint32_t mechanisms, struct buf *out)
+int capability_add_own(bool starttls, bool may_log_in, uint32_t mechanisms, struct buf *out)
 {
 	struct sasl_row row;
-	int r = buf_add_str(out, CAPABILITY_OWN);
+	int r;
 
-	for (size_t i = 0; r == 0 && sasl_row_at(i, &row); i++)
+	(void)((r = buf_add_str(out, CAPABILITY_OWN)) ||
+	       (r = starttls ? buf_add_str(out, " STARTTLS") : 0) ||
+	       (r = may_log_in ? 0 : buf_add_str(out, " LOGINDISABLED")));
+	for (size_t i = 0; r == 0 && may_log_in && sasl_row_at(i, &row); i++)
 		if (mechanisms & row.bit)
 			(void)((r = buf_add_str(out, " AUTH=")) || (r = buf_add(out, row.name)));
 	return r == 0 ? buf_add_str(out, " XIMAPPROXY") : r;

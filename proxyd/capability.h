@@ -12,8 +12,9 @@
 /* So long can it be. */
 #define CAPABILITY_OWN_MAX 160
 
-/* Appends it, with AUTH=… for this set of mechanisms (lib/sasl.h). 0 or -ENOBUFS. */
-int capability_add_own(uint32_t mechanisms, struct buf *out);
+/* Appends it: STARTTLS where it can be begun; AUTH=… for this set of mechanisms (lib/sasl.h), or
+ * LOGINDISABLED where no login is allowed yet (RFC 9051 section 6.2.3). 0 or -ENOBUFS. */
+int capability_add_own(bool starttls, bool may_log_in, uint32_t mechanisms, struct buf *out);
 
 /* Is name in the list (words separated by blanks, in any case)? */
 bool capability_has(struct span list, struct span name);
