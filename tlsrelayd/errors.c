@@ -148,7 +148,9 @@ static bool was_sent_alone(SSL *ssl)
 static void say_certificate(SSL *ssl, const char *peer, long code, struct errors_text *ret)
 {
 	char text[ERRORS_TEXT_MAX], issuer[100] = "?";
-	X509 *cert = SSL_get0_peer_certificate(ssl);
+	/* until it is verified it is in the chain alone */
+	const STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl);
+	X509 *cert = sk_X509_num(chain) > 0 ? sk_X509_value(chain, 0) : NULL;
 	const struct row *row =
 		find(of_certificate, sizeof(of_certificate) / sizeof(of_certificate[0]), (int)code);
 	bool is_unknown = code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
