@@ -232,9 +232,10 @@ static bool take_spare(struct client *c)
 	if (l->master || c->spare_died || renew_keys(c) < 0 ||
 	    !spares_take(l->host, &fd, &offered))
 		return false;
-	struct connection *fresh = connection_new(c->broker, l->host, &l->key, &l->account,
-						  text(l->user, l->user_length),
-						  text(l->backend_user, l->backend_user_length), fd);
+	struct connection *fresh =
+		connection_new(c->broker, l->host, &l->key, &l->account,
+			       text(l->user, l->user_length),
+			       text(l->backend_user, l->backend_user_length), fd);
 
 	if (!fresh) {
 		fd_drop(&fd);
