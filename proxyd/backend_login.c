@@ -68,6 +68,7 @@ static const char *describe(int error)
 {
 	switch (error) {
 	case -ECONNRESET:
+	case -EPIPE:
 		return "the mail host closed the connection";
 	case -ETIMEDOUT:
 		return "the mail host did not answer within backend_timeout";
