@@ -42,6 +42,7 @@ static void free_connection(struct connection *c)
 	free(c->fingerprint);
 	free(c->opening);
 	free(c->examined);
+	free(c->offered);
 	free(c);
 }
 
@@ -316,14 +317,23 @@ bool connection_fills_host(const struct broker *b, const struct host *host)
 {
 	unsigned most = b->config.host_max_connections;
 
-	return most > 0 && host->connections >= most && !host->idle;
+	return most > 0 && host->connections >= most && !host->idle &&
+	       spares_count(host) == 0;
 }
 
 bool connection_has_room(const struct broker *b, const struct host *host)
 {
-	unsigned idle = cache_count(b->cache);
+	unsigned others = cache_count(b->cache) + b->spares;
 
-	return !connection_fills_host(b, host) && (b->leased < b->connections_most || idle > 0);
+	return !connection_fills_host(b, host) && (b->leased < b->connections_most || others > 0);
+}
+
+bool connection_has_free_room(const struct broker *b, const struct host *host)
+{
+	unsigned host_most = b->config.host_max_connections;
+
+	return (host_most == 0 || host->connections < host_most) &&
+	       b->leased + b->spares + cache_count(b->cache) < b->connections_most;
 }
 
 const char *connection_make_room(struct broker *b, const struct host *host)
@@ -331,11 +341,15 @@ const char *connection_make_room(struct broker *b, const struct host *host)
 	unsigned host_most = b->config.host_max_connections;
 
 	while (host_most > 0 && host->connections >= host_most) {
+		if (spares_drop(b, host))
+			continue;
 		if (!host->idle)
 			return "host_max_connections to this mail host are in use";
 		evict(host->idle, COUNTER_evicted);
 	}
-	while (b->leased + cache_count(b->cache) >= b->connections_most) {
+	while (b->leased + b->spares + cache_count(b->cache) >= b->connections_most) {
+		if (spares_drop(b, NULL))
+			continue;
 		struct cache_entry *oldest = cache_oldest(b->cache);
 
 		if (!oldest)

@@ -88,7 +88,7 @@ static const char *describe(int error)
 /* Why there is no verdict. */
 static const char *broken(struct attempt *a, int error)
 {
-	a->answer->lost = error == -ECONNRESET || error == -EPIPE;
+	a->b->lost = error == -ECONNRESET || error == -EPIPE;
 	return describe(error);
 }
 
@@ -488,6 +488,7 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 
 	b->unheard = HEARD_ALL;
 	b->said_length = 0;
+	b->lost = false;
 	*ret = (struct backend_answer){ .code = "" };
 	ret->why = greet(&a);
 	if (ret->why)
