@@ -64,7 +64,7 @@ static struct worker worker;
 static struct link_job job;
 static struct link_report report;
 
-/* --- reports -------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 /* The master reads all the time; while it loads certificates it may be late. */
 static void send_report(void)
@@ -140,7 +140,7 @@ static void log_end(const struct conn *c, const char *what)
 	worker.lines_left_out = 0;
 }
 
-/* --- connections ---------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static void leave_list(struct conn *c)
 {
@@ -222,6 +222,7 @@ static void become_open(struct conn *c)
 	c->set = worker.open_set;
 	leave_list(c);
 	report_ready(c);
+	contexts_slim(c->relay.ssl);
 }
 
 static void step(struct conn *c, uint32_t tcp_events, uint32_t plain_events)
@@ -256,7 +257,7 @@ static void step(struct conn *c, uint32_t tcp_events, uint32_t plain_events)
 	watch_both(c);
 }
 
-/* --- jobs ----------------------------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static struct conn *new_conn(const int fds[2])
 {
@@ -330,7 +331,7 @@ static void take_jobs(void)
 	}
 }
 
-/* --- the loop ------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void expire(void)
 {
