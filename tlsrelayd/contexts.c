@@ -171,17 +171,9 @@ static int load_servers(struct contexts *c, const struct files *l)
 	int r = 0;
 
 	while (r == 0 && next_path(&certs, cert_path)) {
-		if (has_keys && !next_path(&keys, key_path)) {
-			files_complain(l, LOG_ERR, "tls_server_key_file",
-				 "there are fewer keys than certificates");
-			return -EINVAL;
-		}
+		if (has_keys && !next_path(&keys, key_path))
+			return -EINVAL; /* lib/config_tls.c has counted them */
 		r = add_server(c, l, cert_path, has_keys ? key_path : NULL);
-	}
-	if (r == 0 && next_path(&keys, key_path)) {
-		files_complain(l, LOG_ERR, "tls_server_key_file",
-			 "there are more keys than certificates");
-		return -EINVAL;
 	}
 	return r;
 }

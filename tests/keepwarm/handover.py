@@ -18,8 +18,8 @@ NOBODY = 65534
 SETTINGS = {
     "session": 7, "settings": 1, "uid": NOBODY, "gid": NOBODY, "login_timeout": 60, "login_attempts": 3,
     "max_errors": 10, "max_line_login": 8192, "idle_timeout": 1860, "backend_timeout": 30, "lease_timeout": 30,
-    "caching": 1, "drain_bytes": 262144, "drain_time": 5, "log_facility": 16, "log_priority": 7, "starttls": 1, "allow_addresses": "all",
-    "deny_addresses": "none", "plaintext_addresses": "none",
+    "caching": 1, "drain_bytes": 262144, "drain_time": 5, "log_facility": 16, "log_priority": 7, "starttls": 1,
+    "auth_mechanisms": 3, "allow_addresses": "all", "deny_addresses": "none", "plaintext_addresses": "none",
 }
 
 
