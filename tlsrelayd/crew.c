@@ -15,6 +15,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "tlsrelayd/heap.h"
 #include "tlsrelayd/link.h"
 #include "tlsrelayd/pool.h"
 #include "tlsrelayd/worker.h"
@@ -84,6 +85,7 @@ __attribute__((noreturn)) static void become_worker(struct master *m, enum kind 
 		contexts_drop_hosts(m->contexts);
 	else
 		contexts_drop_clients(m->contexts);
+	heap_relax();
 	_exit(worker_run(&setup));
 }
 
@@ -256,7 +258,7 @@ void crew_end(struct master *m)
 	struct worker_proc *w;
 
 	DL_FOREACH (m->workers, w)
-		(void)kill(w->pid, SIGTERM);
+		(void)kill(w->pid, SIGKILL); /* it has nothing to put in order, and may be stopped */
 	while (m->workers) {
 		w = m->workers;
 		(void)waitpid(w->pid, NULL, 0);
