@@ -258,7 +258,7 @@ void crew_end(struct master *m)
 	struct worker_proc *w;
 
 	DL_FOREACH (m->workers, w)
-		(void)kill(w->pid, SIGKILL); /* it has nothing to put in order, and may be stopped */
+		(void)kill(w->pid, SIGKILL); /* it may be stopped, and has nothing to save */
 	while (m->workers) {
 		w = m->workers;
 		(void)waitpid(w->pid, NULL, 0);
