@@ -16,6 +16,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "tlsrelayd/heap.h"
 #include "tlsrelayd/link.h"
 #include "tlsrelayd/pool.h"
 #include "tlsrelayd/worker.h"
@@ -86,6 +87,7 @@ __attribute__((noreturn)) static void become_worker(struct master *m, enum kind 
 		contexts_drop_hosts(m->contexts);
 	else
 		contexts_drop_clients(m->contexts);
+	heap_relax();
 	_exit(worker_run(&setup));
 }
 
@@ -283,7 +285,7 @@ void crew_end(struct master *m)
 
 	wait_for_workers(m);
 	DL_FOREACH (m->workers, w)
-		(void)kill(w->pid, SIGTERM);
+		(void)kill(w->pid, SIGKILL); /* it has nothing to put in order, and may be stopped */
 	while (m->workers) {
 		w = m->workers;
 		(void)waitpid(w->pid, NULL, 0);

@@ -17,6 +17,7 @@
 #include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/fd.h"
+#include "lib/log.h"
 #include "tlsrelayd/crew.h"
 
 #define SILENT_MS 3000 /* that a worker may be late with its answer */
@@ -214,6 +215,10 @@ void seats_take_report(struct master *m, const struct worker_proc *w,
 {
 	struct seat *s = NULL;
 
+	if (report->word == LINK_LINE) {
+		log_printf(LOG_INFO, "%s", report->failure.text);
+		return;
+	}
 	HASH_FIND(hh, m->seats, &report->id, sizeof(report->id), s);
 	if (!s || s->worker != w)
 		return;
@@ -233,6 +238,8 @@ void seats_take_report(struct master *m, const struct worker_proc *w,
 		m->truncated += report->truncated != 0;
 		leave_seat(m, s);
 		break;
+	case LINK_LINE:
+		break; /* above */
 	}
 }
 
