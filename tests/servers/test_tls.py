@@ -536,7 +536,8 @@ def test_sessions_in_tls_outlive_the_supervisor_and_the_next_one_starts(facing, 
         old = [*system.pids("tlsrelayd"), *system.pids("cachebrokerd")]
         os.kill(system.supervisor.pid, signal.SIGKILL)
         system.supervisor.wait()
-        system.start()
+        system.start()  # the old listener's spares may still greet
+        wait_until(lambda: system.log_text().count("is ready") == 2, system.log_text)
         with tls.imaps(system.imaps, pki.authority) as other:
             assert other.login("berta", "pw-berta").ok
             client.ok("NOOP")
