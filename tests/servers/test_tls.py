@@ -430,6 +430,38 @@ def test_no_password_goes_in_clear_text_where_tls_is_required(facing, make, pki)
         assert client.login("anna", "pw-anna").ok
 
 
+def test_a_key_of_another_certificate_does_not_start_and_a_reload_keeps_what_was(facing, make, pki):
+    system = facing(make.backend())
+    system.write_config(tls_server_key_file=pki.next.key_path)
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("the key does not belong to the certificate")
+    with tls.imaps(system.imaps, pki.authority) as client:
+        assert client.login("anna", "pw-anna").ok and serial(client) == pki.ours.cert.serial_number
+    system.stop_and_keep()
+    start = subprocess.run([system.binaries / "in.imapproxyd", "-f", system.conf], stdin=subprocess.DEVNULL, check=False,
+                           capture_output=True, text=True, timeout=process.DEADLINE, env=system.environment())
+    assert start.returncode == 1, start
+    assert re.search(rf"{system.conf}:\d+: tls_server_key_file: .*the key does not belong", start.stderr), start
+
+
+def test_tls_on_both_sides_comes_with_a_reload(make, server, pki):
+    system = make.system(server)
+    visit(system, "user12", reused=False)
+    assert system.pids("tlsrelayd") == []
+    system.write_config(tls_server_cert_file=pki.ours.path, tls_server_key_file=pki.ours.key_path,
+                        server_tls="implicit", server_port=server.tls_port, tls_ca_file=pki.authority.path)
+    system.supervisor.send_signal(signal.SIGHUP)
+
+    def is_offered():
+        with system.client() as client:
+            return b" STARTTLS " in client.greeting
+    wait_until(is_offered, system.log_text)
+    with tls.starttls(system.port, pki.authority) as client:
+        reply = client.login("user12", "secret12")
+        assert reply.ok and not reply.reused, (reply, system.log_text())
+    assert re.search(r"Login: user=<user12>, .*TLSv1\.3", server.log_text())
+
+
 # --- under load -------------------------------------------------------------------------------------
 class Load:
     """Clients with TLS that say NOOP until they are told to end."""
