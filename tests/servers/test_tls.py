@@ -18,7 +18,7 @@ import pytest
 
 from keepwarm import certs, courier, dovecot, process, tls
 from keepwarm.process import wait_until
-from keepwarm.system import temp_folder
+from keepwarm.system import System, temp_folder
 from test_clients import NODE, NODE_SOURCE, node_modules, run
 
 pytestmark = pytest.mark.skipif(dovecot.missing() is not None, reason=str(dovecot.missing()))
@@ -442,6 +442,22 @@ def test_a_key_of_another_certificate_does_not_start_and_a_reload_keeps_what_was
                            capture_output=True, text=True, timeout=process.DEADLINE, env=system.environment())
     assert start.returncode == 1, start
     assert re.search(rf"{system.conf}:\d+: tls_server_key_file: .*the key does not belong", start.stderr), start
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")
+def test_an_ordinary_user_can_start_it(make, pki):
+    """With keys that he can read himself."""
+    backend, nobody = make.backend(), 65534
+    key = pki.folder / "key-of-nobody"
+    shutil.copy(pki.ours.key_path, key)
+    shutil.chown(key, nobody, nobody)
+    system = System(backend.port, prefix=("setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups",
+                                          "--inh-caps=-all"), tls_server_cert_file=pki.ours.path, tls_server_key_file=key)
+    make.started.append(system)
+    shutil.chown(system.folder, nobody, nobody)
+    system.start()
+    with tls.starttls(system.port, pki.authority) as client:
+        assert client.login("anna", "pw-anna").ok
 
 
 def test_tls_on_both_sides_comes_with_a_reload(make, server, pki):
