@@ -230,9 +230,14 @@ static int load_client(struct contexts *c, const struct files *l)
 	SSL_CTX_set_verify(c->client, c->verifies ? SSL_VERIFY_PEER : SSL_VERIFY_NONE,
 			   errors_on_verify);
 	SSL_CTX_set_cert_verify_callback(c->client, verify, NULL);
-	(void)SSL_CTX_set_session_cache_mode(c->client, SSL_SESS_CACHE_CLIENT |
-								SSL_SESS_CACHE_NO_INTERNAL);
-	SSL_CTX_sess_set_new_cb(c->client, give_ticket);
+	/* A session with our certificate is not resumed: Dovecot 2.3, which asks for one, takes the
+	 * attempt for a fault of its own and ends the connection ("session id context
+	 * uninitialized"). */
+	if (!*config->tls_cert_file) {
+		(void)SSL_CTX_set_session_cache_mode(c->client, SSL_SESS_CACHE_CLIENT |
+									SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_sess_set_new_cb(c->client, give_ticket);
+	}
 	int r = files_use_authorities(l, c->client, c->verifies);
 
 	if (r == 0 && *config->tls_cert_file)

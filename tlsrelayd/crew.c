@@ -284,8 +284,9 @@ void crew_end(struct master *m)
 	struct worker_proc *w;
 
 	wait_for_workers(m);
+	/* it has nothing to put in order, and may be stopped */
 	DL_FOREACH (m->workers, w)
-		(void)kill(w->pid, SIGKILL); /* it may be stopped, and has nothing to save */
+		(void)kill(w->pid, SIGKILL);
 	while (m->workers) {
 		w = m->workers;
 		(void)waitpid(w->pid, NULL, 0);
