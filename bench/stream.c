@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "lib/fd.h"
@@ -24,6 +25,7 @@ static SSL *ssl_of(const struct stream *s)
 
 static int init(const SSL_METHOD *method)
 {
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes with write() */
 	context = SSL_CTX_new(method);
 	if (!context)
 		return -ENOMEM;
