@@ -54,7 +54,8 @@ def encode(name, serial=0, version=VERSION, **values):
 
 
 class Message:
-    """One decoded message: name, serial, its fields as attributes, and `sock` if a descriptor came with it."""
+    """One decoded message: name, serial, its fields as attributes (TLS_READY's `name` is `sni`), and `sock` if a
+    descriptor came with it."""
 
     def __init__(self, data, fds):
         _, number, _, self.serial = struct.unpack_from("=BBHI", data)
@@ -66,7 +67,7 @@ class Message:
             else:
                 (length,) = struct.unpack_from("=H", data, at)
                 value, at = data[at + 2:at + 2 + length], at + 2 + length
-            setattr(self, field, value)
+            setattr(self, "sni" if field == "name" else field, value)
         self.sock = socket.socket(fileno=fds[0]) if fds else None
 
     def __repr__(self):

@@ -17,7 +17,7 @@ from keepwarm.process import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / os.environ.get("KEEPWARM_BUILD", "build")  # an absolute path stays as it is
 SANITIZED = SOURCE.name == "san"
-STAGED = ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd", "pimpstat")
+STAGED = ("in.imapproxyd", "cachebrokerd", "lookupd", "tlsrelayd", "proxyd", "pimpstat")
 
 
 def temp_folder():
