@@ -18,4 +18,7 @@ uint32_t config_tls_min_version(const struct config *c);
  * implicit TLS (RFC 8314 section 3.2). */
 uint32_t config_server_port(const struct config *c);
 
+/* Is there any TLS, so that tlsrelayd has work? */
+bool config_tls_used(const struct config *c);
+
 #endif

@@ -32,7 +32,7 @@ def stage(**instead):
     may enter. They go when the tests end. `instead` names another file for a program: proxyd=..."""
     folder = temp_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for program in STAGED:
+    for program in {*STAGED, *instead}:
         shutil.copy2(instead.get(program, SOURCE / program), folder / program)
     return folder
 
