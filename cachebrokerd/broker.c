@@ -11,10 +11,11 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
+#include "cachebrokerd/tls_policy.h"
 #include "lib/log.h"
 
 #define RESERVE \
-	128 /* descriptors for everything that is no session, connection or look-up worker */
+	192 /* descriptors for everything that is no session, connection or look-up worker */
 #define STOP_MS 3000
 
 static unsigned descriptor_limit(void)
@@ -93,10 +94,12 @@ void broker_reload(struct broker *b)
 	config_wipe(&b->config);
 	b->config = fresh;
 	broker_name_settings(b);
+	b->tls_settings = tls_policy(&b->config);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
 	accounts_forget(b->accounts);
 	connection_expire(b);
+	connection_flush_outdated(b);
 	door_tell_pools(b);
 	log_printf(LOG_NOTICE, "%s: taken over", b->config_path);
 }

@@ -1,8 +1,8 @@
 /* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client,
- * door, lookup, errand, admin (who sent it) → lease, recheck (which connection, is the password
- * still good) → connection, host, dial (backend connections) → cache, keys, proofs, burst (pure).
- * Those that ask lookupd or send an errand call lookup.h and errand.h; tracing.h joins sessions to
- * the protocol log.
+ * door, lookup, tls, errand, admin (who sent it) → lease, recheck (which connection, is the
+ * password still good) → connection, host, dial (backend connections) → cache, keys, proofs, burst
+ * (pure). Those that ask lookupd or send an errand call lookup.h and errand.h; tracing.h joins
+ * sessions to the protocol log.
  */
 #ifndef CACHEBROKERD_BROKER_H
 #define CACHEBROKERD_BROKER_H
@@ -23,6 +23,7 @@ struct lists;
 struct lookup;
 struct peer;
 struct proofs;
+struct tls;
 struct tracing;
 struct tries;
 
@@ -46,6 +47,7 @@ struct broker {
 	struct tracing *tracing;
 	struct state *state;
 	struct lookup *lookup;
+	struct tls *tls;
 	struct host *hosts;
 	struct client *clients; /* all sessions */
 	struct client *silent;	/* those that have not introduced themselves, the first first */
@@ -53,6 +55,7 @@ struct broker {
 	struct timer *tick;
 
 	uint64_t settings; /* a random name of the configuration in force */
+	uint64_t tls_settings; /* what TLS with mail hosts is made with: tls_policy.h */
 	uint64_t next_id;  /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned silent_count;

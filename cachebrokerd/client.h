@@ -16,6 +16,7 @@ enum client_state {
 	CLIENT_LEASED = 8,     /* has a connection */
 	CLIENT_RETURNING = 16, /* is bringing it back */
 	CLIENT_DONE = 32,      /* has had its connection: no further one */
+	CLIENT_SECURING = 64,  /* between new and ready: tlsrelayd does its TLS_ACCEPT */
 };
 
 struct client {
@@ -43,6 +44,10 @@ struct client {
 	bool counted;	/* its TALLY came */
 	unsigned lines; /* it had logged here */
 	bool traced;	/* it has been sent a socket of the protocol log */
+	bool tls_asked;	/* it has had its TLS_ACCEPT, */
+	uint32_t tls_serial; /* of this serial, */
+	struct tls_request *handshake; /* which is under way */
+	char *tls; /* version, cipher and name of its TLS; NULL: none that we know of */
 	struct admin_caller admin;
 	struct lease lease;
 	struct connection *connection; /* leased */

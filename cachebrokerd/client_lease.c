@@ -110,6 +110,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 			    .made = connection->made,
 			    .prove = prove,
 			    .promise = reused && !offered && c->lease.promise,
+			    .greeted = !connection->cached &&
+				       connection->host->tls == TLS_STARTTLS,
 			    .host_port = connection->host->port,
 			    .host = span_str(connection->host->name),
 			    .backend_user = span_str(connection->backend_user),

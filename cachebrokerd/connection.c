@@ -86,6 +86,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 				  .id = b->next_id++,
 				  .cookie = cookie_of(fd),
 				  .born = clock_ms(),
+				  .tls = host_tls(host),
 				  .user = copy_text(user),
 				  .backend_user = copy_text(backend_user) };
 	if (!c->user || !c->backend_user) {
@@ -174,6 +175,12 @@ static bool too_old(const struct connection *c, int64_t now)
 	return now - c->born >= (int64_t)c->broker->config.cache_max_age * 1000;
 }
 
+/* Would it be made in another way now, or not at all? */
+static bool is_outdated(const struct connection *c)
+{
+	return c->host->tls != config_tls_mode(&c->broker->config) || c->tls != host_tls(c->host);
+}
+
 static void keep_to_limit_per_account(struct connection *c)
 {
 	unsigned count;
@@ -252,7 +259,8 @@ int connection_given(struct connection *c, int *fd)
 		r = -ENOMEM;
 	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
-	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()))
+	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
+		 is_outdated(c))
 		r = -ESTALE;
 	else if (!proofs_current(c->broker->proofs, &c->entry.account, &c->plain))
 		r = -EKEYREJECTED;
@@ -347,6 +355,16 @@ void connection_expire(struct broker *b)
 
 	while ((oldest = cache_oldest(b->cache)) != NULL && oldest->since <= limit)
 		evict(oldest->owner, COUNTER_expired);
+}
+
+void connection_flush_outdated(struct broker *b)
+{
+	for (struct host *h = b->hosts; h; h = h->next)
+		for (struct connection *c = h->idle, *next; c; c = next) {
+			next = c->host_next;
+			if (is_outdated(c))
+				evict(c, COUNTER_flushed);
+		}
 }
 
 void connection_flush(struct broker *b)

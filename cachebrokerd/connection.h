@@ -16,6 +16,7 @@ struct connection {
 	uint64_t id;
 	uint64_t cookie; /* SO_COOKIE of the socket: what is given back must be it */
 	int64_t born;	 /* monotonic ms: the backend login */
+	uint64_t tls;	 /* how TLS was made with the host: host_tls() */
 	uint64_t from_client; /* moved over it by sessions that are over */
 	uint64_t from_backend;
 	bool proven;	 /* the backend has accepted the login */
@@ -91,6 +92,9 @@ unsigned connection_close_account(struct broker *b, const struct key *account,
 
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);
+
+/* Logs out idle connections to hosts that are spoken to in another way now, after a reload. */
+void connection_flush_outdated(struct broker *b);
 
 /* Closes all idle connections. */
 void connection_flush(struct broker *b);

@@ -205,6 +205,7 @@ static int start(struct broker *b, const struct job *j)
 
 	if (j->with) {
 		job.JOB.kind = JOB_LOGIN;
+		job.JOB.greeted = j->host->tls == TLS_STARTTLS;
 		job.JOB.backend_user = j->with->backend_user;
 		job.JOB.authzid = j->with->authzid;
 		job.JOB.secret = j->with->secret;

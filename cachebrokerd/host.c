@@ -12,10 +12,10 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
-struct host *host_find(struct broker *b, struct span name, uint32_t port)
+struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls)
 {
 	for (struct host *h = b->hosts; h; h = h->next)
-		if (h->port == port && span_ieq(name, span_str(h->name)))
+		if (h->port == port && h->tls == tls && span_ieq(name, span_str(h->name)))
 			return h;
 	struct host *h = calloc(1, sizeof(*h));
 
@@ -25,6 +25,7 @@ struct host *host_find(struct broker *b, struct span name, uint32_t port)
 	}
 	h->broker = b;
 	h->port = port;
+	h->tls = tls;
 	memcpy(h->name, name.p, name.n);
 	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, port);
 	h->figures = state_host(b->state, h->label);
@@ -36,6 +37,11 @@ struct host *host_find(struct broker *b, struct span name, uint32_t port)
 	h->next = b->hosts;
 	b->hosts = h;
 	return h;
+}
+
+uint64_t host_tls(const struct host *h)
+{
+	return h->tls == TLS_NONE ? 0 : h->broker->tls_settings + (uint64_t)h->tls;
 }
 
 bool host_is_resolved(const struct host *h)
@@ -121,14 +127,20 @@ static void on_retry(void *context)
 	host_probe(context);
 }
 
-void host_failed(struct host *h, const char *why)
+void host_not_dialled(struct host *h)
 {
-	const struct config *c = &h->broker->config;
-
 	state_count(h->broker->state, COUNTER_dials_failed, 1);
 	h->figures->dials_failed++;
 	h->figures->failed_at = clock_wall();
-	log_printf(LOG_WARNING, "mail host %s does not answer: %s", h->label, why);
+}
+
+void host_failed(struct host *h, bool by_tls, const char *why)
+{
+	const struct config *c = &h->broker->config;
+
+	host_not_dialled(h);
+	log_printf(LOG_WARNING, "mail host %s %s: %s", h->label,
+		   by_tls ? "is not used, TLS failed" : "does not answer", why);
 	h->down_until = clock_ms() + (int64_t)c->host_retry * 1000;
 	h->resolved_until = 0;
 	if (h->retries_left > 0 && !h->retry && !h->broker->stopping) {
@@ -150,12 +162,16 @@ void host_count_login(struct host *h, bool reused, bool good)
 
 void host_show_all(struct broker *b)
 {
+	/* after a reload there may be two of one label, of which only the newer is of interest */
+	for (struct host *h = b->hosts; h; h = h->next)
+		h->figures->cached = h->figures->active = 0;
 	for (struct host *h = b->hosts; h; h = h->next) {
-		h->figures->cached = h->idle_count;
-		h->figures->active = h->connections - h->idle_count;
-		h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
-				    : h->address_count > 0 ? STATEFILE_HOST_UP
-							   : STATEFILE_HOST_UNKNOWN;
+		h->figures->cached += h->idle_count;
+		h->figures->active += h->connections - h->idle_count;
+		if (h->tls == config_tls_mode(&b->config))
+			h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
+					    : h->address_count > 0 ? STATEFILE_HOST_UP
+								   : STATEFILE_HOST_UNKNOWN;
 	}
 }
 

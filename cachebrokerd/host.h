@@ -6,6 +6,7 @@
 
 #include "cachebrokerd/broker.h"
 #include "cachebrokerd/burst.h"
+#include "lib/config_tls.h"
 
 #define HOST_ADDRESSES 16
 
@@ -17,6 +18,7 @@ struct host {
 	char name[256];
 	char label[264]; /* "name:port", for people */
 	uint32_t port;
+	enum tls_mode tls;
 	struct sockaddr_storage addresses[HOST_ADDRESSES];
 	int64_t failed_until[HOST_ADDRESSES]; /* each address: tried behind the others */
 	size_t address_count;
@@ -32,9 +34,12 @@ struct host {
 	struct burst ends;	 /* of idle ones, by the mail host */
 };
 
-/* The host with this name and port; made when it is new. NULL: no memory, or a name that is too
- * long. */
-struct host *host_find(struct broker *b, struct span name, uint32_t port);
+/* The host with this name and port, spoken to in this way; made when it is new. NULL: no memory, or
+ * a name that is too long. */
+struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls);
+
+/* How TLS is made with it, as a number (keys.h): another one after a reload that changed that. */
+uint64_t host_tls(const struct host *h);
 
 /* Are its addresses known and fresh? */
 bool host_is_resolved(const struct host *h);
@@ -56,9 +61,12 @@ bool host_is_up(const struct host *h);
 
 /* A dial went well, or failed on all addresses. After a failure it is tried again in the
  * background, connect_retries times, connect_delay seconds apart, so that it counts as up as soon
- * as it is. */
+ * as it is. `by_tls`: it was there, but TLS was not made with it. */
 void host_answered(struct host *h);
-void host_failed(struct host *h, const char *why);
+void host_failed(struct host *h, bool by_tls, const char *why);
+
+/* A dial came to nothing for a reason that is ours. */
+void host_not_dialled(struct host *h);
 
 /* Dials the host in the background to find out whether it answers. */
 void host_probe(struct host *h);

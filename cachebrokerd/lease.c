@@ -18,6 +18,7 @@
 #include "cachebrokerd/master.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/secrets.h"
+#include "cachebrokerd/tls.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -34,8 +35,10 @@ static struct client *awaiting_errand; /* those for whom a master user shall log
 
 uint32_t lease_longest(const struct broker *b)
 {
-	uint32_t one = b->config.connect_timeout * DIAL_ROUNDS + LOOKUP_EXTRA;
+	uint32_t tries = b->config.connect_timeout * DIAL_ROUNDS, one = tries + LOOKUP_EXTRA;
 
+	if (config_tls_mode(&b->config) != TLS_NONE)
+		one += tls_longest(b) * DIAL_ROUNDS;
 	if (master_is_on(b))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
@@ -121,6 +124,7 @@ static int make_keys(struct client *c)
 					     .backend_user =
 						     text(l->backend_user, l->backend_user_length),
 					     .preauth = span_str(b->config.preauth_command),
+					     .tls = host_tls(l->host),
 					     .authzid = text(l->authzid, l->authzid_length) };
 	int r = keys_account(b->keys, &account, &l->proof, &l->key);
 
@@ -448,7 +452,7 @@ static void set_account(struct client *c, const struct account *found)
 	const struct span backend_user = found->backend_user;
 	bool good = backend_user.n <= sizeof(l->backend_user);
 
-	l->host = host_find(b, found->host, found->port);
+	l->host = host_find(b, found->host, found->port, config_tls_mode(&b->config));
 	if (good) {
 		memcpy(l->backend_user, backend_user.p, backend_user.n);
 		l->backend_user_length = backend_user.n;

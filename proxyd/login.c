@@ -182,8 +182,10 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	copy_span(leased->host, b->host, sizeof(b->host) - 1, &host_length);
 	b->host[host_length] = '\0';
 	copy_span(leased->backend_user, b->user, sizeof(b->user), &b->user_length);
-	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities),
-		  &b->capabilities_length);
+	b->greeted = !leased->cached && leased->greeted;
+	b->spare = b->greeted && leased->offered.n > 0;
+	copy_span(b->greeted ? leased->offered : leased->capabilities, b->capabilities,
+		  sizeof(b->capabilities), &b->capabilities_length);
 	copy_span(leased->preauth_command, b->preauth, sizeof(b->preauth), &b->preauth_length);
 	b->capabilities_stale = false;
 	b->examined = leased->examined.n > 0;

@@ -38,10 +38,10 @@ TABLE = read_table()
 NAMES = {number: name for name, (number, _) in TABLE.items()}
 
 
-def encode(name, /, serial=0, header_version=VERSION, **values):
+def encode(name, /, serial=0, msg_version=VERSION, **values):
     """One datagram; fields that are not given are 0 or empty."""
     number, fields = TABLE[name]
-    data = struct.pack("=BBHI", header_version, number, 0, serial)
+    data = struct.pack("=BBHI", msg_version, number, 0, serial)
     for kind, field in fields:
         if kind in NUMBERS:
             data += struct.pack(NUMBERS[kind], values.pop(field, 0))
@@ -67,7 +67,7 @@ class Message:
             else:
                 (length,) = struct.unpack_from("=H", data, at)
                 value, at = data[at + 2:at + 2 + length], at + 2 + length
-            setattr(self, "sni" if field == "name" else field, value)
+            setattr(self, "sni" if field == "name" else field, value)  # `name` is the message's
         self.sock = socket.socket(fileno=fds[0]) if fds else None
 
     def __repr__(self):

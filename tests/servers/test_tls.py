@@ -31,7 +31,7 @@ class Pki:
         self.between = certs.Authority(self.folder, "between", above=self.authority)
         issue = self.authority.issue
         self.good = issue("localhost", "127.0.0.1", file="good")
-        self.ours = issue("imap.example.test", "127.0.0.1", file="ours")
+        self.ours = issue("imap.example.test", "localhost", "127.0.0.1", file="ours")
         self.ours_rsa = issue("mail.example.test", "127.0.0.1", file="ours-rsa", key="rsa")
         self.next = issue("imap.example.test", "127.0.0.1", file="next")
         self.client = issue("keepwarm", file="client", client=True)
@@ -121,7 +121,7 @@ def test_a_mail_host_of_one_version_that_asks_for_our_certificate(toward, pki, o
             refused = toward(server, "implicit", tls_min_version="1.3", **shown)
             with refused.client() as client:
                 assert client.login("user1", "secret1").tagged.startswith(b"NO [UNAVAILABLE] ")
-            refused.wait_log("tls_min_version")
+            refused.wait_log("TLS failed")  # Dovecot hangs up; others send an alert that says why
     finally:
         server.stop()
 
@@ -138,7 +138,7 @@ def test_a_certificate_that_is_not_good_is_refused_and_named(toward, server, add
         reply = client.login("user9", "secret9")
         assert reply.tagged.startswith(b"NO [UNAVAILABLE] "), reply
     line = next(line for line in system.log_text().splitlines() if "TLS failed" in line)
-    assert BAD[address] in line and address in line and re.search(r"\(tls_\w+\)", line), line
+    assert BAD[address] in line and address in line and re.search(r"\btls_\w+", line), line
     others = [words for where, words in BAD.items() if where != address and (where, address) != ("127.0.0.5", "127.0.0.6")]
     assert not [words for words in others if words in line and (address, words) != ("127.0.0.5", BAD["127.0.0.6"])], line
     assert (server.logins(), server.log_text().count("user9")) == (logins, before), "the password was sent"
@@ -271,19 +271,22 @@ def test_imapflow(facing, server, pki, how):
 
 MBSYNCRC = """
 IMAPAccount a
-Host 127.0.0.1
+Host localhost
 Port {port}
 User user8
 Pass secret8
 SSLType {how}
 CertificateFile {authority}
 AuthMechs LOGIN
+
 IMAPStore far
 Account a
+
 MaildirStore near
 Path {folder}/mail/
 Inbox {folder}/mail/INBOX
 SubFolders Verbatim
+
 Channel c
 Far :far:
 Near :near:
@@ -451,8 +454,9 @@ def test_a_new_certificate_comes_with_sighup_and_nobody_is_disturbed(facing, mak
             return serial(client) == pki.next.cert.serial_number
     wait_until(is_new, "the old certificate is shown")
     clients.wait_turns()
+    assert {serial(client) for client in clients.clients} == {pki.ours.cert.serial_number}
     clients.end()
-    assert not clients.lost and {serial(client) for client in clients.clients} == {pki.ours.cert.serial_number}
+    assert not clients.lost
 
 
 def test_sessions_get_their_bye_through_tls_when_all_ends(facing, make, pki):

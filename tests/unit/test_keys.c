@@ -63,7 +63,7 @@ static void assert_all_differ(const struct key *all, size_t count)
 static void the_same_fields_give_the_same_key(void **unused)
 {
 	char host[] = "host", user[] = "user", authzid[] = "auth"; /* other memory, same bytes */
-	struct key_account again = {1, 143, {host, 4}, {user, 4}, {authzid, 4}, {"", 0}};
+	struct key_account again = {1, 143, {host, 4}, {user, 4}, {authzid, 4}, {"", 0}, 0};
 	struct key p = proof_of("secret"), q = proof_of("secret");
 	struct key a = account_of(base, &p), b = account_of(again, &q);
 	struct key c = account_of(base, NULL), d = account_of(again, NULL);
@@ -114,6 +114,22 @@ static void what_was_said_before_the_login_matters_to_connections_only(void **un
 	struct key all[] = {account_of(base, &p), account_of(other, &p)};
 
 	assert_all_differ(all, 2);
+	struct key a = account_of(base, NULL), b = account_of(other, NULL);
+
+	assert_true(key_same(&a, &b));
+}
+
+static void how_tls_is_made_matters_to_connections_only(void **unused)
+{
+	struct key p = proof_of("secret");
+	struct key_account other = base, third = base;
+
+	(void)unused;
+	other.tls = 1;
+	third.tls = UINT64_C(1) << 40;
+	struct key all[] = {account_of(base, &p), account_of(other, &p), account_of(third, &p)};
+
+	assert_all_differ(all, 3);
 	struct key a = account_of(base, NULL), b = account_of(other, NULL);
 
 	assert_true(key_same(&a, &b));
@@ -248,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_same_fields_give_the_same_key),
 		cmocka_unit_test(every_field_of_an_account_matters),
+		cmocka_unit_test(how_tls_is_made_matters_to_connections_only),
 		cmocka_unit_test(what_was_said_before_the_login_matters_to_connections_only),
 		cmocka_unit_test(a_masters_proof_is_its_own),
 		cmocka_unit_test(bytes_that_move_between_fields_give_another_key),
