@@ -24,7 +24,7 @@
 #include "lib/bundle.h"
 #include "lib/config_tls.h"
 #include "lib/log.h"
-#include "lib/msg.h"
+#include "tlsrelayd/errors.h"
 #include "tlsrelayd/names.h"
 #include "tlsrelayd/tickets.h"
 
@@ -452,7 +452,8 @@ static int load_client(struct contexts *c, const struct loader *l)
 	if (!c->client)
 		return -EINVAL;
 	(void)SSL_CTX_set_app_data(c->client, c);
-	SSL_CTX_set_verify(c->client, c->verifies ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+	SSL_CTX_set_verify(c->client, c->verifies ? SSL_VERIFY_PEER : SSL_VERIFY_NONE,
+			   errors_on_verify);
 	(void)SSL_CTX_set_session_cache_mode(c->client, SSL_SESS_CACHE_CLIENT |
 								SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(c->client, give_ticket);

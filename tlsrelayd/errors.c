@@ -120,7 +120,7 @@ void errors_say(struct errors_text *ret, const char *peer, enum msg_tls_failure 
 static void add_names(X509 *cert, char *text, size_t cap)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	size_t have = strlen(text);
+	size_t have = 0;
 	int shown = 0;
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names) && shown < NAMES_SHOWN; i++) {
@@ -135,41 +135,52 @@ static void add_names(X509 *cert, char *text, size_t cap)
 		have += strlen(text + have);
 	}
 	if (shown == 0)
-		(void)snprintf(text + have, cap - have, "none");
+		(void)snprintf(text, cap, "no host name at all");
 	sk_GENERAL_NAME_pop_free(names, GENERAL_NAME_free);
 }
 
-static bool was_sent_alone(SSL *ssl)
+/* The certificate is in OpenSSL's hands only while it verifies. One connection shakes hands at a
+ * time, and its failure is asked for before the next one's turn. */
+static struct {
+	char names[200];
+	char issuer[100];
+	bool alone; /* no other certificate came with it */
+} refused;
+
+int errors_on_verify(int good, X509_STORE_CTX *store)
 {
-	return sk_X509_num(SSL_get_peer_cert_chain(ssl)) == 1;
+	X509 *cert = X509_STORE_CTX_get0_cert(store);
+
+	if (good || !cert)
+		return good;
+	refused.alone = sk_X509_num(X509_STORE_CTX_get0_untrusted(store)) <= 1;
+	if (X509_NAME_get_text_by_NID(X509_get_issuer_name(cert), NID_commonName, refused.issuer,
+				      sizeof(refused.issuer)) < 0)
+		(void)snprintf(refused.issuer, sizeof(refused.issuer), "somebody without a name");
+	add_names(cert, refused.names, sizeof(refused.names));
+	return good;
 }
 
-/* Of the chain that could not be verified. */
-static void say_certificate(SSL *ssl, const char *peer, long code, struct errors_text *ret)
+static void say_certificate(const char *peer, long code, struct errors_text *ret)
 {
-	char text[ERRORS_TEXT_MAX], issuer[100] = "?";
-	X509 *cert = SSL_get0_peer_certificate(ssl);
+	char text[ERRORS_TEXT_MAX];
 	const struct row *row =
 		find(of_certificate, sizeof(of_certificate) / sizeof(of_certificate[0]), (int)code);
 	bool is_unknown = code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
 			  code == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
 
-	if (cert && (code == X509_V_ERR_HOSTNAME_MISMATCH ||
-		     code == X509_V_ERR_IP_ADDRESS_MISMATCH)) {
+	if (code == X509_V_ERR_HOSTNAME_MISMATCH || code == X509_V_ERR_IP_ADDRESS_MISMATCH)
 		(void)snprintf(text, sizeof(text),
-			       "its certificate is for other names (tls_verify_server): ");
-		add_names(cert, text, sizeof(text));
-	} else if (cert && is_unknown && was_sent_alone(ssl)) {
-		(void)X509_NAME_get_text_by_NID(X509_get_issuer_name(cert), NID_commonName, issuer,
-						sizeof(issuer));
+			       "its certificate is for other names (tls_verify_server): %s",
+			       refused.names);
+	else if (is_unknown && refused.alone)
 		(void)snprintf(text, sizeof(text),
 			       "its certificate lacks an intermediate certificate, or leads to no "
 			       "known authority (tls_ca_file): it was signed by %s",
-			       issuer);
-	} else {
+			       refused.issuer);
+	else
 		(void)snprintf(text, sizeof(text), "%s",
 			       row ? row->sentence : X509_verify_cert_error_string(code));
-	}
 	errors_say(ret, peer, TLS_CERTIFICATE, text);
 }
 
@@ -205,7 +216,7 @@ void errors_of_handshake(SSL *ssl, const char *peer, uint32_t port, bool is_clie
 	long verdict = is_client ? X509_V_OK : SSL_get_verify_result(ssl);
 
 	if (verdict != X509_V_OK && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
-		say_certificate(ssl, peer, verdict, ret);
+		say_certificate(peer, verdict, ret);
 	else if (code != 0 && !ended)
 		say_code(code, peer, port, is_client, ret);
 	else {

@@ -9,6 +9,7 @@
 #include "lib/msg.h"
 
 struct ssl_st;
+struct x509_store_ctx_st;
 
 #define ERRORS_TEXT_MAX 300 /* as in TLS_FAILED, without the NUL */
 
@@ -20,6 +21,10 @@ struct errors_text {
 /* Appends to "peer: " in *ret, cut where it is full; foreign bytes become '?'. */
 void errors_say(struct errors_text *ret, const char *peer, enum msg_tls_failure reason,
 		const char *sentence);
+
+/* OpenSSL's callback for verification (SSL_CTX_set_verify(3)): takes note of what is refused, for
+ * the errors_of_handshake() that follows; it changes nothing. */
+int errors_on_verify(int good, struct x509_store_ctx_st *store);
 
 /* The handshake with the mail host `peer` (is_client: the client) has failed: `ended` says that the
  * peer ended the connection, `error` is the errno of the connection or 0. Looks at OpenSSL's queue

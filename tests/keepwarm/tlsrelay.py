@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 from keepwarm import messages
-from keepwarm.process import alive, children, start, wait_until
+from keepwarm.process import alive, children, read_proc, socket_inodes, start, wait_until
 from keepwarm.system import BUILD
 
 DEADLINE = 15.0
@@ -116,7 +116,7 @@ class Relay:
             self.write_archive(self.files)
             number = self.archive
             # LISTEN_PID must be the pid that tlsrelayd has
-            argv = ["sh", "-c", f'exec 3<&{number}; LISTEN_PID=$$ exec "$@"', "sh", *map(str, argv)]
+            argv = ["bash", "-c", f'exec 3<&{number}; export LISTEN_PID=$$; exec "$@"', "bash", *map(str, argv)]
             env.update(LISTEN_FDS="1", LISTEN_FDNAMES="tls-files")
             popen["pass_fds"] = [number]
         with open(self.log_path, "ab") as log:
@@ -147,6 +147,11 @@ class Relay:
     def workers(self):
         return children(self.process.pid) if self.process else []
 
+    def connections(self):
+        """How many TCP connections the workers hold."""
+        held = read_proc("net", "tcp").decode()
+        return sum(f" {inode} " in held for pid in self.workers() for inode in socket_inodes(pid))
+
     def log(self):
         return self.log_path.read_text(errors="replace")
 
@@ -160,11 +165,14 @@ class Relay:
         wait_until(lambda: self.log().count("was read again") > before, lambda: f"not read again: {self.log()}")
 
     # --- clients and mail hosts -------------------------------------------------------------------------
-    def accept(self, context, name="mail.test", session=None, service=1):
-        """A TLS client: (its SSLSocket, TLS_READY, the plain end)."""
+    def accept(self, context, name="mail.test", session=None, by_hand=False):
+        """A TLS client: (its SSLSocket, or ByHand; TLS_READY; the plain end)."""
         ours, theirs = tcp_pair()
-        serial = self.request("TLS_ACCEPT", theirs, service=service, client="192.0.2.7")
-        client = context.wrap_socket(ours, server_hostname=name, session=session)
+        serial = self.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
+        if by_hand:
+            client = ByHand(ours, context, name)
+        else:
+            client = context.wrap_socket(ours, server_hostname=name, session=session)
         reply = self.answer(serial)
         assert reply.name == "TLS_READY", reply
         return client, reply, plain_end(reply)
@@ -195,6 +203,65 @@ class Relay:
         finally:
             thread.join(DEADLINE)
             assert not thread.is_alive(), "the mail host hangs"
+
+
+class ByHand:
+    """A TLS client that can end one direction, or leave without a word."""
+
+    def __init__(self, sock, context, name="mail.test", server_side=False):
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=server_side,
+                                    server_hostname=None if server_side else name)
+        self.fin_seen = False
+        self.do(self.tls.do_handshake)
+
+    def flush(self):
+        data = self.outgoing.read()
+        if data:
+            self.sock.sendall(data)
+
+    def do(self, act, *args):
+        while True:
+            try:
+                result = act(*args)
+                self.flush()
+                return result
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.sock.recv(65536)
+                if data:
+                    self.incoming.write(data)
+                else:
+                    self.fin_seen = True
+                    self.incoming.write_eof()
+
+    def sendall(self, data):
+        self.do(self.tls.write, data)
+
+    def read(self, n=65536):
+        """b"" is close_notify; an end without it raises ssl.SSLError."""
+        try:
+            return self.do(self.tls.read, n)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    def read_to_end(self):
+        data = b""
+        while piece := self.read():
+            data += piece
+        return data
+
+    def say_end(self):
+        """close_notify, and nothing else."""
+        try:
+            self.tls.unwrap()
+        except ssl.SSLError:  # it would like to read the other side's
+            pass
+        self.flush()
+
+    def close(self):
+        self.sock.close()
 
 
 def plain_end(reply):
