@@ -132,6 +132,9 @@ class Group:
                 pass  # it has ended
         return total
 
+    def descriptors(self):
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
+
     def signal_all(self, number):
         for pid in self.pids():
             try:

@@ -98,8 +98,8 @@ def each(header, results, cells):
 
 
 def memory_table(results):
-    return each(("", "KiB per cached connection", "of it tlsrelayd's own (PSS)", "reused when all come again"), results,
-                lambda r: (f"{r['whole']:.1f}", f"{r['relay']:.1f}" if r["relay"] else "–", f"{r['kept']:.0%}"))
+    return each(("", "KiB per cached connection", "of it tlsrelayd's own (PSS)", "connections"), results,
+                lambda r: (f"{r['whole']:.1f}", f"{r['relay']:.1f}" if r["relay"] else "–", r["connections"]))
 
 
 def far_table(results):
@@ -129,8 +129,8 @@ NOTES = """* TLS: 1.3 with {keys} certificates (`--keys`: a handshake with an RS
   only; to the others the mail host speaks TLS from the first byte. haproxy (TCP mode, it ends TLS on either side) resumes
   its sessions with the mail host, which is its default. *Keepwarm ×*: its rate divided by that of the row.
 * Bulk: FETCH of one message of 20 MiB; MB/s is that of the median FETCH.
-* Cached TLS connection: what the memory of the proxy's control group grows by, kernel's share included, while 1000 users log in and out;
-  *reused* says how many of them were really kept.
+* Cached TLS connection: what the memory of the proxy's control group grows by, kernel's share included, while 1000 users log in and out,
+  divided by what the mail host has more of connections then.
 * Mail host 20 ms away: bench/delay.py adds that to every round trip, to TCP's own as well. *direct* and haproxy pay for TCP and
   TLS while they connect, the others in LOGIN: compare *connect to OK*. A round trip is a NOOP's time through the delay.
 * Flood: 8 established TLS sessions say NOOP in turn, while 64 clients do full handshakes as fast as they can (with nice 19: theirs would be
