@@ -11,6 +11,7 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
+#include "cachebrokerd/spares.h"
 #include "cachebrokerd/tls_policy.h"
 #include "lib/log.h"
 
@@ -57,6 +58,7 @@ void broker_count(struct broker *b)
 	state_gauge(b->state, GAUGE_clients, b->client_count);
 	state_gauge(b->state, GAUGE_active, b->leased + b->orphans);
 	state_gauge(b->state, GAUGE_cached, cache_count(b->cache));
+	state_gauge(b->state, GAUGE_spares, spares_ready(b));
 }
 
 static void report(void *context, bool is_error, const char *line)
@@ -100,6 +102,7 @@ void broker_reload(struct broker *b)
 	accounts_forget(b->accounts);
 	connection_expire(b);
 	connection_flush_outdated(b);
+	spares_flush_all(b);
 	door_tell_pools(b);
 	log_printf(LOG_NOTICE, "%s: taken over", b->config_path);
 }
@@ -120,6 +123,7 @@ void broker_stop(struct broker *b)
 		return;
 	b->stopping = true;
 	connection_flush(b);
+	spares_flush_all(b);
 	for (struct client *c = b->clients, *next; c; c = next) {
 		next = c->next;
 		client_end(c, END_SHUTDOWN, "[UNAVAILABLE] Service is stopping");
@@ -140,6 +144,7 @@ void broker_retire(struct broker *b)
 	if (!b->config.run_listener)
 		door_leave_all(b); /* listeners that somebody else keeps: they meet our successor */
 	connection_flush(b);
+	spares_flush_all(b);
 	state_leave(b->state);
 	broker_client_gone(b);
 }

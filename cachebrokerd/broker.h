@@ -60,6 +60,7 @@ struct broker {
 	unsigned client_count;
 	unsigned silent_count;
 	unsigned leased;  /* connections in use, being dialled or on their way back */
+	unsigned spares;  /* connections without a login that wait for one, or are made for that */
 	unsigned orphans; /* sessions whose connection a broker before us leased */
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */

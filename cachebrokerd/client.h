@@ -39,6 +39,9 @@ struct client {
 	bool refused;	/* there was no room for it */
 	bool limited;	/* the mail host had too many connections of its user */
 	bool made_room; /* and some idle ones were closed for it */
+	bool spare_died;  /* it was leased a spare connection that was dead, */
+	bool must_repeat; /* and its next LEASE must be for this key */
+	struct key repeated;
 	bool orphan;	/* has a connection that a broker before us leased */
 	bool knocked;	/* came through a door, not by the session socket */
 	bool counted;	/* its TALLY came */

@@ -42,6 +42,7 @@ static void free_connection(struct connection *c)
 	free(c->fingerprint);
 	free(c->opening);
 	free(c->examined);
+	free(c->offered);
 	free(c);
 }
 
@@ -311,16 +312,28 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 	return NULL;
 }
 
+bool connection_has_room(const struct broker *b, const struct host *host)
+{
+	unsigned host_most = b->config.host_max_connections;
+
+	return (host_most == 0 || host->connections < host_most) &&
+	       b->leased + b->spares + cache_count(b->cache) < b->connections_most;
+}
+
 const char *connection_make_room(struct broker *b, const struct host *host)
 {
 	unsigned host_most = b->config.host_max_connections;
 
 	while (host_most > 0 && host->connections >= host_most) {
+		if (spares_drop(b, host))
+			continue;
 		if (!host->idle)
 			return "host_max_connections to this mail host are in use";
 		evict(host->idle, COUNTER_evicted);
 	}
-	while (b->leased + cache_count(b->cache) >= b->connections_most) {
+	while (b->leased + b->spares + cache_count(b->cache) >= b->connections_most) {
+		if (spares_drop(b, NULL))
+			continue;
 		struct cache_entry *oldest = cache_oldest(b->cache);
 
 		if (!oldest)

@@ -21,6 +21,8 @@ struct connection {
 	uint64_t from_backend;
 	bool proven;	 /* the backend has accepted the login */
 	bool cached;	 /* it was handed out logged in: from the cache, or */
+	bool spare;	 /* it had waited for its login: its greeting is gone, */
+	char *offered;	 /* and this is the list before login */
 	bool made;	 /* by an errand that logged in for the client that has it */
 	char *user;	 /* as the client logged in; for people */
 	char *backend_user;
@@ -77,9 +79,12 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 				   int64_t *ret_idle);
 
 /* Is there room for one more leased connection, in all (cache_size) and to this host
- * (host_max_connections), if need be in place of the oldest idle one? That is logged out. NULL, or
- * why there is none, for people. */
+ * (host_max_connections), if need be in place of a spare or the oldest idle one? That is logged
+ * out. NULL, or why there is none, for people. */
 const char *connection_make_room(struct broker *b, const struct host *host);
+
+/* Is there room without that? */
+bool connection_has_room(const struct broker *b, const struct host *host);
 
 /* Dialling begins and ends: a connection that is being dialled counts like a leased one. */
 void connection_dialling(struct broker *b, struct host *host);

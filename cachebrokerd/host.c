@@ -167,7 +167,7 @@ void host_show_all(struct broker *b)
 		h->figures->cached = h->figures->active = 0;
 	for (struct host *h = b->hosts; h; h = h->next) {
 		h->figures->cached += h->idle_count;
-		h->figures->active += h->connections - h->idle_count;
+		h->figures->active += h->connections - h->idle_count - spares_count(h);
 		if (h->tls == config_tls_mode(&b->config))
 			h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
 					    : h->address_count > 0 ? STATEFILE_HOST_UP
@@ -181,6 +181,7 @@ void host_free_all(struct broker *b)
 		struct host *h = b->hosts;
 
 		b->hosts = h->next;
+		spares_flush(h);
 		timer_end(&h->retry);
 		free(h);
 	}

@@ -6,6 +6,7 @@
 
 #include "cachebrokerd/broker.h"
 #include "cachebrokerd/burst.h"
+#include "cachebrokerd/spares.h"
 #include "lib/config_tls.h"
 
 #define HOST_ADDRESSES 16
@@ -27,11 +28,12 @@ struct host {
 	int64_t down_until;	/* not dialled before: it failed */
 	unsigned retries_left;	/* of those in the background */
 	struct timer *retry;
-	unsigned connections;	 /* in use, being dialled, on their way back and cached */
+	unsigned connections;	 /* in use, being dialled, on their way back, cached, spares */
 	struct connection *idle; /* the cached ones, the oldest first */
 	unsigned idle_count;
 	struct statefile_host *figures; /* the state's */
 	struct burst ends;	 /* of idle ones, by the mail host */
+	struct spares spares;
 };
 
 /* The host with this name and port, spoken to in this way; made when it is new. NULL: no memory, or

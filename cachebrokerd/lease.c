@@ -7,6 +7,7 @@
 #include "cachebrokerd/lease.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <utlist.h>
 
 #include "cachebrokerd/accounts.h"
@@ -220,6 +221,33 @@ static bool waits_for_errand(struct client *c)
 	return true;
 }
 
+/* A connection that waits for a login, if there is one. A master user's login does without: its
+ * errand cannot tell a dead connection from a mail host that is out of order. */
+static bool take_spare(struct client *c)
+{
+	struct lease *l = &c->lease;
+	char *offered;
+	int fd;
+
+	if (l->master || c->spare_died || renew_keys(c) < 0 ||
+	    !spares_take(l->host, &fd, &offered))
+		return false;
+	struct connection *fresh =
+		connection_new(c->broker, l->host, &l->key, &l->account,
+			       text(l->user, l->user_length),
+			       text(l->backend_user, l->backend_user_length), fd);
+
+	if (!fresh) {
+		fd_drop(&fd);
+		free(offered);
+		return false;
+	}
+	fresh->spare = true;
+	fresh->offered = offered;
+	client_lease(c, fresh, fd, 0);
+	return true;
+}
+
 static void dial(struct client *c)
 {
 	struct broker *b = c->broker;
@@ -236,6 +264,8 @@ static void dial(struct client *c)
 		return;
 	}
 	if (waits_for_logout(c) || waits_for_errand(c))
+		return;
+	if (take_spare(c))
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
@@ -465,6 +495,11 @@ static void set_account(struct client *c, const struct account *found)
 		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
 		return;
 	}
+	if (l->repeats && !key_same(&c->repeated, &l->key)) {
+		client_refuse(c, REFUSAL_ATTEMPTS, "another login after a dead connection");
+		return;
+	}
+	l->host->spares.used = clock_ms();
 	guess_wish(c);
 	find_connection(c);
 }
@@ -511,9 +546,11 @@ void lease_begin(struct client *c, const struct msg *m)
 
 	*l = (struct lease){ .serial = m->serial,
 			     .plain = m->LEASE.plain || c->swapped,
+			     .repeats = c->must_repeat,
 			     .client_id = m->LEASE.client_id,
 			     .user_length = m->LEASE.user.n,
 			     .authzid_length = m->LEASE.authzid.n };
+	c->must_repeat = false;
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
 	if (master_is_on(b)) {

@@ -24,6 +24,7 @@
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/sockets.h"
+#include "cachebrokerd/spares.h"
 #include "cachebrokerd/tls.h"
 #include "cachebrokerd/tls_policy.h"
 #include "cachebrokerd/traces.h"
@@ -193,6 +194,7 @@ static void on_tick(void *context)
 	struct broker *b = context;
 
 	connection_expire(b);
+	spares_tick(b);
 	peer_reopen();
 	door_reopen();
 	if (++ticks % SLOW_TICKS == 0) {

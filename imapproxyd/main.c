@@ -31,6 +31,7 @@
 #include "imapproxyd/tlsfiles.h"
 #include "imapproxyd/wrappers.h"
 #include "lib/activation.h"
+#include "lib/bundle.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
 
@@ -254,7 +255,7 @@ static int share_tls_files(struct service *v)
 	int fd = tlsfiles_copy(&v->settings.config, v->settings.config_path);
 
 	v->supervisor.tls_files = fd;
-	return fd < 0 ? fd : share(v, fd, "tls-files", CHILD_TLS);
+	return fd < 0 ? fd : share(v, fd, BUNDLE_NAME, CHILD_TLS);
 }
 
 static int bind_notify(struct service *v)

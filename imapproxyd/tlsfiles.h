@@ -5,10 +5,9 @@
 
 #include "lib/config.h"
 
-/* Copies the files that this configuration names into memory, one behind the other: length of the
- * path, length of the data (uint32_t each, in this machine's order), path as it is written in the
- * configuration, data. name is the configuration file's, for messages. Problems are reported.
- * Returns a descriptor (close-on-exec, the caller's) or -errno. */
+/* Copies the files that this configuration names into an archive in memory (lib/bundle.h), each
+ * once. name is the configuration file's, for messages. Problems are reported. Returns a descriptor
+ * (close-on-exec, the caller's) or -errno. */
 int tlsfiles_copy(const struct config *c, const char *name);
 
 /* Replaces the archive's bytes with those of fresh; those who hold a reader see them. 0 or -errno.

@@ -37,6 +37,8 @@
 	COUNTER(errands_failed, "errands that the mail host did not answer, or that died") \
 	COUNTER(errands_dropped, "errands not started: no listener, or too many at once") \
 	COUNTER(bad_messages, "peers cut off for a bad local message") \
+	COUNTER(spares_taken, "logins on a connection that had waited for one") \
+	COUNTER(spares_died, "such connections that the mail host ended first") \
 	COUNTER(tls_handshakes, "TLS handshakes with clients that went well") \
 	COUNTER(tls_handshakes_failed, "TLS handshakes with clients that failed") \
 	COUNTER(tls_backend_handshakes, "TLS handshakes with mail hosts that went well") \
@@ -51,6 +53,7 @@
 	GAUGE(clients, "client connections now") \
 	GAUGE(active, "backend connections in use") \
 	GAUGE(cached, "backend connections in the cache") \
+	GAUGE(spares, "connections to mail hosts that wait for a login") \
 	GAUGE(tls_workers, "processes of tlsrelayd with TLS connections") \
 	GAUGE(tls_connections, "TLS connections, with clients and mail hosts")
 

@@ -30,6 +30,7 @@ static void draw_gauges(struct page *p, const struct view_input *in)
 		[GAUGE_clients] = "client connections",
 		[GAUGE_active] = "active server connections",
 		[GAUGE_cached] = "cached server connections",
+		[GAUGE_spares] = "spare server connections",
 		[GAUGE_tls_workers] = "processes of tlsrelayd",
 		[GAUGE_tls_connections] = "TLS connections",
 	};

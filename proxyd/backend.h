@@ -36,7 +36,6 @@ struct backend_account {
 struct backend_answer {
 	const char *code; /* RFC 5530 code of a refusal: static, "" for none */
 	const char *why;  /* for the log */
-	bool lost;	  /* nothing: the connection was or is closed */
 	bool wrong;	  /* it says that the password itself is wrong, or not allowed any more */
 };
 

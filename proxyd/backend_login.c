@@ -84,7 +84,7 @@ static const char *describe(int error)
 /* Why there is no verdict. */
 static const char *broken(struct attempt *a, int error)
 {
-	a->answer->lost = error == -ECONNRESET || error == -EPIPE;
+	a->b->lost = error == -ECONNRESET || error == -EPIPE;
 	return describe(error);
 }
 
@@ -395,6 +395,7 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 				     clock_ms() + (int64_t)account->timeout * 1000 * LOGIN_STEPS,
 			     .answer = ret };
 
+	b->lost = false;
 	*ret = (struct backend_answer){ .code = "" };
 	ret->why = greet(&a);
 	if (ret->why)

@@ -50,7 +50,8 @@ struct backend {
 	bool made;		 /* for this client: no reuse, though it is cached */
 	bool promise;		 /* the client may be told XPROXYREUSE */
 	bool greeted;		 /* a fresh one whose greeting is gone, */
-	bool spare;		 /* since it has waited for this login */
+	bool spare;		 /* since it has waited for this login; */
+	bool lost;		 /* it was closed before the mail host judged the login */
 	bool leased;		 /* the broker that leased it still knows the lease */
 	bool examined;		 /* a mailbox was left open on it: session_mailbox.kept */
 	bool capabilities_stale; /* they are those before login */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@
 #define IDLE_MS	      30000 /* then a worker with nothing to do is one too many */
 #define SILENT_MS     3000  /* that a worker may be late with its answer */
 #define REPORTS_ONCE  64
+#define END_MS	      3000 /* in.imapproxyd gives us 5 s in all */
 
 struct worker_proc {
 	struct worker_proc *prev, *next;
@@ -609,10 +611,35 @@ void crew_count(const struct master *m, uint32_t *workers, uint32_t *connections
 	}
 }
 
+/* A worker whose link has ended leaves with its last connection. They have END_MS for that: what
+ * the sessions were last to say shall arrive, and each connection end as TLS wants it. */
+static void wait_for_workers(struct master *m)
+{
+	int64_t by = clock_ms() + END_MS, now;
+	struct worker_proc *w, *next;
+	sigset_t child;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	DL_FOREACH (m->workers, w)
+		(void)shutdown(w->link, SHUT_RDWR);
+	while (m->workers && (now = clock_ms()) < by) {
+		const struct timespec left = { .tv_sec = (by - now) / 1000,
+					       .tv_nsec = (by - now) % 1000 * 1000000 };
+
+		DL_FOREACH_SAFE (m->workers, w, next)
+			if (waitpid(w->pid, NULL, WNOHANG) == w->pid)
+				free_worker(m, w);
+		if (m->workers)
+			(void)sigtimedwait(&child, NULL, &left);
+	}
+}
+
 void crew_end(struct master *m)
 {
 	struct worker_proc *w;
 
+	wait_for_workers(m);
 	DL_FOREACH (m->workers, w)
 		(void)kill(w->pid, SIGTERM);
 	while (m->workers) {

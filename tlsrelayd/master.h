@@ -101,7 +101,7 @@ void crew_tick(struct master *m);
 /* How many there are. */
 void crew_count(const struct master *m, uint32_t *workers, uint32_t *connections);
 
-/* Kills all of them. */
+/* Has all of them finish what they have, for a few seconds; then they are killed. */
 void crew_end(struct master *m);
 
 #endif

@@ -54,8 +54,7 @@ def encode(name, /, serial=0, msg_version=VERSION, **values):
 
 
 class Message:
-    """One decoded message: name, serial, its fields as attributes (TLS_READY's `name` is `sni`), and `sock` if a
-    descriptor came with it."""
+    """One decoded message: name, serial, its fields as attributes, and `sock` if a descriptor came with it."""
 
     def __init__(self, data, fds):
         _, number, _, self.serial = struct.unpack_from("=BBHI", data)

@@ -230,4 +230,4 @@ class System:
         return client
 
 
-PROGRAMS = ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd")
+PROGRAMS = ("in.imapproxyd", "cachebrokerd", "lookupd", "tlsrelayd", "proxyd")

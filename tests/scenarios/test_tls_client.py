@@ -156,6 +156,31 @@ def test_the_sessions_process_holds_no_tcp_of_its_client(facing):
         assert [pid for pid in system.pids("proxyd") if inode in process.socket_inodes(pid)] == []
 
 
+def openssl(pki, *how):
+    said = b"a LOGIN anna pw-anna\r\nb SELECT INBOX\r\nc FETCH 1 BODY[]\r\nd LOGOUT\r\n"
+    return ["openssl", "s_client", "-quiet", "-ign_eof", "-CAfile", pki.authority.path, "-verify_return_error", *how], said
+
+
+def curl(pki, url):
+    return ["curl", "-sS", "--ssl-reqd", "--max-time", "20", "--cacert", pki.authority.path, "--user", "anna:pw-anna",
+            url + "/INBOX;MAILINDEX=1"], b""
+
+
+@pytest.mark.parametrize("program", ["openssl", "curl"])
+def test_programs_of_others_get_a_connection_that_was_used(facing, make, pki, program):
+    backend = make.backend()
+    system = facing(backend)
+    imap, imaps = f"127.0.0.1:{system.port}", f"127.0.0.1:{system.imaps}"
+    runs = {"openssl": [openssl(pki, "-connect", imaps), openssl(pki, "-connect", imap, "-starttls", "imap")],
+            "curl": [curl(pki, f"imaps://{imaps}"), curl(pki, f"imap://{imap}")]}[program]
+    for argv, said in runs * 2:
+        done = subprocess.run(argv, input=said, capture_output=True, timeout=process.DEADLINE, check=False)
+        assert b"<anna>" in done.stdout, done
+        system.wait_given()
+    assert len(backend.logins) == 1
+    assert system.log_text().count("reused=yes") == 3
+
+
 # --- what was said before TLS ----------------------------------------------------------------------------
 def test_what_the_client_asked_and_said_before_is_forgotten(facing, make, pki):
     """Who has asked for CAPABILITY gets the list in front of the OK; what ID said goes to the mail host."""
