@@ -228,8 +228,7 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	       (r = kv_add(line, "reason", span_str(end_word(end)))) ||
 	       (r = kv_add(line, "client", s->hello.client)) ||
 	       (r = kv_add_u64(line, "port", s->hello.client_port)) ||
-	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)) ||
-	       (r = tls_add_facts(line)));
+	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)));
 	if (r == 0 && served)
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
 		       (r = kv_add(line, "host", span_str(s->backend.host))) ||
@@ -240,6 +239,10 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 					   : span_str(not_cached_word(s->not_cached)))) ||
 		       (r = kv_add_u64(line, "from_client", s->from_client)) ||
 		       (r = kv_add_u64(line, "from_backend", s->from_backend)));
+	size_t known = line->len;
+
+	if (r == 0 && tls_add_facts(line) < 0) /* names of any length: not at the others' cost */
+		line->len = known;
 	return r;
 }
 

@@ -125,10 +125,10 @@ class Handover:
         return self.log_text().splitlines()[-1]
 
     # --- a session behind its login -----------------------------------------------------------------
-    def lease(self, client, secret=b"pw-anna"):
+    def lease(self, client, user=b"anna"):
         """The client logs in and gets a connection that was cached: a Unix socket, as of a TLS mail host. Returns the
         mail host's end."""
-        client.send(b"a LOGIN anna " + secret + b"\r\n")
+        client.send(b"a LOGIN " + user + b" pw-anna\r\n")
         asked = self.next()
         assert asked.name == "LEASE", asked
         ours, theirs = socket.socketpair()

@@ -173,6 +173,17 @@ def test_foreign_words_cannot_forge_the_log():
         assert r'tls="a b" cipher="x\" user=root" sni="n\x0a' in line and line.count("\n") == 0 and "..." in line
 
 
+def test_a_long_name_does_not_cost_the_line_its_other_facts():
+    with Handover() as handover:
+        client, _ = begin(handover, name=b"\xff" * 255)
+        host = handover.lease(client, user=b'"' + b"\xfe" * 255 + b'"')
+        client.close()
+        host.expect(rb"(\S+) NOOP\r\n")
+        host.close()
+        line = handover.end()
+        assert " cached=reset-failed from_client=0 from_backend=" in line and "sni" not in line
+
+
 def test_the_broker_can_end_a_session_whose_handshake_is_under_way():
     with Handover("-s", "imaps") as handover:
         asked = handover.accept_tls()
