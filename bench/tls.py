@@ -66,8 +66,8 @@ def measure_memory(options, make_peer, certificates):
             return None
         load(options.build, peer, 8, 20, 2)  # the pools grow to what they like
         found = []
-        for users in (0, CACHED):
-            load(options.build, peer, 8, CACHED, 60 if users else 1, "-c", max(users, 1), "-o", "-u", "other%")
+        for users in ("first%", "second%"):  # the first thousand fills what is of a fixed size
+            load(options.build, peer, 8, CACHED, 60, "-c", CACHED, "-o", "-u", users)
             time.sleep(2)
             found.append((backend.group.descriptors(), peer.group.memory(), peer.group.pss("tlsrelayd")))
         connections, whole, relay = (late - early for early, late in zip(*found))

@@ -129,8 +129,8 @@ NOTES = """* TLS: 1.3 with {keys} certificates (`--keys`: a handshake with an RS
   only; to the others the mail host speaks TLS from the first byte. haproxy (TCP mode, it ends TLS on either side) resumes
   its sessions with the mail host, which is its default. *Keepwarm ×*: its rate divided by that of the row.
 * Bulk: FETCH of one message of 20 MiB; MB/s is that of the median FETCH.
-* Cached TLS connection: what the memory of the proxy's control group grows by, kernel's share included, while 1000 users log in and out,
-  divided by what the mail host has more of connections then.
+* Cached TLS connection: what the memory of the proxy's control group grows by, kernel's share included, while 1000 users log in and out
+  after 1000 others (who fill the tables of fixed size), divided by what the mail host has more of connections then.
 * Mail host 20 ms away: bench/delay.py adds that to every round trip, to TCP's own as well. *direct* and haproxy pay for TCP and
   TLS while they connect, the others in LOGIN: compare *connect to OK*. A round trip is a NOOP's time through the delay.
 * Flood: 8 established TLS sessions say NOOP in turn, while 64 clients do full handshakes as fast as they can (with nice 19: theirs would be
@@ -143,7 +143,7 @@ def part(found, keys):
     page = [(name, bulk_table(table) if name.startswith("bulk") else rate_table(table))
             for name, table in found["rates"].items()]
     page += [
-        ("1000 idle cached TLS connections, null backend", memory_table(found["memory"])),
+        ("1000 more idle cached TLS connections, null backend", memory_table(found["memory"])),
         ("Logins with TLS to a mail host that is 20 ms away", far_table(found["far"])),
         ("A flood on imaps", flood_table(found["flood"])),
     ]
