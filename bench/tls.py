@@ -13,6 +13,7 @@ from loads import SETTLE, Session, chosen, load, load_command, rates, say
 
 ROUNDS = 3  # at most: this part is to take no longer than five minutes
 BULK = 20 << 20
+SPARES = "Keepwarm, 4 spares"
 CACHED = 1000
 ROUND_TRIP = 20  # milliseconds
 FRESH, REUSED = 10, 30  # logins
@@ -140,7 +141,7 @@ def far_makers(options, certificates):
     tls = peers.Tls(certificates, backend=True)
     makers, _ = chosen(peers.tls_peers(options.build, tls), options.peers)
     if "Keepwarm" in makers:
-        makers["Keepwarm, 4 spares"] = lambda: peers.Keepwarm(options.build, tls, spare_backend_connections=4)
+        makers[SPARES] = lambda: peers.Keepwarm(options.build, tls, spare_backend_connections=4)
     return makers
 
 

@@ -1,9 +1,8 @@
 """The TLS part's page: its tables, its targets, how to read it."""
-from report import median, rows, spread, milliseconds, values
+from report import median, milliseconds, rows, spread, values
+from tls import BULK, SPARES
 
 MINE = "Keepwarm"
-SPARES = "Keepwarm, 4 spares"
-BULK_MB = (20 << 20) / 1e6
 
 
 def ratio(mine, theirs):
@@ -80,7 +79,7 @@ def rate_table(table):
 
 
 def bulk_table(table):
-    speed = {name: BULK_MB * 1e6 / median(rounds, "us", "fetch", "p50")
+    speed = {name: BULK / median(rounds, "us", "fetch", "p50")
              for name, rounds in table.items() if median(rounds, "us", "fetch", "p50")}
     return rows(("", "MB/s", "Keepwarm ×", "proxy CPU ms per 20 MiB", "backend CPU ms per 20 MiB", "errors"),
                 [(name, shown(speed.get(name), "{:.0f}"), shown(ratio(speed.get(MINE), speed.get(name))),
