@@ -84,6 +84,31 @@ void broker_name_settings(struct broker *b)
 		b->settings++;
 }
 
+static void name_tls_settings(struct broker *b)
+{
+	b->tls_settings += 0x10; /* host_tls() adds the mode */
+	connection_flush_outdated(b);
+	spares_flush_all(b);
+}
+
+static void renew_tls_policy(struct broker *b)
+{
+	uint64_t policy = tls_policy(&b->config);
+
+	if (policy != b->tls_policy) {
+		b->tls_unsettled = true;
+		name_tls_settings(b);
+	}
+	b->tls_policy = policy;
+}
+
+void broker_settle_tls(struct broker *b)
+{
+	if (b->tls_unsettled)
+		name_tls_settings(b);
+	b->tls_unsettled = false;
+}
+
 void broker_reload(struct broker *b)
 {
 	struct config fresh;
@@ -96,12 +121,11 @@ void broker_reload(struct broker *b)
 	config_wipe(&b->config);
 	b->config = fresh;
 	broker_name_settings(b);
-	b->tls_settings = tls_policy(&b->config);
+	renew_tls_policy(b);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
 	accounts_forget(b->accounts);
 	connection_expire(b);
-	connection_flush_outdated(b);
 	spares_flush_all(b);
 	door_tell_pools(b);
 	log_printf(LOG_NOTICE, "%s: taken over", b->config_path);

@@ -55,7 +55,9 @@ struct broker {
 	struct timer *tick;
 
 	uint64_t settings; /* a random name of the configuration in force */
-	uint64_t tls_settings; /* what TLS with mail hosts is made with: tls_policy.h */
+	uint64_t tls_policy;   /* what TLS with mail hosts shall be made with: tls_policy.h */
+	uint64_t tls_settings; /* and a name for what it is made with, by tlsrelayd */
+	bool tls_unsettled;    /* tlsrelayd may not have read what we have */
 	uint64_t next_id;  /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned silent_count;
@@ -74,6 +76,10 @@ void broker_name_settings(struct broker *b);
 
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);
+
+/* tlsrelayd has read the configuration. What it made since we have may have been made with what was
+ * in force before: that is ended. */
+void broker_settle_tls(struct broker *b);
 
 /* Derives the bounds on descriptors from the configuration and the process's limit, and says so
  * when they do not fit. */

@@ -294,7 +294,7 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 	if (config_load(&b->config, o->config, config_fd, report, NULL, NULL) != 0)
 		return -EINVAL;
 	broker_name_settings(b);
-	b->tls_settings = tls_policy(&b->config);
+	b->tls_policy = tls_policy(&b->config);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	if (o->run_directory) {
 		int n = snprintf(b->run_directory, sizeof(b->run_directory), "%s",

@@ -364,6 +364,7 @@ static void on_relay(struct tls *t, struct relay *relay, bool serves)
 	relay->serves = serves;
 	t->told_away = false;
 	timer_end(&t->away);
+	broker_settle_tls(t->broker);
 	set_serves(t, t->relays->serves);
 	serve_line(t);
 }

@@ -21,7 +21,7 @@ static const struct span not_offered[] = {
 	{ "XIMAPPROXY", 10 },
 };
 
-int capability_own(bool starttls, bool may_log_in, struct buf *out)
+int capability_add_own(bool starttls, bool may_log_in, struct buf *out)
 {
 	struct span list = SPAN(CAPABILITY_OWN);
 	bool said = false; /* what stands in front of the mechanisms */

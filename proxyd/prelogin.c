@@ -54,22 +54,22 @@ static enum session_end on_noop(struct dialogue *d, const struct imap_command *c
 	return answer(d, c->tag, "OK Completed");
 }
 
-/* Tells the client the proxy's own list, between these two. */
-static enum session_end tell_capabilities(struct session *s, const char *before, const char *after)
+/* The proxy's own list of capabilities. */
+static enum session_end tell_list(struct session *s, const char *before, const char *behind)
 {
 	char bytes[300];
 	struct buf out = BUF_OVER(bytes);
 
 	if (buf_add_str(&out, before) < 0 ||
-	    capability_own(tls_is_offered(s), tls_may_log_in(s), &out) < 0 ||
-	    buf_add_str(&out, after) < 0)
+	    capability_add_own(tls_is_offered(s), tls_may_log_in(s), &out) < 0 ||
+	    buf_add_str(&out, behind) < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));
 }
 
 static enum session_end on_capability(struct dialogue *d, const struct imap_command *c)
 {
-	enum session_end end = tell_capabilities(d->s, "* CAPABILITY ", "\r\n");
+	enum session_end end = tell_list(d->s, "* CAPABILITY ", "\r\n");
 
 	d->s->asked_capability = true;
 	return end == END_NONE ? answer(d, c->tag, "OK Completed") : end;
@@ -445,7 +445,7 @@ static enum session_end judge(struct dialogue *d, enum command_read what, struct
 
 enum session_end prelogin_greet(struct session *s)
 {
-	return tell_capabilities(s, "* OK [CAPABILITY ", "] Keepwarm ready.\r\n");
+	return tell_list(s, "* OK [CAPABILITY ", "] Keepwarm ready.\r\n");
 }
 
 enum session_end prelogin_run(struct session *s)

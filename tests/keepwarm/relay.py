@@ -1,11 +1,33 @@
 """A scripted tlsrelayd on the broker's `tls` socket. It does no TLS: what is inside of it and what is outside are the
 same bytes, so that a test can let it be late, lie, or die; every request is recorded."""
 import contextlib
+import functools
 import socket
 import threading
 
 from keepwarm.messages import Message, Peer
 from keepwarm.process import wait_until
+from keepwarm.system import stage, temp_folder
+
+IDLE = """#!/usr/bin/python3
+import os, signal, socket
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+address = os.environ["NOTIFY_SOCKET"]
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", address.replace("@", chr(0)))
+while True:
+    signal.pause()
+"""
+
+
+@functools.cache
+def idle_binaries():
+    """The programs, of which tlsrelayd does nothing: a test plays it."""
+    path = temp_folder() / "tlsrelayd"
+    path.write_text(IDLE)
+    path.chmod(0o755)
+    return stage(tlsrelayd=path)
+
 
 # enum msg_tls_failure of lib/msg.h and enum tls_mode of lib/config.h
 UNAVAILABLE, HANDSHAKE, CERTIFICATE, REFUSED, INJECTED, TIMEOUT = range(1, 7)

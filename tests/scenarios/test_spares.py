@@ -7,7 +7,7 @@ import pytest
 from keepwarm.backend import CLOSE
 from keepwarm.messages import ACCEPTED, STALE, session
 from keepwarm.process import wait_until
-from keepwarm.relay import Relay
+from keepwarm.relay import Relay, idle_binaries
 
 LIST_ASKED = b"* OK ready, says the backend\r\n"
 
@@ -56,7 +56,7 @@ def test_the_list_is_asked_for_ahead_when_the_greeting_has_none(spares, make):
 
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 def test_tls_is_made_ahead(make, backend, mode):
-    system = make.system(backend, spare_backend_connections=1, server_tls=mode)
+    system = make.system(backend, binaries=idle_binaries(), spare_backend_connections=1, server_tls=mode)
     with Relay(system) as relay:
         use(system)
         wait_spares(system, 1)

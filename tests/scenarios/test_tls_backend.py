@@ -6,7 +6,7 @@ import pytest
 
 from keepwarm import relay as relays
 from keepwarm.process import wait_until
-from keepwarm.relay import Relay, failing
+from keepwarm.relay import Relay, failing, idle_binaries
 
 
 def reload(system, **changes):
@@ -24,7 +24,7 @@ def tls(make):
     def start(mode="implicit", backend=None, answer="splice", **config):
         nonlocal relay
         backend = backend or make.backend()
-        system = make.system(backend, server_tls=mode, **config)
+        system = make.system(backend, binaries=idle_binaries(), server_tls=mode, **config)
         relay = Relay(system, serves=0, answer=answer)
         relay.wait_requests(1)
         return system, backend, relay
@@ -80,7 +80,7 @@ def test_a_host_whose_certificate_is_bad_is_left_alone_for_host_retry(tls):
 
 def test_logins_of_a_reload_to_tls_do_not_get_what_was_cached_without(make):
     backend = make.backend()
-    system = make.system(backend)
+    system = make.system(backend, binaries=idle_binaries())
     system.session("anna", reused=False).logout()
     system.wait_given()
     with system.session("bert") as late, Relay(system) as relay:
@@ -176,3 +176,16 @@ def test_connections_survive_the_broker(tls):
             other.ok("NOOP")
             client.ok("NOOP")
             assert len(next_relay.requests) == 2
+
+
+def test_what_was_made_before_tlsrelayd_has_read_the_settings_is_ended(tls):
+    system, _, relay = tls(tls_verify_server="no")
+    reload(system, tls_verify_server="yes")
+    system.session("anna", reused=False).logout()
+    system.wait_given()
+    relay.push("RELAY", serves=0)
+    system.wait_cached(0)
+    system.session("anna", reused=False).logout()
+    system.wait_given()
+    relay.push("RELAY", serves=0)  # nothing has changed
+    system.session("anna", reused=True)

@@ -6,13 +6,14 @@ import time
 
 import pytest
 
+from keepwarm import certs
 from keepwarm import relay as relays
 from keepwarm.messages import ACCEPTED, Door, Peer, session
 from keepwarm.process import wait_until
-from keepwarm.relay import Relay, failing
+from keepwarm.relay import Relay, failing, idle_binaries
 from keepwarm.scene import tcp_pair
 
-WITH_TLS = {"server_tls": "implicit"}
+WITH_TLS = {"server_tls": "implicit", "binaries": idle_binaries()}
 
 
 def accept(peer, sock, service=1, client=""):
@@ -139,11 +140,13 @@ def test_listeners_hear_what_the_relay_serves(make, backend):
             assert door.listener.receive().name == "POOL"
 
 
-def test_welcome_says_what_is_required(make, backend):
-    system = make.system(backend, require_tls="yes", plaintext_addresses="127.0.0.0/8")
+def test_welcome_says_what_is_required(make, backend, tmp_path):
+    mine = certs.self_signed(tmp_path, "mail.test")
+    system = make.system(backend, binaries=idle_binaries(), require_tls="yes", plaintext_addresses="127.0.0.0/8",
+                         tls_server_cert_file=mine.path, tls_server_key_file=mine.key_path)
     with Door(system) as door, door.knock(settings=1) as peer:
         welcome = peer.receive()
-        assert (welcome.require_tls, welcome.plaintext_addresses, welcome.starttls) == (1, b"127.0.0.0/8", 0)
+        assert (welcome.require_tls, welcome.plaintext_addresses, welcome.starttls) == (1, b"127.0.0.0/8", 1)
 
 
 # --- tlsrelayd is away, or dies -----------------------------------------------------------------------------

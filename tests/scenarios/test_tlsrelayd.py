@@ -11,7 +11,7 @@ import time
 import pytest
 
 from keepwarm import certs
-from keepwarm.process import alive, frozen, read_proc, wait_until
+from keepwarm.process import alive, memory, read_proc, wait_until
 from keepwarm.system import SANITIZED
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, plain_end, server_context, tcp_pair)
@@ -552,6 +552,77 @@ def test_orphaned_it_ends_with_its_broker_but_its_sessions_do_not(tmp_path, auth
         client.close()
         plain.close()
         wait_until(lambda: not alive(worker), "the worker stays")
+
+
+def test_a_stopped_worker_does_not_hold_up_the_end(tmp_path, authority, mail):
+    with serving(tmp_path, mail) as relay:
+        client, _, _ = relay.accept(client_context(authority))
+        (worker,) = relay.workers()
+        os.kill(worker, signal.SIGSTOP)
+        relay.process.terminate()
+        assert relay.process.wait(15) == 0
+        assert read_fails(client)
+
+
+def test_reloads_and_dead_workers_under_load_disturb_nobody_else(tmp_path, authority, mail):
+    """Sessions that talk all the time, through four reloads; then one worker is killed."""
+    fresh = authority.issue("mail.test", file="fresh3")
+    with serving(tmp_path, mail, tls_sessions_per_worker=2) as relay:
+        first = [relay.accept(client_context(authority)) for _ in range(4)]
+        doomed = set(relay.workers())
+        stop, broken = threading.Event(), []
+        threads = [threading.Thread(target=talk, args=(session, stop, broken), daemon=True) for session in first]
+        for thread in threads:
+            thread.start()
+        for certificate in (fresh, mail, fresh, mail):
+            relay.reload(tls_server_cert_file=certificate.path, tls_server_key_file=certificate.key_path)
+        later = [relay.accept(client_context(authority)) for _ in range(4)]
+        spared = [threading.Thread(target=talk, args=(session, stop, broken), daemon=True) for session in later]
+        for thread in spared:
+            thread.start()
+        assert not broken
+        for pid in doomed:
+            os.kill(pid, signal.SIGKILL)
+        for thread in threads:
+            thread.join(15)
+        assert sorted(broken) == sorted(id(session) for session in first)
+        stop.set()
+        for thread in spared:
+            thread.join(15)
+        assert len(broken) == 4
+
+
+def talk(session, stop, broken):
+    client, _, plain = session
+    number = 0
+    try:
+        while not stop.is_set():
+            number += 1
+            line = b"%d " % number + bytes(number * 37 % 5000) + b"\r\n"
+            client.sendall(line)
+            assert read_exactly(plain, len(line)) == line
+            plain.sendall(line)
+            assert read_exactly(client, len(line)) == line
+    except (OSError, AssertionError):
+        broken.append(id(session))
+
+
+def test_keys_are_only_in_the_workers_of_clients(tmp_path, authority, mail):
+    with serving(tmp_path, mail, server_tls="implicit", tls_ca_file=authority.path) as relay:
+        client, _, _ = relay.accept(client_context(authority))
+        (with_keys,) = relay.workers()
+        open_to(relay, authority.issue("mail.test", file="another"))
+        (without,) = set(relay.workers()) - {with_keys}
+        secret = mail.key.private_numbers().private_value.to_bytes(32, "little")
+        assert holds(with_keys, secret), "else this test looks for the wrong thing"
+        assert not holds(without, secret)
+        assert client
+
+
+def holds(pid, secret):
+    """Has the process these bytes, in either order, or their PEM?"""
+    content = memory(pid)
+    return secret in content or secret[::-1] in content
 
 
 # --- floods ---------------------------------------------------------------------------------------------------

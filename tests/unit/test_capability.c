@@ -106,12 +106,12 @@ static void assert_own(bool starttls, bool may_log_in, const char *expected)
 	char bytes[200];
 	struct buf out = BUF_OVER(bytes);
 
-	assert_int_equal(capability_own(starttls, may_log_in, &out), 0);
+	assert_int_equal(capability_add_own(starttls, may_log_in, &out), 0);
 	assert_int_equal(out.len, strlen(expected));
 	assert_memory_equal(bytes, expected, out.len);
 	for (size_t room = 0; room < strlen(expected); room++) {
 		out = (struct buf){.data = bytes, .cap = room};
-		assert_int_equal(capability_own(starttls, may_log_in, &out), -ENOBUFS);
+		assert_int_equal(capability_add_own(starttls, may_log_in, &out), -ENOBUFS);
 	}
 }
 
