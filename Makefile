@@ -173,11 +173,11 @@ chaos: all
 		/usr/bin/python3 -m pytest -q --tb=short scenarios/test_chaos.py
 
 # --- bench: what it costs beside its peers (root; takes minutes) -------------------------------------
-BENCHES   := $(addprefix $(B)/bench/,$(filter-out hist,$(patsubst bench/%.c,%,$(wildcard bench/*.c))))
+BENCHES   := $(addprefix $(B)/bench/,$(filter-out hist stream,$(patsubst bench/%.c,%,$(wildcard bench/*.c))))
 
-$(B)/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/hist.o $(B)/obj/lib.a
+$(B)/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/hist.o $(B)/obj/bench/stream.o $(B)/obj/lib.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDHOST) $^ -o $@
+	$(CC) $(CFLAGS) $(LDHOST) $^ $(shell $(PKG) --libs libssl libcrypto) -o $@
 
 .PHONY: bench
 bench: all $(BENCHES)

@@ -5,7 +5,8 @@
  * process and one epoll: K processes would take the CPU that is to be measured. The client is an
  * ordinary one: it acknowledges when its kernel likes to, since the 40 ms that Nagle's algorithm
  * costs a careless server are only seen that way. What a step must contain is checked: a fast wrong
- * answer is an error. Prints one JSON object on one line; latencies are in microseconds.
+ * answer is an error. Prints one JSON object on one line; latencies are in microseconds. With TLS
+ * the handshake is part of the greeting's step. With -b the FETCH is one of a literal of that size.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,8 +21,8 @@
 #include <sys/socket.h>
 
 #include "bench/hist.h"
+#include "bench/stream.h"
 #include "lib/buf.h"
-#include "lib/fd.h"
 
 #define SECOND	  1000000u
 #define PATIENCE  (20 * SECOND) /* a step that takes longer is an error */
@@ -43,12 +44,14 @@ static const struct {
 };
 
 struct client {
-	int fd;
+	struct stream stream;
+	bool connecting; /* TLS begins when the connection is there */
 	enum step step;
 	uint64_t begun;	  /* the cycle */
 	uint64_t stepped; /* the step */
 	unsigned user;
 	unsigned messages; /* FETCH replies seen */
+	uint64_t literal;  /* bytes of it that are still to come */
 	struct buf in;
 	char bytes[LINE_MOST];
 };
@@ -63,6 +66,9 @@ static struct {
 	uint64_t seed;
 	bool in_turn; /* users one after the other, not drawn: to fill a cache */
 	bool examine; /* instead of SELECT */
+	bool tls;
+	enum step steps; /* of a cycle */
+	uint64_t bulk;	 /* bytes of the literal that FETCH must bring; 0: messages instead */
 	const char *user;
 	const char *password;
 } options = { .clients = 8,
@@ -70,6 +76,7 @@ static struct {
 	      .messages = 20,
 	      .seconds = 5,
 	      .seed = 1,
+	      .steps = STEPS,
 	      .user = "user%",
 	      .password = "secret%" };
 
@@ -148,6 +155,8 @@ static int send_command(struct client *c)
 
 	if (c->step == SELECT && options.examine)
 		command = "EXAMINE INBOX";
+	if (c->step == FETCH && options.bulk > 0)
+		command = "FETCH 1 BODY.PEEK[]";
 	for (const char *p = command; *p && r == 0; p++) {
 		if (*p == '%')
 			r = add_pattern(&out, options.user, c->user);
@@ -159,29 +168,36 @@ static int send_command(struct client *c)
 	r = r ?: buf_add_str(&out, "\r\n");
 	if (r < 0)
 		return r;
-	ssize_t n = send(c->fd, buf_span(&out).p, out.len, MSG_NOSIGNAL);
+	return stream_send(&c->stream, buf_span(&out).p, out.len) == (ssize_t)out.len ? 0 : -EPIPE;
+}
 
-	return n == (ssize_t)out.len ? 0 : -EPIPE;
+static int watch(struct client *c, int how, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data = { .ptr = c } };
+
+	return epoll_ctl(state.epoll, how, c->stream.fd, &event) < 0 ? -errno : 0;
 }
 
 static int begin_cycle(struct client *c)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = c } };
 	int one = 1;
 
 	c->begun = c->stepped = hist_now();
 	c->step = GREETING;
 	c->messages = 0;
+	c->literal = 0;
+	c->connecting = options.tls;
 	c->user = options.in_turn ? (unsigned)((state.begun - 1) % options.users) + 1 : draw_user();
 	c->in = BUF_OVER(c->bytes);
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
+	c->stream.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (c->stream.fd < 0)
 		return -errno;
-	(void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (connect(c->fd, (struct sockaddr *)&options.server, sizeof(options.server)) < 0 &&
+	(void)setsockopt(c->stream.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(c->stream.fd, (struct sockaddr *)&options.server, sizeof(options.server)) < 0 &&
 	    errno != EINPROGRESS)
 		return -errno;
-	return epoll_ctl(state.epoll, EPOLL_CTL_ADD, c->fd, &event) < 0 ? -errno : 0;
+	return (options.tls ? stream_start_tls(&c->stream) : 0) ?:
+	       watch(c, EPOLL_CTL_ADD, options.tls ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void end_cycle(struct client *c, bool good);
@@ -199,7 +215,7 @@ static void go_on(struct client *c)
 		state.active++;
 		return;
 	}
-	fd_drop(&c->fd);
+	stream_close(&c->stream);
 	state.failures[GREETING]++;
 }
 
@@ -207,7 +223,7 @@ static void end_cycle(struct client *c, bool good)
 {
 	uint64_t now = hist_now();
 
-	fd_drop(&c->fd);
+	stream_close(&c->stream);
 	if (good) {
 		hist_add(&state.whole, now - c->begun);
 		state.done++;
@@ -216,6 +232,18 @@ static void end_cycle(struct client *c, bool good)
 		state.failures[c->step]++;
 	}
 	go_on(c);
+}
+
+/* The literal that a FETCH reply ends with must be of the size that was asked for. */
+static int announced(struct client *c, struct span line)
+{
+	const char *open = memrchr(line.p, '{', line.n);
+	struct span digits = open ? span_from(line, (size_t)(open - line.p) + 1) : SPAN("");
+
+	return span_u64(span_word(&digits, '}'), options.bulk, &c->literal) == 0 &&
+			       c->literal == options.bulk ?
+		       0 :
+		       -EPROTO;
 }
 
 /* One line of the server: -EPROTO for one that should not be, 1 when it ends the step. */
@@ -228,6 +256,8 @@ static int take_line(struct client *c, struct span line)
 	if (line.n > 2 && line.p[0] == '*') {
 		c->messages += c->step == FETCH && span_ihas(line, SPAN(" FETCH ("));
 		state.reused += c->step == LOGIN && span_ihas(line, SPAN("XPROXYREUSE"));
+		if (options.bulk > 0 && c->step == FETCH)
+			return announced(c, line);
 		return c->step != LOGOUT && span_istarts(line, SPAN("* BYE")) ? -EPROTO : 0;
 	}
 	if (line.n < 6 || memcmp(line.p, tagged, sizeof(tagged)) != 0)
@@ -243,28 +273,23 @@ static int next_step(struct client *c)
 
 	hist_add(&state.latency[c->step], now - c->stepped);
 	c->stepped = now;
-	if (++c->step < STEPS)
+	if (++c->step < options.steps)
 		return send_command(c);
 	return 0;
 }
 
-/* Reads what has come. 0: go on; 1: the cycle is done; -errno. */
-static int serve(struct client *c)
+/* Everything that is in the buffer, as serve(). */
+static int serve_buffer(struct client *c)
 {
-	size_t room;
-	char *tail = buf_tail(&c->in, &room);
-	ssize_t n = recv(c->fd, tail, room, 0);
-
-	if (n < 0)
-		return errno == EAGAIN ? 0 : -errno;
-	if (n == 0)
-		return -ECONNRESET; /* also: a line longer than the buffer */
-	buf_filled(&c->in, (size_t)n);
 	for (;;) {
+		size_t skipped = c->literal < c->in.len ? (size_t)c->literal : c->in.len;
+
+		buf_consume(&c->in, skipped);
+		c->literal -= skipped;
 		struct span all = buf_span(&c->in);
 		const char *end = memchr(all.p, '\n', all.n);
 
-		if (!end)
+		if (c->literal > 0 || !end)
 			return 0;
 		int r = take_line(c, (struct span){ all.p, (size_t)(end - all.p) });
 
@@ -273,9 +298,33 @@ static int serve(struct client *c)
 			r = next_step(c);
 		if (r < 0)
 			return r;
-		if (c->step == STEPS)
+		if (c->step == options.steps)
 			return 1;
 	}
+}
+
+/* Reads what has come. 0: go on; 1: the cycle is done; -errno. */
+static int serve(struct client *c)
+{
+	int r = c->connecting ? watch(c, EPOLL_CTL_MOD, EPOLLIN) : 0;
+
+	c->connecting = false;
+	r = r ?: stream_handshake(&c->stream);
+	if (r < 0)
+		return r == -EAGAIN ? 0 : r;
+	do {
+		size_t room;
+		char *tail = buf_tail(&c->in, &room);
+		ssize_t n = stream_recv(&c->stream, tail, room);
+
+		if (n < 0)
+			return n == -EAGAIN ? 0 : (int)n;
+		if (n == 0)
+			return -ECONNRESET; /* also: a line longer than the buffer */
+		buf_filled(&c->in, (size_t)n);
+		r = serve_buffer(c);
+	} while (r == 0 && stream_has_more(&c->stream));
+	return r;
 }
 
 /* --- all clients ----------------------------------------------------------------------------- */
@@ -284,7 +333,7 @@ static void give_up_slow(struct client *all)
 	uint64_t now = hist_now();
 
 	for (unsigned n = 0; n < options.clients; n++)
-		if (all[n].fd >= 0 && now - all[n].stepped > PATIENCE)
+		if (all[n].stream.fd >= 0 && now - all[n].stepped > PATIENCE)
 			end_cycle(&all[n], false);
 }
 
@@ -294,7 +343,7 @@ static void run(struct client *all)
 	uint64_t looked = hist_now();
 
 	for (unsigned n = 0; n < options.clients; n++) {
-		all[n].fd = -1;
+		all[n].stream.fd = -1;
 		state.active++;
 		go_on(&all[n]);
 	}
@@ -314,7 +363,7 @@ static void run(struct client *all)
 		}
 	}
 	for (unsigned n = 0; n < options.clients; n++)
-		state.failures[all[n].step % STEPS] += all[n].fd >= 0;
+		state.failures[all[n].step % STEPS] += all[n].stream.fd >= 0;
 }
 
 static void report(double seconds)
@@ -340,9 +389,10 @@ static void report(double seconds)
 /* --- options --------------------------------------------------------------------------------- */
 static const char usage[] =
 	"usage: load [-h ADDRESS] -p PORT [-k CLIENTS] [-n USERS] [-t SECONDS] [-c CYCLES]\n"
-	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-o] [-e]\n"
+	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-b BYTES] [-oegT]\n"
 	"NAME and PASSWORD are patterns: % is the user's number. MESSAGES: what FETCH must bring.\n"
-	"-o: the users one after the other. -e: EXAMINE, not SELECT.\n";
+	"-o: the users one after the other. -e: EXAMINE, not SELECT. -T: TLS.\n"
+	"-g: a cycle ends with the greeting. -b: FETCH must bring a literal of BYTES.\n";
 
 static uint64_t number(const char *text, uint64_t most)
 {
@@ -388,6 +438,16 @@ static void take_option(int option)
 	case 'e':
 		options.examine = true;
 		return;
+	case 'T':
+		options.tls = true;
+		return;
+	case 'g':
+		options.steps = GREETING + 1;
+		return;
+	case 'b':
+		options.bulk = number(optarg, UINT32_MAX);
+		options.messages = 1;
+		return;
 	case 'u':
 		options.user = optarg;
 		return;
@@ -405,7 +465,7 @@ int main(int argc, char **argv)
 
 	options.server.sin_family = AF_INET;
 	options.server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:u:w:oe")) != -1)
+	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:b:u:w:oegT")) != -1)
 		take_option(option);
 	if (!options.server.sin_port || !options.clients || !options.users || !options.seconds) {
 		fputs(usage, stderr);
@@ -414,7 +474,8 @@ int main(int argc, char **argv)
 	state.epoll = epoll_create1(EPOLL_CLOEXEC);
 	struct client *all = calloc(options.clients, sizeof(*all));
 
-	if (state.epoll < 0 || !all || weigh_users() < 0) {
+	if (state.epoll < 0 || !all || weigh_users() < 0 ||
+	    (options.tls && stream_init_client() < 0)) {
 		perror("load");
 		return 1;
 	}

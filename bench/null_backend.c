@@ -3,8 +3,10 @@
  * One thread, one epoll, any name and password. It understands as much of IMAP as the proxies in
  * front of it need: pipelined commands, literals of both kinds, AUTHENTICATE PLAIN with and
  * without an initial response, IDLE. With -d every answer to LOGIN and AUTHENTICATE comes so many
- * milliseconds late, as from a host that hashes passwords. It trusts its peers: this is no server
- * for anything but a bench. Says "ready" on its standard output when it listens.
+ * milliseconds late, as from a host that hashes passwords. With a certificate it offers STARTTLS on
+ * its port, and TLS from the first byte on another one. With -b every FETCH brings one literal of
+ * that size. It trusts its peers: this is no server for anything but a bench. Says "ready" on its
+ * standard output when it listens.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "bench/stream.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -27,16 +30,22 @@
 #define OUT_MOST  16384
 #define BACKLOG	  4096
 #define MESSAGES  20
+#define BODY_LINE 64 /* bytes */
 
 #define CAPABILITIES "IMAP4rev1 SASL-IR LITERAL+ ID IDLE ENABLE NAMESPACE UNSELECT"
 
-enum mode { COMMAND, LITERAL, RESPONSE, IDLING };
+enum mode { COMMAND, LITERAL, RESPONSE, IDLING, SENDING };
+
+/* What a command leads to, beside -errno. */
+enum outcome { GO_ON, LATER, THE_END, TLS_NOW };
 
 struct conn {
-	int fd;
+	struct stream stream;
+	bool greeted;
 	enum mode mode;
 	uint64_t literal; /* bytes still to be skipped */
-	char tag[32];	  /* of the command that AUTHENTICATE or IDLE began */
+	uint64_t bulk;	  /* bytes of the body still to be sent */
+	char tag[32];	  /* of the command that AUTHENTICATE, IDLE or a body began */
 	struct buf in;
 	char bytes[LINE_MOST];
 	/* an answer that waits for its time; nothing is read meanwhile */
@@ -46,6 +55,9 @@ struct conn {
 
 static int epoll;
 static int64_t delay_ms;
+static bool offers_tls;
+static uint64_t bulk; /* bytes of the body that FETCH brings; 0: envelopes instead */
+static char body[64 * 1024];
 static struct conn *delayed, **delayed_end = &delayed;
 static char envelopes[OUT_MOST];
 static struct buf out;
@@ -69,6 +81,14 @@ static void make_envelopes(void)
 			i, i, i, i, i, i);
 }
 
+static void make_body(void)
+{
+	for (size_t n = 0; n < sizeof(body); n++)
+		body[n] = (char)('a' + n % 26);
+	for (size_t n = BODY_LINE; n <= sizeof(body); n += BODY_LINE)
+		memcpy(body + n - 2, "\r\n", 2);
+}
+
 static const struct answer {
 	struct span verb;
 	const char *untagged;
@@ -83,8 +103,12 @@ static const struct answer {
 	  "* OK [UIDNEXT 21] Predicted next UID\r\n",
 	  "OK [READ-WRITE] Select completed\r\n" },
 	{ SPAN("FETCH"), envelopes, "OK Fetch completed\r\n" },
+	{ SPAN("FETCH ended"), "", "OK Fetch completed\r\n" },
 	{ SPAN("UNSELECT"), "", "OK Unselect completed\r\n" },
 	{ SPAN("CAPABILITY"), "* CAPABILITY " CAPABILITIES " AUTH=PLAIN\r\n", "OK Done\r\n" },
+	{ SPAN("CAPABILITY in the clear"),
+	  "* CAPABILITY " CAPABILITIES " AUTH=PLAIN STARTTLS\r\n", "OK Done\r\n" },
+	{ SPAN("STARTTLS"), "", "OK Begin TLS negotiation now\r\n" },
 	{ SPAN("ID"), "* ID (\"name\" \"null\")\r\n", "OK ID completed\r\n" },
 	{ SPAN("NAMESPACE"), "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n", "OK Done\r\n" },
 	{ SPAN("LOGOUT"), "* BYE Logging out\r\n", "OK Logout completed\r\n" },
@@ -105,14 +129,14 @@ static int add_answer(struct span tag, struct span verb)
 /* --- connections ----------------------------------------------------------------------------- */
 static void end_conn(struct conn *c)
 {
-	close(c->fd);
+	stream_close(&c->stream);
 	free(c);
 }
 
 /* A peer that does not read its answers has no place in a bench: it is cut off. */
 static int flush(struct conn *c)
 {
-	ssize_t n = out.len ? send(c->fd, buf_span(&out).p, out.len, MSG_NOSIGNAL) : 0;
+	ssize_t n = out.len ? stream_send(&c->stream, buf_span(&out).p, out.len) : 0;
 	bool all = n == (ssize_t)out.len;
 
 	buf_consume(&out, out.len);
@@ -144,18 +168,56 @@ static bool ends_with_literal(struct span line, uint64_t *size, bool *waits)
 	return span_u64(digits, 1000000, size) == 0;
 }
 
-/* The whole command is there. Returns 1 when its answer is to be late, 2 at its end. */
+static int watch(struct conn *c, int how, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data = { .ptr = c } };
+
+	return epoll_ctl(epoll, how, c->stream.fd, &event) < 0 ? -errno : 0;
+}
+
+/* The whole command is there. */
 static int finish(struct conn *c, struct span verb)
 {
 	bool is_login = span_ieq(verb, SPAN("LOGIN"));
 
 	if (is_login && delay_ms > 0)
-		return 1;
+		return LATER;
 	int r = add_answer(span_str(c->tag), verb);
 
 	if (r < 0)
 		return r;
-	return span_ieq(verb, SPAN("LOGOUT")) ? 2 : 0;
+	if (span_ieq(verb, SPAN("STARTTLS")))
+		return TLS_NOW;
+	return span_ieq(verb, SPAN("LOGOUT")) ? THE_END : GO_ON;
+}
+
+/* Announces the body. It goes out as there is room in the socket; nothing is read meanwhile. */
+static int begin_body(struct conn *c)
+{
+	c->mode = SENDING;
+	c->bulk = bulk;
+	return buf_add_str(&out, "* 1 FETCH (BODY[] {") ?: buf_add_u64(&out, bulk) ?:
+	       buf_add_str(&out, "}\r\n") ?: watch(c, EPOLL_CTL_MOD, EPOLLOUT);
+}
+
+/* The socket has room. The end of the answer waits for the next time, when it has enough. */
+static int send_body(struct conn *c)
+{
+	bool ended = c->bulk == 0;
+
+	while (c->bulk > 0) {
+		size_t piece = c->bulk < sizeof(body) ? (size_t)c->bulk : sizeof(body);
+		ssize_t n = stream_send(&c->stream, body, piece);
+
+		if (n < 0)
+			return n == -EAGAIN ? 0 : (int)n;
+		c->bulk -= (size_t)n;
+	}
+	if (!ended)
+		return 0;
+	c->mode = COMMAND;
+	return buf_add_str(&out, ")\r\n") ?: add_answer(span_str(c->tag), SPAN("FETCH ended")) ?:
+	       watch(c, EPOLL_CTL_MOD, EPOLLIN);
 }
 
 static int begin_command(struct conn *c, struct span line)
@@ -170,6 +232,10 @@ static int begin_command(struct conn *c, struct span line)
 		c->mode = IDLING;
 		return buf_add_str(&out, "+ idling\r\n");
 	}
+	if (bulk > 0 && span_ieq(verb, SPAN("FETCH")))
+		return begin_body(c);
+	if (offers_tls && !c->stream.tls && span_ieq(verb, SPAN("CAPABILITY")))
+		return finish(c, SPAN("CAPABILITY in the clear"));
 	if (!span_ieq(verb, SPAN("AUTHENTICATE")))
 		return finish(c, verb);
 	(void)span_word(&rest, ' '); /* the mechanism: PLAIN */
@@ -211,8 +277,8 @@ static int serve_buffer(struct conn *c)
 		c->literal -= skipped;
 		buf_consume(&c->in, skipped);
 		all = buf_span(&c->in);
-		if (c->literal > 0 || !(end = memchr(all.p, '\n', all.n)))
-			return 0;
+		if (c->mode == SENDING || c->literal > 0 || !(end = memchr(all.p, '\n', all.n)))
+			return GO_ON;
 		size_t n = (size_t)(end - all.p);
 		int r = take_line(c, (struct span){ all.p, n > 0 && end[-1] == '\r' ? n - 1 : n });
 
@@ -222,40 +288,64 @@ static int serve_buffer(struct conn *c)
 	}
 }
 
-static int watch(struct conn *c, int how, uint32_t events)
+static void delay(struct conn *c)
 {
-	struct epoll_event event = { .events = events, .data = { .ptr = c } };
-
-	return epoll_ctl(epoll, how, c->fd, &event) < 0 ? -errno : 0;
+	(void)watch(c, EPOLL_CTL_DEL, 0);
+	c->due = clock_ms() + delay_ms;
+	c->later = NULL;
+	*delayed_end = c;
+	delayed_end = &c->later;
 }
 
-static void go_on(struct conn *c)
+/* Serves what is in the buffer. -errno: the connection is to be closed. */
+static int go_on(struct conn *c)
 {
 	int r = serve_buffer(c);
 
-	if (flush(c) < 0 || r < 0 || r == 2) {
-		end_conn(c);
-	} else if (r == 1) {
-		(void)watch(c, EPOLL_CTL_DEL, 0);
-		c->due = clock_ms() + delay_ms;
-		c->later = NULL;
-		*delayed_end = c;
-		delayed_end = &c->later;
-	}
+	if (flush(c) < 0 || r == THE_END)
+		return -EPIPE;
+	if (r == LATER)
+		delay(c);
+	return r == TLS_NOW ? stream_start_tls(&c->stream) : r < 0 ? r : 0;
 }
 
-static void on_input(struct conn *c)
+static int greet(struct conn *c)
 {
-	size_t room;
-	char *tail = buf_tail(&c->in, &room);
-	ssize_t n = recv(c->fd, tail, room, 0);
+	c->greeted = true;
+	return buf_add_str(&out, "* OK [CAPABILITY " CAPABILITIES " AUTH=PLAIN") ?:
+	       buf_add_str(&out, offers_tls && !c->stream.tls ? " STARTTLS" : "") ?:
+	       buf_add_str(&out, "] ready\r\n") ?: flush(c);
+}
 
-	if (n > 0) {
+static int on_input(struct conn *c)
+{
+	do {
+		size_t room;
+		char *tail = buf_tail(&c->in, &room);
+		ssize_t n = stream_recv(&c->stream, tail, room);
+
+		if (n <= 0)
+			return n == -EAGAIN ? 0 : n == 0 ? -ECONNRESET : (int)n;
 		buf_filled(&c->in, (size_t)n);
-		go_on(c);
-	} else if (n == 0 || errno != EAGAIN) {
-		end_conn(c);
-	}
+		int r = go_on(c);
+
+		if (r < 0)
+			return r;
+	} while (c->mode != SENDING && stream_has_more(&c->stream));
+	return 0;
+}
+
+static int on_event(struct conn *c)
+{
+	int r = stream_handshake(&c->stream);
+
+	if (r < 0)
+		return r == -EAGAIN ? 0 : r;
+	if (!c->greeted)
+		r = greet(c);
+	if (c->mode == SENDING)
+		return send_body(c) ?: c->mode == COMMAND ? go_on(c) : 0;
+	return r ?: on_input(c);
 }
 
 /* Answers what is due. Returns the milliseconds to the next one, -1 for none. */
@@ -270,42 +360,46 @@ static int answer_delayed(void)
 		if (!delayed)
 			delayed_end = &delayed;
 		if (add_answer(span_str(c->tag), SPAN("LOGIN")) < 0 ||
-		    watch(c, EPOLL_CTL_ADD, EPOLLIN) < 0)
+		    watch(c, EPOLL_CTL_ADD, EPOLLIN) < 0 || go_on(c) < 0)
 			end_conn(c);
-		else
-			go_on(c);
 	}
 	return delayed ? (int)(delayed->due - now) : -1;
 }
 
-static void on_connect(int listener)
+struct listener {
+	int fd;
+	bool tls; /* from the first byte */
+};
+
+static void on_connect(const struct listener *l)
 {
-	static const char greeting[] = "* OK [CAPABILITY " CAPABILITIES " AUTH=PLAIN] ready\r\n";
 	int fd, one = 1;
 
-	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+	while ((fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		struct conn *c = calloc(1, sizeof(*c));
 
 		if (!c) {
 			close(fd);
 			continue;
 		}
-		c->fd = fd;
+		c->stream.fd = fd;
 		c->in = BUF_OVER(c->bytes);
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		if (watch(c, EPOLL_CTL_ADD, EPOLLIN) < 0 ||
-		    send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) < 0)
+		    (l->tls ? stream_start_tls(&c->stream) : greet(c)) < 0)
 			end_conn(c);
 	}
 }
 
 /* --- start ----------------------------------------------------------------------------------- */
-static int listen_on(uint16_t port)
+static struct listener listeners[2]; /* without TLS at first, and with */
+
+static int listen_on(struct listener *l, uint16_t port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
 				       .sin_port = htons(port),
 				       .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = l } };
 	int one = 1;
 	AUTO_FD fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
@@ -313,43 +407,85 @@ static int listen_on(uint16_t port)
 	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, BACKLOG) < 0 ||
 	    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
 		return -errno;
-	return take_fd(&fd);
+	l->fd = take_fd(&fd);
+	return 0;
+}
+
+static const char usage[] =
+	"usage: null_backend -p PORT [-d MILLISECONDS] [-b BYTES]\n"
+	"                    [-c CERTIFICATE -k KEY [-t TLS_PORT]]\n";
+
+static uint64_t number(const char *text, uint64_t most)
+{
+	uint64_t value;
+
+	if (span_u64(span_str(text), most, &value) == 0)
+		return value;
+	fputs(usage, stderr);
+	exit(2);
+}
+
+static int start(uint16_t port, uint16_t tls_port, const char *cert, const char *key)
+{
+	make_envelopes();
+	make_body();
+	out = BUF_OVER(out_bytes);
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	offers_tls = cert && key;
+	listeners[1].tls = true;
+	if (epoll < 0)
+		return -errno;
+	return (offers_tls ? stream_init_server(cert, key) : 0) ?: listen_on(&listeners[0], port) ?:
+	       tls_port > 0 ? listen_on(&listeners[1], tls_port) : 0;
+}
+
+static void run(void)
+{
+	struct epoll_event events[EVENTS];
+
+	for (;;) {
+		int n = epoll_wait(epoll, events, EVENTS, answer_delayed());
+
+		for (int i = 0; i < n; i++) {
+			void *who = events[i].data.ptr;
+
+			if (who == &listeners[0] || who == &listeners[1])
+				on_connect(who);
+			else if (on_event(who) < 0)
+				end_conn(who);
+		}
+	}
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t port = 0, delay = 0;
+	const char *cert = NULL, *key = NULL;
+	uint16_t port = 0, tls_port = 0;
 	int option;
-	bool bad = false;
 
-	while ((option = getopt(argc, argv, "p:d:")) != -1)
-		bad |= option == '?' || span_u64(span_str(optarg), option == 'p' ? 65535 : 60000,
-						 option == 'p' ? &port : &delay) < 0;
-	if (bad || port == 0) {
-		fputs("usage: null_backend -p PORT [-d MILLISECONDS]\n", stderr);
+	while ((option = getopt(argc, argv, "p:d:b:c:k:t:")) != -1) {
+		if (option == 'p' || option == 't')
+			*(option == 'p' ? &port : &tls_port) = (uint16_t)number(optarg, 65535);
+		else if (option == 'd')
+			delay_ms = (int64_t)number(optarg, 60000);
+		else if (option == 'b')
+			bulk = number(optarg, UINT32_MAX);
+		else if (option == 'c' || option == 'k')
+			*(option == 'c' ? &cert : &key) = optarg;
+		else
+			port = 0;
+	}
+	if (port == 0 || (tls_port > 0 && !(cert && key))) {
+		fputs(usage, stderr);
 		return 2;
 	}
-	delay_ms = (int64_t)delay;
-	make_envelopes();
-	out = BUF_OVER(out_bytes);
-	epoll = epoll_create1(EPOLL_CLOEXEC);
-	int listener = epoll < 0 ? -errno : listen_on((uint16_t)port);
+	int r = start(port, tls_port, cert, key);
 
-	if (listener < 0) {
-		fprintf(stderr, "null_backend: %s\n", strerror(-listener));
+	if (r < 0) {
+		fprintf(stderr, "null_backend: %s\n", strerror(-r));
 		return 1;
 	}
 	puts("ready");
 	fflush(stdout);
-	for (;;) {
-		struct epoll_event events[EVENTS];
-		int n = epoll_wait(epoll, events, EVENTS, answer_delayed());
-
-		for (int i = 0; i < n; i++) {
-			if (events[i].data.ptr)
-				on_input(events[i].data.ptr);
-			else
-				on_connect(listener);
-		}
-	}
+	run();
 }

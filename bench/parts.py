@@ -4,6 +4,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpuacct", "memory")  # of version 1; what is missing is done without
 READY = 20.0
 TICK = os.sysconf("SC_CLK_TCK")
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
 
 
 def wait_until(predicate, what, seconds=READY):
@@ -35,10 +38,16 @@ def free_port():
             return port
 
 
-def greets(port):
+def connect(port, tls=False, seconds=10):
+    """A socket, with TLS over it that verifies nothing and resumes nothing."""
+    sock = socket.create_connection(("127.0.0.1", port), seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return CONTEXT.wrap_socket(sock) if tls else sock
+
+
+def greets(port, tls=False):
     try:
-        with socket.create_connection(("127.0.0.1", port), 2) as sock:
-            sock.settimeout(2)
+        with connect(port, tls, 2) as sock:
             return sock.recv(4096).startswith(b"* OK")
     except OSError:
         return False
@@ -110,6 +119,21 @@ class Group:
         """Bytes, kernel's share included, or None."""
         folder = self.folders.get("memory")
         return int((folder / "memory.usage_in_bytes").read_text()) if folder else None
+
+    def pss(self, program):
+        """Bytes of all processes of that name, what they share divided among them."""
+        total = 0
+        for pid in self.pids():
+            try:
+                if Path(f"/proc/{pid}/comm").read_text().strip() == program:
+                    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                    total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+            except OSError:
+                pass  # it has ended
+        return total
+
+    def descriptors(self):
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
 
     def signal_all(self, number):
         for pid in self.pids():

@@ -6,9 +6,14 @@ are those that make it fast: a peer that is slow because of us would prove nothi
 import os
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import parts
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from keepwarm import certs  # noqa: E402
 
 SECRET = "secret"  # user 7 is user7, with the password secret7
 MESSAGES = 20
@@ -26,15 +31,42 @@ Hello {user}, this is message {n}.\r
 """
 
 
+class Certificates:
+    """An authority and what it has signed for everything on loopback. kind: of the keys, "ec" (P-256) or "rsa"
+    (2048 bits)."""
+
+    def __init__(self, kind):
+        self.folder = parts.Folder()
+        authority = certs.Authority(self.folder.path, key=kind)
+        self.authority, self.server = authority.path, authority.issue("127.0.0.1", "localhost", key=kind)
+
+
+@dataclass
+class Tls:
+    """Where a part speaks TLS: with its clients from the first byte, toward its mail host."""
+    certificates: Certificates = None
+    clients: bool = False
+    backend: bool = False
+
+
+PLAIN = Tls()
+
+
 class Part:
     """One server. `users` is how many accounts a load may draw from."""
     name = ""
     packages = ()
     users = 1000
+    starttls = False  # knows no other TLS toward a mail host
 
-    def __init__(self):
-        self.port = parts.free_port()
+    def __init__(self, tls=PLAIN):
+        self.tls = tls
+        self.port, self.tls_port = parts.free_port(), parts.free_port()
         self.folder = self.group = None
+
+    def port_for(self, peer):
+        """Of a mail host: where this proxy dials."""
+        return self.tls_port if peer.tls.backend and not peer.starttls else self.port
 
     def missing(self):
         """Why it cannot be started here, or None."""
@@ -45,7 +77,7 @@ class Part:
         self.group = parts.Group(f"{self.name.lower().replace(' ', '-')}-{self.port}")
         try:
             self.launch(backend_port)
-            parts.wait_until(lambda: parts.greets(self.port), f"a greeting of {self.name}")
+            parts.wait_until(lambda: parts.greets(self.port, self.tls.clients), f"a greeting of {self.name}")
         except BaseException:
             self.stop()
             raise
@@ -74,12 +106,17 @@ class Part:
 class Null(Part):
     name = "null"
 
-    def __init__(self, build):
-        super().__init__()
-        self.build = build
+    def __init__(self, build, tls=PLAIN, bulk=0):
+        super().__init__(tls)
+        self.build, self.bulk = build, bulk
+        self.users = 4 if bulk else Part.users
 
     def launch(self, backend_port):
-        self.group.start([self.build / "bench/null_backend", "-p", self.port])
+        more = []
+        if self.tls.certificates:
+            server = self.tls.certificates.server
+            more = ["-c", server.path, "-k", server.key_path, "-t", self.tls_port]
+        self.group.start([self.build / "bench/null_backend", "-p", self.port, "-b", self.bulk, *more])
 
 
 DOVECOT = """
@@ -88,7 +125,7 @@ state_dir = {folder}/run
 log_path = {folder}/log
 protocols = imap
 listen = 127.0.0.1
-ssl = no
+{tls}
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 mail_max_userip_connections = 0
@@ -100,7 +137,9 @@ service imap-login {{
     port = {port}
   }}
   inet_listener imaps {{
-    port = 0
+    address = 127.0.0.1
+    port = {tls_port}
+    ssl = yes
   }}
 {login}
 }}
@@ -139,6 +178,20 @@ service imap {{
 {auth}
 """
 
+DOVECOT_TLS = """ssl = yes
+ssl_cert = <{server.path}
+ssl_key = <{server.key_path}
+ssl_ca = <{authority}
+ssl_require_crl = no
+"""
+
+
+def dovecot_conf(folder, tls, port, tls_port, login, rest):
+    """port, tls_port: 0 for none."""
+    lines = DOVECOT_TLS.format(**vars(tls.certificates)) if tls.certificates else "ssl = no"
+    return DOVECOT.format(folder=folder, tls=lines, port=port, tls_port=tls_port, login=login, rest=rest)
+
+
 # The high-performance mode of the manual: login processes that stay, several connections each.
 LOGIN_FAST = "  service_count = 0\n  process_min_avail = 2\n  client_limit = 4000\n  process_limit = 2"
 
@@ -161,7 +214,8 @@ class Dovecot(Part):
         for name in names:
             self.deliver(name)
         rest = MAIL.format(folder=folder, imap=self.imap, auth=self.auth)
-        self.write("conf", DOVECOT.format(folder=folder, port=self.port, login=self.login, rest=rest))
+        tls_port = self.tls_port if self.tls.certificates else 0
+        self.write("conf", dovecot_conf(folder, self.tls, self.port, tls_port, self.login, rest))
         self.group.start(["dovecot", "-F", "-c", folder / "conf"])
 
     def deliver(self, name):
@@ -210,14 +264,29 @@ class DovecotCrypt(DovecotTuned):
 # --- proxies ----------------------------------------------------------------------------------------
 class Keepwarm(Part):
     name = "Keepwarm"
+    programs = ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd", "tlsrelayd")
 
-    def __init__(self, build, **settings):
-        super().__init__()
+    def __init__(self, build, tls=PLAIN, **settings):
+        super().__init__(tls)
         self.build, self.settings = build, settings
+
+    def missing(self):
+        absent = [program for program in self.programs if not (self.build / program).exists()]
+        return f"{' '.join(absent)} not built" if absent else None
+
+    def tls_settings(self):
+        found = {}
+        if self.tls.backend:
+            found |= {"server_tls": "implicit", "tls_ca_file": self.tls.certificates.authority}
+        if self.tls.clients:
+            server = self.tls.certificates.server
+            found |= {"listen_port": parts.free_port(), "imaps_listen_port": self.port,
+                      "tls_server_cert_file": server.path, "tls_server_key_file": server.key_path}
+        return found
 
     def launch(self, backend_port):
         bin_folder = self.folder.make("bin")
-        for program in ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd"):
+        for program in self.programs:
             shutil.copy2(self.build / program, bin_folder)  # a checkout in root's home is out of reach
         settings = {
             "server_hostname": "127.0.0.1", "server_port": backend_port,
@@ -226,7 +295,7 @@ class Keepwarm(Part):
             "stat_filename": self.folder.make("state", NOBODY) / "pimpstats",
             "protocol_log_filename": "/dev/null",
             "foreground_mode": "yes", "cache_size": 4000, "cache_expiration_time": 3600,
-        } | self.settings
+        } | self.tls_settings() | self.settings
         conf = self.write("imapproxy.conf", "".join(f"{key} {value}\n" for key, value in settings.items()))
         with self.log() as log:
             self.group.start([bin_folder / "in.imapproxyd", "-f", conf], stdout=log, stderr=log)
@@ -239,9 +308,13 @@ class Keepwarm(Part):
 class Imapproxy(Part):
     name = "imapproxy"
     packages = ("imapproxy",)
+    starttls = True
 
     def launch(self, backend_port):
         state = self.folder.make("state", NOBODY)
+        tls = "force_tls no"
+        if self.tls.backend:
+            tls = f"force_tls yes\ntls_verify_server yes\ntls_ca_file {self.tls.certificates.authority}"
         conf = self.write("conf", f"""server_hostname 127.0.0.1
 server_port {backend_port}
 listen_address 127.0.0.1
@@ -256,7 +329,7 @@ syslog_facility LOG_MAIL
 send_tcp_keepalives no
 enable_select_cache no
 foreground_mode yes
-force_tls no
+{tls}
 enable_admin_commands no
 """)
         self.group.start(["imapproxyd", "-f", conf, "-p", self.folder.path / "pid"])
@@ -307,6 +380,11 @@ class Haproxy(Part):
     packages = ("haproxy",)
 
     def launch(self, backend_port):
+        clients = backend = ""
+        if self.tls.clients:
+            clients = f" ssl crt {self.tls.certificates.server.both_path}"
+        if self.tls.backend:
+            backend = f" ssl verify required ca-file {self.tls.certificates.authority}"
         conf = self.write("conf", f"""global
   nbthread 2
   maxconn 5000
@@ -317,10 +395,10 @@ defaults
   timeout client 10m
   timeout server 10m
 frontend imap
-  bind 127.0.0.1:{self.port} backlog 4096
+  bind 127.0.0.1:{self.port} backlog 4096{clients}
   default_backend host
 backend host
-  server one 127.0.0.1:{backend_port}
+  server one 127.0.0.1:{backend_port}{backend}
 """)
         self.group.start(["haproxy", "-db", "-f", conf])
 
@@ -332,15 +410,20 @@ class DovecotProxy(Part):
     def launch(self, backend_port):
         folder = self.folder.path
         self.folder.make("run")
-        rest = ("passdb {\n  driver = static\n"
-                f"  args = proxy=y nopassword=y host=127.0.0.1 port={backend_port}\n}}\n")
-        conf = self.write("conf", DOVECOT.format(folder=folder, port=self.port, login=LOGIN_FAST, rest=rest))
+        backend = f"host=127.0.0.1 port={backend_port}{' ssl=yes' if self.tls.backend else ''}"
+        rest = f"passdb {{\n  driver = static\n  args = proxy=y nopassword=y {backend}\n}}\n"
+        ports = (0, self.port) if self.tls.clients else (self.port, 0)
+        conf = self.write("conf", dovecot_conf(folder, self.tls, *ports, LOGIN_FAST, rest))
         self.group.start(["dovecot", "-F", "-c", conf])
 
 
 class Direct:
     """No proxy: the mail host itself."""
-    name, group = "direct", None
+    name, group, starttls = "direct", None, False
+
+    def __init__(self, tls=PLAIN):
+        # What a proxy would speak to the mail host, the client speaks.
+        self.tls = Tls(tls.certificates, clients=tls.backend, backend=tls.backend)
 
     def missing(self):
         return None
@@ -357,6 +440,13 @@ def all_peers(build):
     """Makers of the proxies, by name, in the order of the tables."""
     makers = (Direct, Imapproxy, Nginx, Haproxy, DovecotProxy, lambda: Keepwarm(build))
     return {make().name: make for make in makers}
+
+
+def tls_peers(build, tls):
+    """Those that can do it: nginx speaks no TLS to a mail host, imapproxy none with clients."""
+    makers = [Haproxy, DovecotProxy] if tls.clients else [Direct, Imapproxy, Haproxy, DovecotProxy]
+    found = {make.name: lambda make=make: make(tls) for make in makers}
+    return found | {Keepwarm.name: lambda: Keepwarm(build, tls)}
 
 
 def all_backends(build):

@@ -136,9 +136,9 @@ def targets(found):
     ]
 
 
-def target_table(found):
+def target_table(all_targets):
     lines = []
-    for what, bound, side, measured in targets(found):
+    for what, bound, side, measured in all_targets:
         if measured is None:
             lines.append((what, f"{'≥' if side == 'least' else '≤'} {bound:,}", "not measured", ""))
             continue
@@ -182,10 +182,14 @@ NOTES = """## How to read this
 """
 
 
-def write(found, options, seconds):
+def write(found, options, seconds, more=()):
+    """more: (targets, sections, notes) of further parts."""
+    wanted = [] if options.only == "tls" else targets(found)
+    for further, _, _ in more:
+        wanted += further
     page = ["# Keepwarm beside its peers", "",
             f"Written by `bench/run` (`make bench`), {options.rounds} round(s) of {options.seconds} s, {seconds / 60:.0f} "
-            f"minutes in all. {machine()}", "", "## Targets", target_table(found), ""]
+            f"minutes in all. {machine()}", "", "## Targets", target_table(wanted), ""]
     for name, why in found["skipped"].items():
         page += [f"{name} was left out: {why}.", ""]
     for backend, tables in found["rates"].items():
@@ -203,7 +207,9 @@ def write(found, options, seconds):
         page += ["## Broker, 32 proxies", broker_table(found["broker"]), ""]
     elif found["broker"]:
         page += ["## Broker", found["broker"], ""]
-    return "\n".join(page) + "\n" + NOTES
+    for _, sections, _ in more:
+        page += [line for title, table in sections for line in (f"## {title}", table, "")]
+    return "\n".join(page) + "\n" + NOTES + "".join(notes for _, _, notes in more)
 
 
 def select_table(found):
