@@ -4,8 +4,8 @@
 
 #include "lib/config.h"
 
-enum config_type { CONFIG_TEXT, CONFIG_NUM, CONFIG_BOOL, CONFIG_NAME, CONFIG_PAIR };
-enum config_flags { RELOAD = 1, SECRET = 2, NETWORKS = 4 };
+enum config_type { CONFIG_TEXT, CONFIG_NUM, CONFIG_BOOL, CONFIG_NAME, CONFIG_PAIR, CONFIG_LIST };
+enum config_flags { RELOAD = 1, SECRET = 2, NETWORKS = 4, DIRECTORIES = 8 };
 
 /* One of the words that a NAME key takes; a list ends with a NULL name. */
 struct config_name {
@@ -54,5 +54,8 @@ int config_set_value(struct config_problems *p, const struct config_row *row, co
 
 /* Frees a text member, overwriting a secret. */
 void config_free_text(const struct config_row *row, char **text);
+
+/* Empties a list member. */
+void config_free_list(struct config_list *list);
 
 #endif
