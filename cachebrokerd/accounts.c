@@ -9,10 +9,9 @@
 struct entry {
 	struct key name;
 	int64_t until;
-	uint32_t port;
-	size_t host_length, backend_user_length;
+	size_t hosts_length, backend_user_length;
 	UT_hash_handle hh;
-	char texts[]; /* host, backend user */
+	char texts[]; /* hosts, backend user */
 };
 
 struct accounts {
@@ -62,9 +61,8 @@ bool accounts_find(struct accounts *a, const struct key *name, int64_t now, stru
 		forget(a, e);
 		return false;
 	}
-	*ret = (struct account){ .host = { e->texts, e->host_length },
-				 .port = e->port,
-				 .backend_user = { e->texts + e->host_length,
+	*ret = (struct account){ .hosts = { e->texts, e->hosts_length },
+				 .backend_user = { e->texts + e->hosts_length,
 						   e->backend_user_length } };
 	return true;
 }
@@ -73,7 +71,7 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
 		    int64_t until)
 {
 	struct entry *old = find(a, name);
-	struct entry *e = calloc(1, sizeof(*e) + account->host.n + account->backend_user.n);
+	struct entry *e = calloc(1, sizeof(*e) + account->hosts.n + account->backend_user.n);
 
 	if (!e)
 		return;
@@ -83,11 +81,10 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
 		forget(a, a->entries);
 	e->name = *name;
 	e->until = until;
-	e->port = account->port;
-	e->host_length = account->host.n;
+	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
-	memcpy(e->texts, account->host.p, account->host.n);
-	memcpy(e->texts + account->host.n, account->backend_user.p, account->backend_user.n);
+	memcpy(e->texts, account->hosts.p, account->hosts.n);
+	memcpy(e->texts + account->hosts.n, account->backend_user.p, account->backend_user.n);
 	HASH_ADD(hh, a->entries, name, sizeof(e->name), e);
 	if (!e->hh.tbl)
 		free(e); /* no memory */

@@ -14,8 +14,7 @@
 struct accounts;
 
 struct account {
-	struct span host;
-	uint32_t port;
+	struct span hosts; /* as in lib/route.h */
 	struct span backend_user;
 };
 

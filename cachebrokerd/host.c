@@ -10,12 +10,18 @@
 
 #include "cachebrokerd/dial.h"
 #include "lib/clock.h"
+#include "lib/config_tls.h"
 #include "lib/log.h"
 
 struct host *host_find(struct broker *b, struct span name, uint32_t port)
 {
+	return host_find_tls(b, name, port, config_tls_mode(&b->config));
+}
+
+struct host *host_find_tls(struct broker *b, struct span name, uint32_t port, enum tls_mode tls)
+{
 	for (struct host *h = b->hosts; h; h = h->next)
-		if (h->port == port && span_ieq(name, span_str(h->name)))
+		if (h->port == port && h->tls == tls && span_ieq(name, span_str(h->name)))
 			return h;
 	struct host *h = calloc(1, sizeof(*h));
 
@@ -25,6 +31,7 @@ struct host *host_find(struct broker *b, struct span name, uint32_t port)
 	}
 	h->broker = b;
 	h->port = port;
+	h->tls = tls;
 	memcpy(h->name, name.p, name.n);
 	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, port);
 	h->figures = state_host(b->state, h->label);

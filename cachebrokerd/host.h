@@ -17,6 +17,7 @@ struct host {
 	char name[256];
 	char label[264]; /* "name:port", for people */
 	uint32_t port;
+	enum tls_mode tls;
 	struct sockaddr_storage addresses[HOST_ADDRESSES];
 	int64_t failed_until[HOST_ADDRESSES]; /* each address: tried behind the others */
 	size_t address_count;
@@ -32,9 +33,12 @@ struct host {
 	struct burst ends;	 /* of idle ones, by the mail host */
 };
 
-/* The host with this name and port; made when it is new. NULL: no memory, or a name that is too
- * long. */
+/* The host with this name and port, with TLS as the configuration says; made when it is new. NULL:
+ * no memory, or a name that is too long. */
 struct host *host_find(struct broker *b, struct span name, uint32_t port);
+
+/* The same for a host whose TLS an account's record says: with another one it is another host. */
+struct host *host_find_tls(struct broker *b, struct span name, uint32_t port, enum tls_mode tls);
 
 /* Are its addresses known and fresh? */
 bool host_is_resolved(const struct host *h);

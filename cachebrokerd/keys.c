@@ -104,6 +104,7 @@ int keys_account(const struct keys *k, const struct key_account *a, const struct
 				       number(&a->service),
 				       a->host,
 				       number(&a->port),
+				       number(&a->tls),
 				       a->backend_user,
 				       a->authzid,
 				       proof ? a->preauth : SPAN_NONE,

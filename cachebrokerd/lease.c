@@ -1,15 +1,12 @@
-/* Finding a connection for a session.
+/* Finding a connection for a session, when the mail hosts of its account are known.
  *
- * The secret is turned into a proof at once, while its message is still in the receive buffer. A
- * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
- * again: until it is clear which connection the session gets.
+ * The keys are those of one host at a time: whoever looks at another one turns the lease to it.
  */
 #include "cachebrokerd/lease.h"
 
 #include <errno.h>
 #include <utlist.h>
 
-#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/habits.h"
@@ -94,9 +91,7 @@ static void on_deadline(void *context)
 	client_refuse(context, REFUSAL_UNAVAILABLE, "no mail host in time");
 }
 
-/* From here on the lease takes time: all of it together has one deadline, shorter than the
- * session's own. */
-static int start_deadline(struct client *c)
+int lease_start_deadline(struct client *c)
 {
 	struct timer **slot = &c->lease.deadline;
 
@@ -117,6 +112,7 @@ static int make_keys(struct client *c)
 	struct lease *l = &c->lease;
 	const struct key_account account = { .service = c->service,
 					     .port = l->host->port,
+					     .tls = l->host->tls,
 					     .host = span_str(l->host->name),
 					     .backend_user =
 						     text(l->backend_user, l->backend_user_length),
@@ -141,6 +137,43 @@ static int renew_keys(struct client *c)
 	return r < 0 ? r : make_keys(c);
 }
 
+static void guess_wish(struct client *c);
+static void dial(struct client *c);
+
+int lease_turn_to(struct client *c, size_t at)
+{
+	struct lease *l = &c->lease;
+
+	l->host_at = at;
+	if (l->host == l->hosts[at])
+		return 0;
+	l->host = l->hosts[at];
+	int r = make_keys(c);
+
+	if (r == 0)
+		guess_wish(c);
+	return r;
+}
+
+/* This mail host cannot serve the client: the next one, if there is one. */
+static void dial_next(struct client *c, enum msg_refusal reason, const char *why)
+{
+	struct lease *l = &c->lease;
+
+	if (l->host_at + 1 < l->host_count && lease_turn_to(c, l->host_at + 1) == 0)
+		dial(c);
+	else
+		client_refuse(c, reason, why);
+}
+
+static void dial_first(struct client *c)
+{
+	if (lease_turn_to(c, 0) == 0)
+		dial(c);
+	else
+		client_refuse(c, REFUSAL_UNAVAILABLE, "no key can be made");
+}
+
 static void on_dialled(void *context, int fd, const char *why)
 {
 	struct client *c = context;
@@ -152,7 +185,7 @@ static void on_dialled(void *context, int fd, const char *why)
 	connection_dialled(b, l->host); /* connection_new() counts it again */
 	settle_errand(c);
 	if (fd < 0) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, why);
+		dial_next(c, REFUSAL_UNAVAILABLE, why);
 		return;
 	}
 	struct connection *fresh =
@@ -173,8 +206,6 @@ static void on_dialled(void *context, int fd, const char *why)
 	}
 	fd_drop(&fd);
 }
-
-static void dial(struct client *c);
 
 static void on_still_there(void *context)
 {
@@ -224,7 +255,12 @@ static void dial(struct client *c)
 
 	secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
+		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
+		return;
+	}
+	if (l->host->tls != TLS_NONE) {
+		dial_next(c, REFUSAL_UNAVAILABLE,
+			  "the mail host wants TLS, which this version does not speak");
 		return;
 	}
 	if (l->master && !errand_has_listener(b)) {
@@ -235,7 +271,7 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
-		client_refuse(c, REFUSAL_LIMIT, full);
+		dial_next(c, REFUSAL_LIMIT, full);
 		return;
 	}
 	if (dial_start(b, l->host, on_dialled, c, &l->dial) < 0) {
@@ -309,7 +345,7 @@ static bool is_on_its_way_back(const struct key *key)
 static void on_impatient(void *context)
 {
 	stop_awaiting(context);
-	dial(context);
+	dial_first(context);
 }
 
 bool lease_take(struct client *c)
@@ -365,7 +401,8 @@ static bool take_cached(struct client *c)
 	case RECHECK_BEHIND:
 		return take_and_recheck(c);
 	case RECHECK_BEFORE:
-		if (start_deadline(c) < 0 || recheck_start(c, &l->secret, true, &l->recheck) < 0)
+		if (lease_start_deadline(c) < 0 ||
+		    recheck_start(c, &l->secret, true, &l->recheck) < 0)
 			return false;
 		stop_awaiting(c);
 		return true;
@@ -380,7 +417,7 @@ void lease_proven(struct client *c, enum errand_verdict verdict)
 	if (verdict == VERDICT_REFUSED)
 		client_refuse(c, REFUSAL_PASSWORD, "the mail host refused the password");
 	else if (verdict == VERDICT_NONE || !lease_take(c))
-		dial(c);
+		dial_first(c);
 }
 
 static bool may_be_on_its_way(const struct lease *l)
@@ -388,25 +425,35 @@ static bool may_be_on_its_way(const struct lease *l)
 	return is_on_its_way_back(&l->key) || (l->wants && is_on_its_way_back(&l->wanted));
 }
 
-/* The account is known: cache, a moment's wait, or a new connection. */
-static void find_connection(struct client *c)
+/* Begins to wait if a connection may come back in a moment. */
+static bool waits_for_return(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (take_cached(c))
-		return;
-	if (start_deadline(c) < 0) {
+	if (!may_be_on_its_way(l) || recheck_need(c) == RECHECK_ITSELF ||
+	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) < 0)
+		return false;
+	l->awaits = true;
+	l->next = awaiting;
+	awaiting = c;
+	return true;
+}
+
+void lease_find(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	for (size_t i = 0; i < l->host_count; i++)
+		if (lease_turn_to(c, i) == 0 && take_cached(c))
+			return;
+	if (lease_start_deadline(c) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
 		return;
 	}
-	if (may_be_on_its_way(l) && recheck_need(c) != RECHECK_ITSELF &&
-	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) == 0) {
-		l->awaits = true;
-		l->next = awaiting;
-		awaiting = c;
-		return;
-	}
-	dial(c);
+	for (size_t i = 0; i < l->host_count; i++)
+		if (lease_turn_to(c, i) == 0 && waits_for_return(c))
+			return;
+	dial_first(c);
 }
 
 void lease_wake(const struct key *key)
@@ -420,7 +467,7 @@ void lease_wake(const struct key *key)
 			return; /* there was one */
 		if (!may_be_on_its_way(&c->lease)) {
 			stop_awaiting(c);
-			dial(c);
+			dial_first(c);
 			next = awaiting; /* the list may have changed */
 		}
 	}
@@ -433,100 +480,10 @@ static void guess_wish(struct client *c)
 	struct lease *l = &c->lease;
 	struct span wish;
 
+	l->wants = false;
 	if (keys_habit(b->keys, &l->account, l->client_id, span_str(c->origin), &l->habit) < 0)
 		return;
 	wish = habits_find(b->habits, &l->habit, clock_ms(), &l->promise);
 	l->wants = !l->plain && wish.n > 0 &&
 		   keys_fingerprint(b->keys, &l->key, wish, &l->wanted) == 0;
-}
-
-/* The account's record is there: the keys can be made. */
-static void set_account(struct client *c, const struct account *found)
-{
-	struct broker *b = c->broker;
-	struct lease *l = &c->lease;
-	const struct span backend_user = found->backend_user;
-	bool good = backend_user.n <= sizeof(l->backend_user);
-
-	l->host = host_find(b, found->host, found->port);
-	if (good) {
-		memcpy(l->backend_user, backend_user.p, backend_user.n);
-		l->backend_user_length = backend_user.n;
-	}
-	if (!good || !l->host || make_keys(c) < 0) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
-		return;
-	}
-	if (c->bound && !key_same(&c->bound_to, &l->account)) {
-		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
-		return;
-	}
-	guess_wish(c);
-	find_connection(c);
-}
-
-static void on_account(void *context, const struct msg *answer)
-{
-	struct client *c = context;
-	char why[201] = "the account cannot be looked up";
-
-	c->lease.question = NULL;
-	if (answer && answer->ACCOUNT.status == ACCOUNT_FOUND) {
-		const struct account found = { .host = answer->ACCOUNT.host,
-					       .port = answer->ACCOUNT.host_port,
-					       .backend_user = answer->ACCOUNT.backend_user };
-
-		accounts_store(c->broker->accounts, &c->lease.name, &found,
-			       clock_ms() + (int64_t)c->broker->config.lookup_ttl * 1000);
-		set_account(c, &found);
-		return;
-	}
-	if (answer && answer->ACCOUNT.error.n > 0) {
-		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
-		why[answer->ACCOUNT.error.n] = '\0';
-	}
-	client_refuse(c,
-		      answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN ? REFUSAL_UNKNOWN
-									  : REFUSAL_UNAVAILABLE,
-		      why);
-}
-
-static int make_proof(const struct broker *b, const struct msg *m, struct key *ret)
-{
-	return master_is_on(b) ? master_proof(b, ret)
-			       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
-}
-
-void lease_begin(struct client *c, const struct msg *m)
-{
-	struct broker *b = c->broker;
-	struct lease *l = &c->lease;
-	const struct msg question = { .type = MSG_LOOKUP,
-				      .LOOKUP = { .service = c->service, .user = m->LEASE.user } };
-	struct account known;
-
-	*l = (struct lease){ .serial = m->serial,
-			     .plain = m->LEASE.plain || c->swapped,
-			     .client_id = m->LEASE.client_id,
-			     .user_length = m->LEASE.user.n,
-			     .authzid_length = m->LEASE.authzid.n };
-	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
-	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (master_is_on(b)) {
-		l->master = true;
-		if (m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_PASSWORD, "shared secret was wrong");
-			return;
-		}
-	} else if (b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
-		l->secret = secret_keep(m->LEASE.secret);
-	}
-	if (make_proof(b, m, &l->proof) < 0 ||
-	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
-	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))
-		set_account(c, &known);
-	else if (start_deadline(c) < 0 ||
-		 lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }

@@ -2,8 +2,8 @@
  *
  * A file is `key value` lines; # starts a comment anywhere, so that no value can hold one; the
  * value is the rest of the line with blanks cut off both ends; keys are case-insensitive; the last
- * of two equal keys wins, unless the key is a LIST of the table, whose lines all count. Bad values are errors with file and line, unknown keys are warnings,
- * because files in the wild carry some.
+ * of two equal keys wins, but all lines of a key that is a LIST in the table count. Bad values are
+ * errors with file and line, unknown keys are warnings, because files in the wild carry some.
  */
 #ifndef LIB_CONFIG_H
 #define LIB_CONFIG_H

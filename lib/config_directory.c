@@ -22,7 +22,9 @@ static const char *judge_place(enum place allowed, const char *place)
 	case PLACE_PATH:
 		return *place == '/' ? NULL : "give an absolute path behind the colon";
 	case PLACE_URL:
-		return strncmp(place, "//", 2) == 0 && place[2] ? NULL : "give a URL: http://HOST:PORT/PATH";
+		return strncmp(place, "//", 2) == 0 && place[2]
+			       ? NULL
+			       : "give a URL: http://HOST:PORT/PATH";
 	}
 	return "?";
 }

@@ -7,6 +7,7 @@
 /* Cuts a value at its first colon: the kind, and what is behind it. Returns NULL, or what is wrong
  * and what is allowed, for people: a kind that does not exist, or a place that this kind does not
  * take. */
-const char *config_directory_split(const char *value, struct span *ret_kind, const char **ret_place);
+const char *config_directory_split(const char *value, struct span *ret_kind,
+				   const char **ret_place);
 
 #endif

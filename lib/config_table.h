@@ -102,8 +102,8 @@
 	     "Further commands that leave nothing behind on a connection, separated by spaces.") \
 	/* accounts */ \
 	LIST(directory, 1000, RELOAD | DIRECTORIES, \
-	     "Where accounts are looked up, KIND:PLACE; one line each, asked in this order. None: " \
-	     "every account is on server_hostname.") \
+	     "Where accounts are looked up, KIND:PLACE; one line each, asked in this order. " \
+	     "None: every account is on server_hostname.") \
 	NAME(no_mailhost, "default", no_mailhosts, RELOAD, \
 	     "An account that a directory knows, without a mail host: default puts it on " \
 	     "server_hostname, refuse turns its logins away.") \

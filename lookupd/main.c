@@ -21,6 +21,7 @@
 #include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/log.h"
+#include "lookupd/tell.h"
 #include "lookupd/worker.h"
 
 #define WORKERS_MAX	 64
@@ -45,6 +46,7 @@ struct master {
 	const char *run_directory; /* from -r, or NULL */
 	char socket_path[128];
 	struct config config;
+	const char *told_user, *told_service; /* -t, -s */
 	sigset_t watched, before;
 	struct slot slots[WORKERS_MAX];
 	size_t slot_count;
@@ -52,14 +54,15 @@ struct master {
 	bool ending;
 };
 
-static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n";
+static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n"
+				 "       lookupd -f FILE -t USER [-s imap|pop3]\n";
 
 static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
 {
 	int c;
 
 	*target = LOG_TO_SYSLOG;
-	while ((c = getopt(argc, argv, "f:r:l:h")) != -1) {
+	while ((c = getopt(argc, argv, "f:r:l:t:s:h")) != -1) {
 		switch (c) {
 		case 'f':
 			m->config_path = optarg;
@@ -71,6 +74,12 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 			if (log_target_parse(optarg, target) < 0)
 				return EXIT_USAGE;
 			break;
+		case 't':
+			m->told_user = optarg;
+			break;
+		case 's':
+			m->told_service = optarg;
+			break;
 		case 'h':
 			(void)fputs(usage_text, stdout);
 			exit(EXIT_OK);
@@ -78,6 +87,8 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 			return EXIT_USAGE;
 		}
 	}
+	if (m->told_service && !m->told_user)
+		return EXIT_USAGE;
 	return optind == argc && m->config_path ? EXIT_OK : EXIT_USAGE;
 }
 
@@ -106,6 +117,24 @@ static void report_config(void *context, bool is_error, const char *line)
 		log_printf(LOG_ERR, "%s", line);
 }
 
+static void report_directory(const char *line)
+{
+	log_printf(LOG_ERR, "%s", line);
+}
+
+/* Are all directories that it names there to be asked? */
+static int check_directories(const struct config *c, const char *path)
+{
+	struct directories *d;
+	int r = directories_new(c, &d);
+
+	if (r < 0)
+		return r;
+	r = directories_check(d, path, report_directory);
+	directories_free(d);
+	return r;
+}
+
 /* Reads the configuration; an old one is replaced only by a good one. Returns 0 or -EINVAL. */
 static int load_config(struct master *m)
 {
@@ -124,6 +153,10 @@ static int load_config(struct master *m)
 		r = config_run_directory(&fresh, m->config_path, directory, sizeof(directory));
 	if (r < 0) {
 		log_printf(LOG_ERR, "the run directory's name is too long for a socket in it");
+		config_wipe(&fresh);
+		return -EINVAL;
+	}
+	if (check_directories(&fresh, m->config_path) < 0) {
 		config_wipe(&fresh);
 		return -EINVAL;
 	}
@@ -316,6 +349,19 @@ static void watch_signals(struct master *m)
 	sigdelset(&m->before, SIGUSR2);
 }
 
+/* A look at one account instead of a service. */
+static int tell(struct master *m)
+{
+	log_open("lookupd", LOG_TO_NOBODY); /* what is wrong is printed */
+	if (config_load(&m->config, m->config_path, -1, report_config, NULL, NULL) != 0)
+		return EXIT_FAILED;
+	int status = tell_account(&m->config, m->config_path, m->told_user,
+				  m->told_service ? m->told_service : "imap");
+
+	config_wipe(&m->config);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	static struct master m;
@@ -325,6 +371,8 @@ int main(int argc, char **argv)
 		(void)fputs(usage_text, stderr);
 		return EXIT_USAGE;
 	}
+	if (m.told_user)
+		return tell(&m);
 	log_open("lookupd", target);
 	log_follow();
 	if (take_config_fd(&m) < 0 || load_config(&m) < 0) {

@@ -515,59 +515,9 @@ static void the_default_run_directory_depends_on_the_user(void **unused)
 	assert_int_equal(seteuid(0), 0);
 }
 
-static void a_list_keeps_all_its_lines_in_order(void **unused)
-{
-	char text[4000];
-
-	(void)unused;
-	assert_clean("directory userdb:/a\ncache_size 7\nDirectory http://h:1/x\ndirectory static:\n");
-	assert_int_equal(c.directory.count, 3);
-	assert_string_equal(c.directory.items[0], "userdb:/a");
-	assert_string_equal(c.directory.items[1], "http://h:1/x");
-	assert_int_equal(c.directory.lines[1], 3);
-	assert_true(config_print(&c, text, sizeof(text)) > 0);
-	assert_non_null(strstr(text, "\ndirectory userdb:/a\ndirectory http://h:1/x\ndirectory static:\n"));
-	assert_clean("");
-	assert_int_equal(c.directory.count, 0);
-}
-
-static void a_list_is_bounded(void **unused)
-{
-	char text[1200] = "";
-
-	(void)unused;
-	for (int i = 0; i < 16; i++)
-		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "directory static:\n");
-	assert_clean(text);
-	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "directory static:\n");
-	assert_error(text, "f:17: directory: there are more than 16 lines of it");
-}
-
-static void a_directory_that_cannot_be_is_refused_with_its_line(void **unused)
-{
-	static const char *const bad[] = { "nonsense",	   "nonsense:/x", "userdb:relative", "userdb:",
-					   "static:x",	   "http:/x",	  "http://",	     ":/x",
-					   "Userdb:/x" };
-	char line[100];
-
-	(void)unused;
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		(void)snprintf(line, sizeof(line), "\ndirectory %s", bad[i]);
-		assert_int_equal(parse(line), 1);
-		(void)snprintf(line, sizeof(line), "E f:2: directory: '%s' is not allowed: give ",
-			       bad[i]);
-		assert_memory_equal(reports, line, strlen(line));
-	}
-	assert_error("no_mailhost local",
-		     "f:1: no_mailhost: 'local' is not allowed: give one of default refuse");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_list_keeps_all_its_lines_in_order),
-		cmocka_unit_test(a_list_is_bounded),
-		cmocka_unit_test(a_directory_that_cannot_be_is_refused_with_its_line),
 		cmocka_unit_test(every_default_is_a_value_that_the_parser_takes),
 		cmocka_unit_test(an_empty_file_gives_the_documented_defaults),
 		cmocka_unit_test(every_key_has_a_meaning_that_is_a_sentence),

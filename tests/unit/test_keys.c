@@ -63,7 +63,7 @@ static void assert_all_differ(const struct key *all, size_t count)
 static void the_same_fields_give_the_same_key(void **unused)
 {
 	char host[] = "host", user[] = "user", authzid[] = "auth"; /* other memory, same bytes */
-	struct key_account again = {1, 143, {host, 4}, {user, 4}, {authzid, 4}, {"", 0}};
+	struct key_account again = {1, 143, {host, 4}, {user, 4}, {authzid, 4}, {"", 0}, 0};
 	struct key p = proof_of("secret"), q = proof_of("secret");
 	struct key a = account_of(base, &p), b = account_of(again, &q);
 	struct key c = account_of(base, NULL), d = account_of(again, NULL);
@@ -79,12 +79,12 @@ static void the_same_fields_give_the_same_key(void **unused)
 static void every_field_of_an_account_matters(void **unused)
 {
 	struct key proofs[] = {proof_of("secret"), proof_of("Secret"), proof_of("")};
-	struct key_account a[11];
-	struct key all[11 * 4];
+	struct key_account a[12];
+	struct key all[12 * 4];
 	size_t n = 0;
 
 	(void)unused;
-	for (size_t i = 0; i < 11; i++)
+	for (size_t i = 0; i < 12; i++)
 		a[i] = base;
 	a[1].service = 2;
 	a[2].port = 144;
@@ -96,7 +96,8 @@ static void every_field_of_an_account_matters(void **unused)
 	a[8].authzid = SPAN("");
 	a[9].port = 143u << 8;
 	a[10].service = 1u << 24;
-	for (size_t i = 0; i < 11; i++) {
+	a[11].tls = 2;
+	for (size_t i = 0; i < 12; i++) {
 		all[n++] = account_of(a[i], NULL);
 		for (size_t j = 0; j < 3; j++)
 			all[n++] = account_of(a[i], &proofs[j]);
