@@ -55,6 +55,7 @@ SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
+LIBS_lookupd       = $(shell $(PKG) --libs lmdb)
 LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
 objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))

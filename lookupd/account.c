@@ -174,6 +174,22 @@ int account_set_field(struct account *a, struct span name, struct span value)
 	return 0;
 }
 
+int account_set_lines(struct account *a, struct span lines)
+{
+	int r = 0;
+
+	while (r == 0 && lines.n > 0) {
+		const struct span line = span_word(&lines, '\n');
+		const char *equals = line.n > 0 ? memchr(line.p, '=', line.n) : NULL;
+		size_t n = equals ? (size_t)(equals - line.p) : 0;
+
+		if (equals)
+			r = account_set_field(a, (struct span){ line.p, n },
+					      span_from(line, n + 1));
+	}
+	return r;
+}
+
 bool account_option(const struct account *a, const char *name, struct span *ret)
 {
 	struct span rest = span_str(a->options), value;

@@ -55,6 +55,9 @@ int account_add_options(struct account *a, struct span options);
  * others are not for us. 0 or -EINVAL. */
 int account_set_field(struct account *a, struct span name, struct span value);
 
+/* Sets fields from lines NAME=value; what has no = is passed over. 0 or -EINVAL. */
+int account_set_lines(struct account *a, struct span lines);
+
 /* The value of an option, the first of this name; SPAN_NONE when it has none. False: it is not set.
  */
 bool account_option(const struct account *a, const char *name, struct span *ret);

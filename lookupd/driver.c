@@ -9,6 +9,7 @@
 static const struct driver *const drivers[] = {
 	&driver_static,
 	&driver_userdb,
+	&driver_lmdb,
 	NULL,
 };
 

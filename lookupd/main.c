@@ -21,6 +21,7 @@
 #include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/log.h"
+#include "lookupd/import.h"
 #include "lookupd/tell.h"
 #include "lookupd/worker.h"
 
@@ -47,6 +48,7 @@ struct master {
 	char socket_path[128];
 	struct config config;
 	const char *told_user, *told_service; /* -t, -s */
+	const char *imported;		      /* --import */
 	sigset_t watched, before;
 	struct slot slots[WORKERS_MAX];
 	size_t slot_count;
@@ -55,14 +57,17 @@ struct master {
 };
 
 static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n"
-				 "       lookupd -f FILE -t USER [-s imap|pop3]\n";
+				 "       lookupd -f FILE -t USER [-s imap|pop3]\n"
+				 "       lookupd -f FILE --import ACCOUNTS\n";
 
 static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
 {
+	static const struct option long_options[] = { { "import", required_argument, NULL, 'i' },
+						      { NULL, 0, NULL, 0 } };
 	int c;
 
 	*target = LOG_TO_SYSLOG;
-	while ((c = getopt(argc, argv, "f:r:l:t:s:h")) != -1) {
+	while ((c = getopt_long(argc, argv, "f:r:l:t:s:h", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'f':
 			m->config_path = optarg;
@@ -73,6 +78,9 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 		case 'l':
 			if (log_target_parse(optarg, target) < 0)
 				return EXIT_USAGE;
+			break;
+		case 'i':
+			m->imported = optarg;
 			break;
 		case 't':
 			m->told_user = optarg;
@@ -87,7 +95,7 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 			return EXIT_USAGE;
 		}
 	}
-	if (m->told_service && !m->told_user)
+	if ((m->told_service && !m->told_user) || (m->imported && m->told_user))
 		return EXIT_USAGE;
 	return optind == argc && m->config_path ? EXIT_OK : EXIT_USAGE;
 }
@@ -349,14 +357,23 @@ static void watch_signals(struct master *m)
 	sigdelset(&m->before, SIGUSR2);
 }
 
-/* A look at one account instead of a service. */
-static int tell(struct master *m)
+static void print_config(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	if (is_error)
+		(void)fprintf(stderr, "%s\n", line);
+}
+
+/* A look at one account, or a new table, instead of a service. */
+static int use_once(struct master *m)
 {
 	log_open("lookupd", LOG_TO_NOBODY); /* what is wrong is printed */
-	if (config_load(&m->config, m->config_path, -1, report_config, NULL, NULL) != 0)
+	if (config_load(&m->config, m->config_path, -1, print_config, NULL, NULL) != 0)
 		return EXIT_FAILED;
-	int status = tell_account(&m->config, m->config_path, m->told_user,
-				  m->told_service ? m->told_service : "imap");
+	int status = m->imported
+			     ? import_accounts(&m->config, m->imported)
+			     : tell_account(&m->config, m->config_path, m->told_user,
+					    m->told_service ? m->told_service : "imap");
 
 	config_wipe(&m->config);
 	return status;
@@ -371,8 +388,8 @@ int main(int argc, char **argv)
 		(void)fputs(usage_text, stderr);
 		return EXIT_USAGE;
 	}
-	if (m.told_user)
-		return tell(&m);
+	if (m.told_user || m.imported)
+		return use_once(&m);
 	log_open("lookupd", target);
 	log_follow();
 	if (take_config_fd(&m) < 0 || load_config(&m) < 0) {
