@@ -45,17 +45,27 @@ C_PROXY  := $(HOSTED)
 LD_PROXY := $(if $(SAN),$(LDHOST),-static-pie -Wl,-z,relro,-z,now)
 endif
 
+# --- lookupd's drivers, each built if its library is there: KIND=LIBRARY -----------------------------
+DRIVER_LIBS    := http=libcurl
+library_of      = $(word 2,$(subst =, ,$(1)))
+DRIVERS        := $(foreach d,$(DRIVER_LIBS),$(if $(shell $(PKG) --exists $(call library_of,$(d)) && echo 1),$(d)))
+DRIVERS_C      := lookupd/driver_static.c lookupd/driver_userdb.c lookupd/driver_lmdb.c lookupd/driver_authdaemon.c \
+                  $(foreach d,$(DRIVERS),lookupd/driver_$(word 1,$(subst =, ,$(d))).c)
+DRIVERS_PKG    := $(foreach d,$(DRIVERS),$(call library_of,$(d)))
+DRIVERS_FLAGS  := $(foreach l,$(DRIVERS_PKG),-DHAVE_$(shell echo $(l) | tr a-z A-Z)) \
+                  $(if $(DRIVERS_PKG),$(shell $(PKG) --cflags $(DRIVERS_PKG)))
+
 # --- sources, one folder per program --------------------------------------------------------------
 LIB_C    := $(wildcard lib/*.c)
 SRC_proxyd         := $(wildcard proxyd/*.c)
 SRC_cachebrokerd   := $(wildcard cachebrokerd/*.c)
-SRC_lookupd        := $(wildcard lookupd/*.c)
+SRC_lookupd        := $(filter-out lookupd/driver_%.c,$(wildcard lookupd/*.c)) $(DRIVERS_C)
 SRC_pimpstat       := $(wildcard pimpstat/*.c)
 SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
-LIBS_lookupd       = $(shell $(PKG) --libs lmdb)
+LIBS_lookupd       = $(shell $(PKG) --libs lmdb $(DRIVERS_PKG))
 LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
 objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -67,6 +77,8 @@ all: $(addprefix $(B)/,$(PROGRAMS))
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(HOSTED) $(CFLAGS) -c $< -o $@
+
+$(B)/obj/lookupd/%.o: CPPFLAGS += $(DRIVERS_FLAGS)
 
 $(B)/static/%.o: %.c
 	@mkdir -p $(@D)
@@ -95,7 +107,7 @@ $(foreach p,cachebrokerd lookupd pimpstat in.imapproxyd,$(eval $(call program,$(
 UNIT_C    := $(wildcard tests/unit/test_*.c)
 UNITS     := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_C))
 ARCHIVES  := $(addprefix $(B)/obj/,proxyd.a cachebrokerd.a lookupd.a pimpstat.a imapproxyd.a lib.a)
-UNIT_LIBS  = $(shell $(PKG) --libs cmocka libcrypto lmdb libsystemd jansson) -lpthread
+UNIT_LIBS  = $(shell $(PKG) --libs cmocka libcrypto lmdb libsystemd jansson) $(LIBS_lookupd) -lpthread
 
 not_main = $(filter-out %/main.c,$(1))
 $(B)/obj/proxyd.a: $(call objects,$(call not_main,$(SRC_proxyd)))

@@ -22,9 +22,10 @@ static const char *judge_place(enum place allowed, const char *place)
 	case PLACE_PATH:
 		return *place == '/' ? NULL : "give an absolute path behind the colon";
 	case PLACE_URL:
-		return strncmp(place, "//", 2) == 0 && place[2]
+		/* the whole line is shown in logs */
+		return strncmp(place, "//", 2) == 0 && place[2] && !strchr(place, '@')
 			       ? NULL
-			       : "give a URL: http://HOST:PORT/PATH";
+			       : "give a URL without a password: http://HOST:PORT/PATH";
 	}
 	return "?";
 }

@@ -7,9 +7,10 @@
 #include "lookupd/drivers.h"
 
 static const struct driver *const drivers[] = {
-	&driver_static,
-	&driver_userdb,
-	&driver_lmdb,
+	&driver_static, &driver_userdb, &driver_lmdb, &driver_authdaemon,
+#ifdef HAVE_LIBCURL
+	&driver_http,	&driver_https,
+#endif
 	NULL,
 };
 

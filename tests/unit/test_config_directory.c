@@ -85,7 +85,7 @@ static void a_directory_that_cannot_be_is_refused_with_its_line(void **unused)
 {
 	static const char *const bad[] = {
 		"nonsense", "nonsense:/x", "userdb:relative", "userdb:", "static:x", "http:/x",
-		"http://",  ":/x",	   "Userdb:/x",
+		"http://",  ":/x",	   "Userdb:/x", "http://u:p@h/",
 	};
 	char line[100];
 
