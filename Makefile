@@ -46,7 +46,7 @@ LD_PROXY := $(if $(SAN),$(LDHOST),-static-pie -Wl,-z,relro,-z,now)
 endif
 
 # --- lookupd's drivers, each built if its library is there: KIND=LIBRARY -----------------------------
-DRIVER_LIBS    := http=libcurl
+DRIVER_LIBS    := http=libcurl ldap=ldap pgsql=libpq mysql=libmariadb
 library_of      = $(word 2,$(subst =, ,$(1)))
 DRIVERS        := $(foreach d,$(DRIVER_LIBS),$(if $(shell $(PKG) --exists $(call library_of,$(d)) && echo 1),$(d)))
 DRIVERS_C      := lookupd/driver_static.c lookupd/driver_userdb.c lookupd/driver_lmdb.c lookupd/driver_authdaemon.c \

@@ -11,6 +11,15 @@ static const struct driver *const drivers[] = {
 #ifdef HAVE_LIBCURL
 	&driver_http,	&driver_https,
 #endif
+#ifdef HAVE_LDAP
+	&driver_ldap,
+#endif
+#ifdef HAVE_LIBPQ
+	&driver_pgsql,
+#endif
+#ifdef HAVE_LIBMARIADB
+	&driver_mysql,
+#endif
 	NULL,
 };
 

@@ -184,6 +184,8 @@ __attribute__((noreturn)) static void become_worker(const struct master *m, pid_
 		_exit(EXIT_OK);
 	/* A hang-up of the whole process group is the master's to handle. */
 	(void)signal(SIGHUP, SIG_IGN);
+	/* Some directories' libraries do not ask for it on their sockets. */
+	(void)signal(SIGPIPE, SIG_IGN);
 	worker_watch_signals();
 	(void)sigprocmask(SIG_SETMASK, &m->before, NULL);
 	worker_run(&m->config, m->socket_path);
