@@ -15,7 +15,7 @@ B        := $(if $(SAN),build/san,build)
 CC       ?= gcc
 PKG      := pkg-config
 
-PROGRAMS := proxyd cachebrokerd lookupd pimpstat in.imapproxyd
+PROGRAMS := proxyd cachebrokerd lookupd tlsrelayd pimpstat in.imapproxyd
 
 # --- flags --------------------------------------------------------------------------------------
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
@@ -60,12 +60,14 @@ LIB_C    := $(wildcard lib/*.c)
 SRC_proxyd         := $(wildcard proxyd/*.c)
 SRC_cachebrokerd   := $(wildcard cachebrokerd/*.c)
 SRC_lookupd        := $(filter-out lookupd/driver_%.c,$(wildcard lookupd/*.c)) $(DRIVERS_C)
+SRC_tlsrelayd      := $(wildcard tlsrelayd/*.c)
 SRC_pimpstat       := $(wildcard pimpstat/*.c)
 SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
 LIBS_lookupd       = $(shell $(PKG) --libs lmdb $(DRIVERS_PKG))
+LIBS_tlsrelayd     = $(shell $(PKG) --libs libssl libcrypto libsystemd)
 LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
 objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -94,6 +96,15 @@ $(FILTER): $(B)/gen/make_filter
 	$< >$@.new && mv $@.new $@
 $(B)/static/proxyd/jail.o $(B)/obj/proxyd/jail.o: $(FILTER)
 
+# That of a worker of tlsrelayd, in the same way.
+RELAY_FILTER := $(B)/gen/relay_filter.h
+$(B)/gen/make_relay_filter: tlsrelayd/sandbox/make_filter.c tlsrelayd/sandbox.h
+	@mkdir -p $(@D)
+	$(CC) -I. -D_GNU_SOURCE= -std=c17 $(WARN) $(CFLAGS) $< $(shell $(PKG) --libs libseccomp) -o $@
+$(RELAY_FILTER): $(B)/gen/make_relay_filter
+	$< >$@.new && mv $@.new $@
+$(B)/obj/tlsrelayd/sandbox.o: $(RELAY_FILTER)
+
 $(B)/proxyd: $(call proxyobjs,$(SRC_proxyd) $(LIB_C))
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
 
@@ -101,18 +112,19 @@ define program
 $(B)/$(1): $(call objects,$(SRC_$(1)) $(LIB_C))
 	$$(CC) $$(CFLAGS) $$(LDHOST) $$^ $$(LIBS_$(1)) -o $$@
 endef
-$(foreach p,cachebrokerd lookupd pimpstat in.imapproxyd,$(eval $(call program,$(p))))
+$(foreach p,cachebrokerd lookupd tlsrelayd pimpstat in.imapproxyd,$(eval $(call program,$(p))))
 
 # --- unit tests: each links what it needs out of one archive per folder -----------------------------
 UNIT_C    := $(wildcard tests/unit/test_*.c)
 UNITS     := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_C))
-ARCHIVES  := $(addprefix $(B)/obj/,proxyd.a cachebrokerd.a lookupd.a pimpstat.a imapproxyd.a lib.a)
-UNIT_LIBS  = $(shell $(PKG) --libs cmocka libcrypto lmdb libsystemd jansson) $(LIBS_lookupd) -lpthread
+ARCHIVES  := $(addprefix $(B)/obj/,proxyd.a cachebrokerd.a lookupd.a tlsrelayd.a pimpstat.a imapproxyd.a lib.a)
+UNIT_LIBS  = $(shell $(PKG) --libs cmocka libssl libcrypto lmdb libsystemd jansson) $(LIBS_lookupd) -lpthread
 
 not_main = $(filter-out %/main.c,$(1))
 $(B)/obj/proxyd.a: $(call objects,$(call not_main,$(SRC_proxyd)))
 $(B)/obj/cachebrokerd.a: $(call objects,$(call not_main,$(SRC_cachebrokerd)))
 $(B)/obj/lookupd.a: $(call objects,$(call not_main,$(SRC_lookupd)))
+$(B)/obj/tlsrelayd.a: $(call objects,$(call not_main,$(SRC_tlsrelayd)))
 $(B)/obj/pimpstat.a: $(call objects,$(call not_main,$(SRC_pimpstat)))
 $(B)/obj/imapproxyd.a: $(call objects,$(call not_main,$(SRC_in.imapproxyd)))
 $(B)/obj/lib.a: $(call objects,$(LIB_C))

@@ -11,10 +11,12 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
+#include "cachebrokerd/spares.h"
+#include "cachebrokerd/tls_policy.h"
 #include "lib/log.h"
 
 #define RESERVE \
-	128 /* descriptors for everything that is no session, connection or look-up worker */
+	192 /* descriptors for everything that is no session, connection or look-up worker */
 #define STOP_MS 3000
 
 static unsigned descriptor_limit(void)
@@ -56,6 +58,7 @@ void broker_count(struct broker *b)
 	state_gauge(b->state, GAUGE_clients, b->client_count);
 	state_gauge(b->state, GAUGE_active, b->leased + b->orphans);
 	state_gauge(b->state, GAUGE_cached, cache_count(b->cache));
+	state_gauge(b->state, GAUGE_spares, spares_ready(b));
 }
 
 static void report(void *context, bool is_error, const char *line)
@@ -81,6 +84,31 @@ void broker_name_settings(struct broker *b)
 		b->settings++;
 }
 
+static void name_tls_settings(struct broker *b)
+{
+	b->tls_settings += 0x10; /* host_tls() adds the mode */
+	connection_flush_outdated(b);
+	spares_flush_all(b);
+}
+
+static void renew_tls_policy(struct broker *b)
+{
+	uint64_t policy = tls_policy(&b->config);
+
+	if (policy != b->tls_policy) {
+		b->tls_unsettled = true;
+		name_tls_settings(b);
+	}
+	b->tls_policy = policy;
+}
+
+void broker_settle_tls(struct broker *b)
+{
+	if (b->tls_unsettled)
+		name_tls_settings(b);
+	b->tls_unsettled = false;
+}
+
 void broker_reload(struct broker *b)
 {
 	struct config fresh;
@@ -93,10 +121,12 @@ void broker_reload(struct broker *b)
 	config_wipe(&b->config);
 	b->config = fresh;
 	broker_name_settings(b);
+	renew_tls_policy(b);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
 	accounts_forget(b->accounts);
 	connection_expire(b);
+	spares_flush_all(b);
 	door_tell_pools(b);
 	log_printf(LOG_NOTICE, "%s: taken over", b->config_path);
 }
@@ -117,6 +147,7 @@ void broker_stop(struct broker *b)
 		return;
 	b->stopping = true;
 	connection_flush(b);
+	spares_flush_all(b);
 	for (struct client *c = b->clients, *next; c; c = next) {
 		next = c->next;
 		client_end(c, END_SHUTDOWN, "[UNAVAILABLE] Service is stopping");
@@ -137,6 +168,7 @@ void broker_retire(struct broker *b)
 	if (!b->config.run_listener)
 		door_leave_all(b); /* listeners that somebody else keeps: they meet our successor */
 	connection_flush(b);
+	spares_flush_all(b);
 	state_leave(b->state);
 	broker_client_gone(b);
 }

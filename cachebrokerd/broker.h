@@ -1,8 +1,8 @@
 /* What the broker's parts share, and the parts' order: main → peer (sockets, messages) → client,
- * door, lookup, errand, admin (who sent it) → lease, recheck (which connection, is the password
- * still good) → connection, host, dial (backend connections) → cache, keys, proofs, burst (pure).
- * Those that ask lookupd or send an errand call lookup.h and errand.h; tracing.h joins sessions to
- * the protocol log.
+ * door, lookup, tls, errand, admin (who sent it) → lease, recheck (which connection, is the
+ * password still good) → connection, host, dial (backend connections) → cache, keys, proofs, burst
+ * (pure). Those that ask lookupd or send an errand call lookup.h and errand.h; tracing.h joins
+ * sessions to the protocol log.
  */
 #ifndef CACHEBROKERD_BROKER_H
 #define CACHEBROKERD_BROKER_H
@@ -23,6 +23,7 @@ struct lists;
 struct lookup;
 struct peer;
 struct proofs;
+struct tls;
 struct tracing;
 struct tries;
 
@@ -46,6 +47,7 @@ struct broker {
 	struct tracing *tracing;
 	struct state *state;
 	struct lookup *lookup;
+	struct tls *tls;
 	struct host *hosts;
 	struct client *clients; /* all sessions */
 	struct client *silent;	/* those that have not introduced themselves, the first first */
@@ -53,10 +55,14 @@ struct broker {
 	struct timer *tick;
 
 	uint64_t settings; /* a random name of the configuration in force */
+	uint64_t tls_policy;   /* what TLS with mail hosts shall be made with: tls_policy.h */
+	uint64_t tls_settings; /* and a name for what it is made with, by tlsrelayd */
+	bool tls_unsettled;    /* tlsrelayd may not have read what we have */
 	uint64_t next_id;  /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned silent_count;
 	unsigned leased;  /* connections in use, being dialled or on their way back */
+	unsigned spares;  /* connections without a login that wait for one, or are made for that */
 	unsigned orphans; /* sessions whose connection a broker before us leased */
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */
@@ -70,6 +76,10 @@ void broker_name_settings(struct broker *b);
 
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);
+
+/* tlsrelayd has read the configuration. What it made since we have may have been made with what was
+ * in force before: that is ended. */
+void broker_settle_tls(struct broker *b);
 
 /* Derives the bounds on descriptors from the configuration and the process's limit, and says so
  * when they do not fit. */

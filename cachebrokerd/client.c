@@ -11,9 +11,11 @@
 #include <utlist.h>
 
 #include "cachebrokerd/admit.h"
+#include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/tally.h"
+#include "cachebrokerd/tls.h"
 #include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -26,6 +28,8 @@ void client_show_active(struct client *c, struct span user, const char *host)
 {
 	state_session(c->broker->state, c->id, STATEFILE_ACTIVE, c->service, user,
 		      span_str(c->address), span_str(host));
+	if (c->tls)
+		state_session_tls(c->broker->state, c->id, span_str(c->tls));
 	broker_count(c->broker);
 }
 
@@ -53,6 +57,10 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
+					    .starttls = tls_serves(b),
+					    .require_tls = s->require_tls,
+					    .plaintext_addresses =
+						    span_str(s->plaintext_addresses),
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),
@@ -197,7 +205,9 @@ static int on_admin(struct client *c, const struct msg *m, int *fd)
 	return admin_deny(c->peer, m->serial);
 }
 
-#define ANY_STATE (CLIENT_READY | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
+#define ANY_STATE \
+	(CLIENT_READY | CLIENT_SECURING | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | \
+	 CLIENT_DONE)
 
 static const struct {
 	enum msg_type type;
@@ -205,6 +215,7 @@ static const struct {
 	int (*handle)(struct client *c, const struct msg *m, int *fd);
 } handlers[] = {
 	{ MSG_HELLO, CLIENT_NEW, on_hello },
+	{ MSG_TLS_ACCEPT, CLIENT_READY, client_on_tls_accept },
 	{ MSG_LEASE, CLIENT_READY, client_on_lease },
 	{ MSG_OUTCOME, CLIENT_LEASED, client_on_outcome },
 	{ MSG_UNTOUCHED, CLIENT_LEASED, client_on_untouched },
@@ -237,6 +248,7 @@ static void client_gone(struct peer *p)
 		state_count(b->state, COUNTER_sessions_lost, 1);
 	if (!c->counted && c->accepted)
 		habits_forget(b->habits, &c->lease.habit);
+	client_leave_tls(c);
 	lease_end(c);
 	client_lose_connection(c);
 	tracing_leave(c);

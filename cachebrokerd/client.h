@@ -16,6 +16,7 @@ enum client_state {
 	CLIENT_LEASED = 8,     /* has a connection */
 	CLIENT_RETURNING = 16, /* is bringing it back */
 	CLIENT_DONE = 32,      /* has had its connection: no further one */
+	CLIENT_SECURING = 64,  /* between new and ready: tlsrelayd does its TLS_ACCEPT */
 };
 
 struct client {
@@ -38,11 +39,18 @@ struct client {
 	bool refused;	/* there was no room for it */
 	bool limited;	/* the mail host had too many connections of its user */
 	bool made_room; /* and some idle ones were closed for it */
+	bool spare_died;  /* it was leased a spare connection that was dead, */
+	bool must_repeat; /* and its next LEASE must be for this key */
+	struct key repeated;
 	bool orphan;	/* has a connection that a broker before us leased */
 	bool knocked;	/* came through a door, not by the session socket */
 	bool counted;	/* its TALLY came */
 	unsigned lines; /* it had logged here */
 	bool traced;	/* it has been sent a socket of the protocol log */
+	bool tls_asked;	/* it has had its TLS_ACCEPT, */
+	uint32_t tls_serial; /* of this serial, */
+	struct tls_request *handshake; /* which is under way */
+	char *tls; /* version, cipher and name of its TLS; NULL: none that we know of */
 	struct admin_caller admin;
 	struct lease lease;
 	struct connection *connection; /* leased */

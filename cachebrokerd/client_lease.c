@@ -110,12 +110,16 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 			    .made = connection->made,
 			    .prove = prove,
 			    .promise = reused && !offered && c->lease.promise,
+			    .greeted = !connection->cached &&
+				       (connection->spare ||
+					connection->host->tls == TLS_STARTTLS),
 			    .host_port = connection->host->port,
 			    .host = span_str(connection->host->name),
 			    .backend_user = span_str(connection->backend_user),
 			    .capabilities = connection->cached
 						    ? text_of(connection->capabilities)
 						    : lists_find(lists, &connection->plain),
+			    .offered = text_of(connection->cached ? NULL : connection->offered),
 			    .fingerprint = text_of(connection->fingerprint),
 			    .opening = text_of(offered ? connection->opening : NULL),
 			    .preauth_command = text_of(preauth),
@@ -167,6 +171,18 @@ static void take_back(struct client *c)
 	state_session_gone(state, c->id);
 }
 
+/* The mail host had ended the spare connection before the login was judged. That costs no attempt,
+ * once, if the same credentials come again; and it gets no spare one any more. */
+static void spare_died(struct client *c)
+{
+	spares_died(c->connection->host);
+	if (c->spare_died)
+		return;
+	c->spare_died = c->must_repeat = true;
+	c->repeated = c->connection->plain;
+	tries_set(c->broker->tries, &c->visit, --c->leases);
+}
+
 int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 {
 	struct state *state = c->broker->state;
@@ -197,8 +213,12 @@ int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 		c->connection->host->figures->logins_failed++;
 		break;
 	case OUTCOME_STALE:
-		if (!c->connection->cached)
-			return -EPROTO;
+		if (!c->connection->cached) {
+			if (!c->connection->spare || c->accepted)
+				return -EPROTO;
+			spare_died(c);
+			break;
+		}
 		if (c->accepted)
 			take_back(c);
 		state_count(state, COUNTER_stale, 1);

@@ -42,6 +42,7 @@ static void free_connection(struct connection *c)
 	free(c->fingerprint);
 	free(c->opening);
 	free(c->examined);
+	free(c->offered);
 	free(c);
 }
 
@@ -86,6 +87,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 				  .id = b->next_id++,
 				  .cookie = cookie_of(fd),
 				  .born = clock_ms(),
+				  .tls = host_tls(host),
 				  .user = copy_text(user),
 				  .backend_user = copy_text(backend_user) };
 	if (!c->user || !c->backend_user) {
@@ -174,6 +176,12 @@ static bool too_old(const struct connection *c, int64_t now)
 	return now - c->born >= (int64_t)c->broker->config.cache_max_age * 1000;
 }
 
+/* Would it be made in another way now, or not at all? */
+static bool is_outdated(const struct connection *c)
+{
+	return !host_is_current(c->host) || c->tls != host_tls(c->host);
+}
+
 static void keep_to_limit_per_account(struct connection *c)
 {
 	unsigned count;
@@ -252,7 +260,8 @@ int connection_given(struct connection *c, int *fd)
 		r = -ENOMEM;
 	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
-	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()))
+	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
+		 is_outdated(c))
 		r = -ESTALE;
 	else if (!proofs_current(c->broker->proofs, &c->entry.account, &c->plain))
 		r = -EKEYREJECTED;
@@ -303,16 +312,28 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 	return NULL;
 }
 
+bool connection_has_room(const struct broker *b, const struct host *host)
+{
+	unsigned host_most = b->config.host_max_connections;
+
+	return (host_most == 0 || host->connections < host_most) &&
+	       b->leased + b->spares + cache_count(b->cache) < b->connections_most;
+}
+
 const char *connection_make_room(struct broker *b, const struct host *host)
 {
 	unsigned host_most = b->config.host_max_connections;
 
 	while (host_most > 0 && host->connections >= host_most) {
+		if (spares_drop(b, host))
+			continue;
 		if (!host->idle)
 			return "host_max_connections to this mail host are in use";
 		evict(host->idle, COUNTER_evicted);
 	}
-	while (b->leased + cache_count(b->cache) >= b->connections_most) {
+	while (b->leased + b->spares + cache_count(b->cache) >= b->connections_most) {
+		if (spares_drop(b, NULL))
+			continue;
 		struct cache_entry *oldest = cache_oldest(b->cache);
 
 		if (!oldest)
@@ -347,6 +368,16 @@ void connection_expire(struct broker *b)
 
 	while ((oldest = cache_oldest(b->cache)) != NULL && oldest->since <= limit)
 		evict(oldest->owner, COUNTER_expired);
+}
+
+void connection_flush_outdated(struct broker *b)
+{
+	for (struct host *h = b->hosts; h; h = h->next)
+		for (struct connection *c = h->idle, *next; c; c = next) {
+			next = c->host_next;
+			if (is_outdated(c))
+				evict(c, COUNTER_flushed);
+		}
 }
 
 void connection_flush(struct broker *b)

@@ -16,10 +16,13 @@ struct connection {
 	uint64_t id;
 	uint64_t cookie; /* SO_COOKIE of the socket: what is given back must be it */
 	int64_t born;	 /* monotonic ms: the backend login */
+	uint64_t tls;	 /* how TLS was made with the host: host_tls() */
 	uint64_t from_client; /* moved over it by sessions that are over */
 	uint64_t from_backend;
 	bool proven;	 /* the backend has accepted the login */
 	bool cached;	 /* it was handed out logged in: from the cache, or */
+	bool spare;	 /* it had waited for its login: its greeting is gone, */
+	char *offered;	 /* and this is the list before login */
 	bool made;	 /* by an errand that logged in for the client that has it */
 	char *user;	 /* as the client logged in; for people */
 	char *backend_user;
@@ -76,9 +79,12 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 				   int64_t *ret_idle);
 
 /* Is there room for one more leased connection, in all (cache_size) and to this host
- * (host_max_connections), if need be in place of the oldest idle one? That is logged out. NULL, or
- * why there is none, for people. */
+ * (host_max_connections), if need be in place of a spare or the oldest idle one? That is logged
+ * out. NULL, or why there is none, for people. */
 const char *connection_make_room(struct broker *b, const struct host *host);
+
+/* Is there room without that? */
+bool connection_has_room(const struct broker *b, const struct host *host);
 
 /* Dialling begins and ends: a connection that is being dialled counts like a leased one. */
 void connection_dialling(struct broker *b, struct host *host);
@@ -91,6 +97,9 @@ unsigned connection_close_account(struct broker *b, const struct key *account,
 
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);
+
+/* Logs out idle connections to hosts that are spoken to in another way now, after a reload. */
+void connection_flush_outdated(struct broker *b);
 
 /* Closes all idle connections. */
 void connection_flush(struct broker *b);

@@ -2,13 +2,15 @@
  *
  * With dns_rr dials begin with one address after the other. An address that failed a moment ago is
  * kept for the end in any case: one dead machine of several must not cost every other login a
- * connect_timeout.
+ * connect_timeout. An address where TLS fails is such a one, too: there is no way from TLS to clear
+ * text. Only what is no fault of the mail host (there is no tlsrelayd) does not count against it.
  */
 #include "cachebrokerd/dial.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +18,7 @@
 
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
+#include "cachebrokerd/tls.h"
 #include "lib/fd.h"
 
 struct dial {
@@ -24,6 +27,7 @@ struct dial {
 	dial_done_fn *done;
 	void *context;
 	struct question *question; /* while its name is being resolved */
+	struct tls_request *tls;   /* while tlsrelayd has the connection */
 	struct watch *watch;
 	struct timer *timer;
 	int fd;
@@ -31,11 +35,16 @@ struct dial {
 	size_t address; /* the one that is being tried */
 	uint32_t tried; /* a bit for each */
 	int last_error;
+	uint64_t policy;    /* host_tls() when TLS was asked for */
+	bool relay_died;    /* over this dial: that is forgiven once */
+	bool unavailable;   /* tlsrelayd cannot be had */
+	char tls_error[301]; /* of the last address where TLS failed; "": of none */
 };
 
 static void free_dial(struct dial *d)
 {
 	question_drop(&d->question);
+	tls_forget(&d->tls);
 	watch_end(&d->watch);
 	timer_end(&d->timer);
 	fd_drop(&d->fd);
@@ -47,16 +56,21 @@ static void finish(struct dial *d, const char *why)
 	dial_done_fn *done = d->done;
 	void *context = d->context;
 	struct host *h = d->host;
+	char text[sizeof(d->tls_error)]; /* the dial is freed first, and why may be its own */
 
 	watch_end(&d->watch);
 	int fd = take_fd(&d->fd);
 
+	(void)snprintf(text, sizeof(text), "%s", why ? why : "");
+
 	if (fd >= 0)
 		host_answered(h);
+	else if (d->unavailable)
+		host_not_dialled(h);
 	else
-		host_failed(h, why);
+		host_failed(h, *d->tls_error, text);
 	free_dial(d);
-	done(context, fd, why);
+	done(context, fd, text);
 }
 
 static void try_next(void *context);
@@ -71,6 +85,67 @@ static void abandon_address(struct dial *d, int error)
 	try_next(d);
 }
 
+static void begin(void *context);
+
+/* The stream is there. Is it still made as it should be? */
+static void on_ready(struct dial *d, int *fd)
+{
+	if (d->policy != host_tls(d->host)) {
+		d->tried = 0; /* a reload came between */
+		begin(d);
+		return;
+	}
+	d->fd = take_fd(fd);
+	finish(d, NULL);
+}
+
+static void on_tls(void *context, const struct msg *answer, int *fd)
+{
+	struct dial *d = context;
+
+	d->tls = NULL;
+	if (answer && answer->type == MSG_TLS_READY) {
+		on_ready(d, fd);
+		return;
+	}
+	if (!answer && !d->relay_died) {
+		d->relay_died = true; /* the next tlsrelayd will be there in a moment */
+		d->tried &= ~(UINT32_C(1) << d->address);
+		try_next(d);
+		return;
+	}
+	d->unavailable = !answer || answer->TLS_FAILED.reason == TLS_UNAVAILABLE;
+	(void)snprintf(d->tls_error, sizeof(d->tls_error), "%.*s",
+		       answer ? (int)answer->TLS_FAILED.text.n : 0,
+		       answer ? answer->TLS_FAILED.text.p : "");
+	if (!*d->tls_error)
+		(void)snprintf(d->tls_error, sizeof(d->tls_error), "%s", "tlsrelayd broke off");
+	if (d->unavailable)
+		finish(d, d->tls_error);
+	else
+		abandon_address(d, EPROTO);
+}
+
+/* Connected: the connection goes to tlsrelayd. */
+static void begin_tls(struct dial *d)
+{
+	const struct msg m = { .type = MSG_TLS_CONNECT,
+			       .TLS_CONNECT = { .mode = d->host->tls,
+						.service = SERVICE_IMAP,
+						.port = d->host->port,
+						.host = span_str(d->host->name) } };
+
+	watch_end(&d->watch);
+	timer_end(&d->timer);
+	d->policy = host_tls(d->host);
+	if (tls_ask(d->broker, &m, &d->fd, on_tls, d, &d->tls) == 0)
+		return;
+	d->unavailable = true;
+	(void)snprintf(d->tls_error, sizeof(d->tls_error), "%s", "too many wait for tlsrelayd");
+	fd_drop(&d->fd);
+	finish(d, d->tls_error);
+}
+
 static void on_writable(void *context, uint32_t events)
 {
 	struct dial *d = context;
@@ -82,6 +157,8 @@ static void on_writable(void *context, uint32_t events)
 		error = errno;
 	if (error != 0)
 		abandon_address(d, error);
+	else if (d->host->tls != TLS_NONE)
+		begin_tls(d);
 	else
 		finish(d, NULL);
 }
@@ -144,7 +221,7 @@ static void try_next(void *context)
 		watch_end(&d->watch);
 		fd_drop(&d->fd);
 	}
-	finish(d, strerror(d->last_error));
+	finish(d, *d->tls_error ? d->tls_error : strerror(d->last_error));
 }
 
 static void begin(void *context)

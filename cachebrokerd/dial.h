@@ -1,4 +1,5 @@
-/* Dialling a mail host: its addresses in turn, each within connect_timeout. */
+/* Dialling a mail host: its addresses in turn, each within connect_timeout, and TLS by tlsrelayd
+ * where the host is spoken to in that way. */
 #ifndef CACHEBROKERD_DIAL_H
 #define CACHEBROKERD_DIAL_H
 
@@ -6,8 +7,9 @@
 
 struct dial;
 
-/* fd is the connected socket, the callee's to close; or -1 and `why` says what is wrong (for
- * people). The dial is freed afterwards. */
+/* fd is the connected socket, or the stream inside of TLS, the callee's to close; or -1 and `why`
+ * says what is wrong (for people). Behind STARTTLS the greeting is gone. The dial is freed
+ * afterwards. */
 typedef void dial_done_fn(void *context, int fd, const char *why);
 
 /* Resolves the host if needed and dials it. done is called once, never before this returns; until

@@ -28,14 +28,15 @@
 #define LOGIN_STEPS    2    /* times backend_timeout */
 #define GRACE_MS       5000 /* for starting the process, on top of the job's own time */
 
-/* A connection that is to be logged out, or with `with` to be logged in on. */
+/* What is to be done on a connection. */
 struct job {
+	enum msg_job kind;
 	const struct host *host;
 	struct key account; /* of a LOGOUT */
 	uint64_t id;
 	int fd;
-	const struct errand_login *with;
-	errand_login_fn *on_login;
+	const struct errand_login *with; /* of a login */
+	errand_login_fn *on_login;	 /* NULL: of a LOGOUT */
 	void *context;
 };
 
@@ -47,6 +48,7 @@ struct errand {
 	const struct host *host;
 	struct key account;
 	uint64_t id;
+	enum msg_job kind;
 	errand_login_fn *on_login; /* NULL: it says LOGOUT */
 	void *context;
 	bool done; /* it has told its outcome */
@@ -72,7 +74,7 @@ uint32_t errand_login_seconds(const struct broker *b)
 
 static uint32_t seconds_for(const struct broker *b, const struct job *j)
 {
-	return j->with ? errand_login_seconds(b) : logout_seconds(b);
+	return j->on_login ? errand_login_seconds(b) : logout_seconds(b);
 }
 
 /* A listener that has introduced itself, or NULL. */
@@ -87,9 +89,13 @@ static struct peer *find_listener(const struct broker *b)
 
 static void note_failure(struct errand *e, const char *why)
 {
+	static const char *const names[] = { [JOB_LOGOUT] = "logged out",
+					     [JOB_LOGIN] = "logged in",
+					     [JOB_GREET] = "greeted" };
+
 	state_count(e->broker->state, COUNTER_errands_failed, 1);
-	log_printf(LOG_INFO, "connection %llu to %s was not logged %s: %s",
-		   (unsigned long long)e->id, e->host->label, e->on_login ? "in" : "out", why);
+	log_printf(LOG_INFO, "connection %llu to %s was not %s: %s", (unsigned long long)e->id,
+		   e->host->label, names[e->kind], why);
 }
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)
@@ -102,7 +108,7 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	uint32_t outcome = proven ? DONE_WELL : m->DONE.outcome;
 
 	if (e->done || outcome < DONE_WELL || outcome > DONE_REFUSED ||
-	    (!e->on_login && (proven || outcome == DONE_REFUSED)))
+	    (!e->on_login && proven) || (e->kind != JOB_LOGIN && outcome == DONE_REFUSED))
 		return -EPROTO;
 	if (e->on_login) {
 		int r = e->on_login(e->context, verdicts[outcome], fd,
@@ -163,6 +169,7 @@ static int watch_errand(struct broker *b, const struct job *j, int fd)
 			      .host = j->host,
 			      .account = j->account,
 			      .id = j->id,
+			      .kind = j->kind,
 			      .on_login = j->on_login,
 			      .context = j->context };
 	int r = peer_new(b, fd, &errand_kind, &e->peer);
@@ -189,7 +196,9 @@ static int watch_errand(struct broker *b, const struct job *j, int fd)
 static int start(struct broker *b, const struct job *j)
 {
 	struct msg job = { .type = MSG_JOB,
-			   .JOB = { .kind = JOB_LOGOUT, .timeout = seconds_for(b, j) } };
+			   .JOB = { .kind = j->kind,
+				    .timeout = seconds_for(b, j),
+				    .greeted = j->on_login && j->host->tls == TLS_STARTTLS } };
 	const struct msg errand = { .type = MSG_ERRAND,
 				    .ERRAND = { .uid = b->uid,
 						.gid = b->gid,
@@ -204,7 +213,6 @@ static int start(struct broker *b, const struct job *j)
 	AUTO_FD ours = pair[0], theirs = pair[1];
 
 	if (j->with) {
-		job.JOB.kind = JOB_LOGIN;
 		job.JOB.backend_user = j->with->backend_user;
 		job.JOB.authzid = j->with->authzid;
 		job.JOB.secret = j->with->secret;
@@ -214,7 +222,7 @@ static int start(struct broker *b, const struct job *j)
 	if (r == 0) {
 		int watched = watch_errand(b, j, take_fd(&ours));
 
-		r = j->with ? watched : 0;
+		r = j->on_login ? watched : 0;
 	}
 	return r;
 }
@@ -285,23 +293,48 @@ bool errand_has_listener(const struct broker *b)
 	return find_listener(b) != NULL;
 }
 
-int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
-		  const struct errand_login *with, errand_login_fn *done, void *context)
+static int start_at_once(struct broker *b, const struct job *j)
 {
-	const struct job j = {
-		.host = host, .id = id, .fd = fd, .with = with, .on_login = done, .context = context
-	};
-	int r = errand_may_log_in(b) ? start(b, &j) : -EAGAIN;
+	int r = errand_may_log_in(b) ? start(b, j) : -EAGAIN;
 
 	if (r == 0)
 		state_count(b->state, COUNTER_errands, 1);
 	return r;
 }
 
+int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
+		  const struct errand_login *with, errand_login_fn *done, void *context)
+{
+	const struct job j = { .kind = JOB_LOGIN,
+			       .host = host,
+			       .id = id,
+			       .fd = fd,
+			       .with = with,
+			       .on_login = done,
+			       .context = context };
+
+	return start_at_once(b, &j);
+}
+
+int errand_greet(struct broker *b, const struct host *host, uint64_t id, int fd,
+		 errand_login_fn *done, void *context)
+{
+	const struct job j = { .kind = JOB_GREET,
+			       .host = host,
+			       .id = id,
+			       .fd = fd,
+			       .on_login = done,
+			       .context = context };
+
+	return start_at_once(b, &j);
+}
+
 void errand_logout(struct broker *b, const struct host *host, const struct key *account,
 		   uint64_t id, int fd)
 {
-	struct job j = { .host = host, .account = *account, .id = id, .fd = fd };
+	struct job j = {
+		.kind = JOB_LOGOUT, .host = host, .account = *account, .id = id, .fd = fd
+	};
 
 	if (running + reserved < ERRANDS_MOST || b->stopping) {
 		start_or_close(b, &j);

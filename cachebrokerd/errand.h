@@ -51,6 +51,11 @@ bool errand_has_listener(const struct broker *b);
 int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
 		  const struct errand_login *with, errand_login_fn *done, void *context);
 
+/* Has the fresh connection id to this host greeted: it comes back with the capability list before
+ * login. As errand_log_in(), but that no verdict is VERDICT_REFUSED. */
+int errand_greet(struct broker *b, const struct host *host, uint64_t id, int fd,
+		 errand_login_fn *done, void *context);
+
 /* How many seconds that may take at most. */
 uint32_t errand_login_seconds(const struct broker *b);
 

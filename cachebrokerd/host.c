@@ -13,12 +13,8 @@
 #include "lib/config_tls.h"
 #include "lib/log.h"
 
-struct host *host_find(struct broker *b, struct span name, uint32_t port)
-{
-	return host_find_tls(b, name, port, config_tls_mode(&b->config));
-}
 
-struct host *host_find_tls(struct broker *b, struct span name, uint32_t port, enum tls_mode tls)
+struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls)
 {
 	for (struct host *h = b->hosts; h; h = h->next)
 		if (h->port == port && h->tls == tls && span_ieq(name, span_str(h->name)))
@@ -43,6 +39,18 @@ struct host *host_find_tls(struct broker *b, struct span name, uint32_t port, en
 	h->next = b->hosts;
 	b->hosts = h;
 	return h;
+}
+
+bool host_is_current(const struct host *h)
+{
+	const struct config *c = &h->broker->config;
+
+	return c->directory.count > 0 || h->tls == config_tls_mode(c);
+}
+
+uint64_t host_tls(const struct host *h)
+{
+	return h->tls == TLS_NONE ? 0 : h->broker->tls_settings + (uint64_t)h->tls;
 }
 
 bool host_is_resolved(const struct host *h)
@@ -128,14 +136,20 @@ static void on_retry(void *context)
 	host_probe(context);
 }
 
-void host_failed(struct host *h, const char *why)
+void host_not_dialled(struct host *h)
 {
-	const struct config *c = &h->broker->config;
-
 	state_count(h->broker->state, COUNTER_dials_failed, 1);
 	h->figures->dials_failed++;
 	h->figures->failed_at = clock_wall();
-	log_printf(LOG_WARNING, "mail host %s does not answer: %s", h->label, why);
+}
+
+void host_failed(struct host *h, bool by_tls, const char *why)
+{
+	const struct config *c = &h->broker->config;
+
+	host_not_dialled(h);
+	log_printf(LOG_WARNING, "mail host %s %s: %s", h->label,
+		   by_tls ? "is not used, TLS failed" : "does not answer", why);
 	h->down_until = clock_ms() + (int64_t)c->host_retry * 1000;
 	h->resolved_until = 0;
 	if (h->retries_left > 0 && !h->retry && !h->broker->stopping) {
@@ -157,12 +171,16 @@ void host_count_login(struct host *h, bool reused, bool good)
 
 void host_show_all(struct broker *b)
 {
+	/* after a reload there may be two of one label, of which only the newer is of interest */
+	for (struct host *h = b->hosts; h; h = h->next)
+		h->figures->cached = h->figures->active = 0;
 	for (struct host *h = b->hosts; h; h = h->next) {
-		h->figures->cached = h->idle_count;
-		h->figures->active = h->connections - h->idle_count;
-		h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
-				    : h->address_count > 0 ? STATEFILE_HOST_UP
-							   : STATEFILE_HOST_UNKNOWN;
+		h->figures->cached += h->idle_count;
+		h->figures->active += h->connections - h->idle_count - spares_count(h);
+		if (host_is_current(h))
+			h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
+					    : h->address_count > 0 ? STATEFILE_HOST_UP
+								   : STATEFILE_HOST_UNKNOWN;
 	}
 }
 
@@ -172,6 +190,7 @@ void host_free_all(struct broker *b)
 		struct host *h = b->hosts;
 
 		b->hosts = h->next;
+		spares_flush(h);
 		timer_end(&h->retry);
 		free(h);
 	}

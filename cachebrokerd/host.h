@@ -6,6 +6,8 @@
 
 #include "cachebrokerd/broker.h"
 #include "cachebrokerd/burst.h"
+#include "cachebrokerd/spares.h"
+#include "lib/config_tls.h"
 
 #define HOST_ADDRESSES 16
 
@@ -26,19 +28,23 @@ struct host {
 	int64_t down_until;	/* not dialled before: it failed */
 	unsigned retries_left;	/* of those in the background */
 	struct timer *retry;
-	unsigned connections;	 /* in use, being dialled, on their way back and cached */
+	unsigned connections;	 /* in use, being dialled, on their way back, cached, spares */
 	struct connection *idle; /* the cached ones, the oldest first */
 	unsigned idle_count;
 	struct statefile_host *figures; /* the state's */
 	struct burst ends;	 /* of idle ones, by the mail host */
+	struct spares spares;
 };
 
-/* The host with this name and port, with TLS as the configuration says; made when it is new. NULL:
- * no memory, or a name that is too long. */
-struct host *host_find(struct broker *b, struct span name, uint32_t port);
+/* The host with this name and port, spoken to in this way; made when it is new. NULL: no memory, or
+ * a name that is too long. */
+struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls);
 
-/* The same for a host whose TLS an account's record says: with another one it is another host. */
-struct host *host_find_tls(struct broker *b, struct span name, uint32_t port, enum tls_mode tls);
+/* Is it spoken to as the configuration of now says? With directories it is they that say it. */
+bool host_is_current(const struct host *h);
+
+/* How TLS is made with it, as a number (keys.h): another one after a reload that changed that. */
+uint64_t host_tls(const struct host *h);
 
 /* Are its addresses known and fresh? */
 bool host_is_resolved(const struct host *h);
@@ -60,9 +66,12 @@ bool host_is_up(const struct host *h);
 
 /* A dial went well, or failed on all addresses. After a failure it is tried again in the
  * background, connect_retries times, connect_delay seconds apart, so that it counts as up as soon
- * as it is. */
+ * as it is. `by_tls`: it was there, but TLS was not made with it. */
 void host_answered(struct host *h);
-void host_failed(struct host *h, const char *why);
+void host_failed(struct host *h, bool by_tls, const char *why);
+
+/* A dial came to nothing for a reason that is ours. */
+void host_not_dialled(struct host *h);
 
 /* Dials the host in the background to find out whether it answers. */
 void host_probe(struct host *h);

@@ -74,6 +74,12 @@ static int digest(const struct keys *k, const struct span *fields, size_t count,
 	return good ? 0 : -EIO;
 }
 
+/* How a connection is protected says nothing of whose it is. */
+static struct span tls_of(const struct key_account *a, const struct key *proof)
+{
+	return proof ? (struct span){ (const char *)&a->tls, sizeof(a->tls) } : SPAN_NONE;
+}
+
 static struct span number(const uint32_t *n)
 {
 	return (struct span){ (const char *)n, sizeof(*n) };
@@ -104,10 +110,10 @@ int keys_account(const struct keys *k, const struct key_account *a, const struct
 				       number(&a->service),
 				       a->host,
 				       number(&a->port),
-				       number(&a->tls),
 				       a->backend_user,
 				       a->authzid,
 				       proof ? a->preauth : SPAN_NONE,
+				       tls_of(a, proof),
 				       proved };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);

@@ -24,7 +24,7 @@ struct key_account {
 	struct span backend_user;
 	struct span authzid;
 	struct span preauth; /* what was said on them before the login */
-	uint32_t tls; /* of enum tls_mode */
+	uint64_t tls;	     /* how TLS is made with the mail host; 0: there is none */
 };
 
 /* Makes the key of this start. 0 or -errno. */

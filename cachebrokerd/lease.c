@@ -5,6 +5,7 @@
 #include "cachebrokerd/lease.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <utlist.h>
 
 #include "cachebrokerd/client.h"
@@ -15,6 +16,7 @@
 #include "cachebrokerd/master.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/secrets.h"
+#include "cachebrokerd/tls.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -31,8 +33,10 @@ static struct client *awaiting_errand; /* those for whom a master user shall log
 
 uint32_t lease_longest(const struct broker *b)
 {
-	uint32_t one = b->config.connect_timeout * DIAL_ROUNDS + LOOKUP_EXTRA;
+	uint32_t tries = b->config.connect_timeout * DIAL_ROUNDS, one = tries + LOOKUP_EXTRA;
 
+	if (config_tls_possible(&b->config))
+		one += tls_longest(b) * DIAL_ROUNDS;
 	if (master_is_on(b))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
@@ -112,11 +116,11 @@ static int make_keys(struct client *c)
 	struct lease *l = &c->lease;
 	const struct key_account account = { .service = c->service,
 					     .port = l->host->port,
-					     .tls = l->host->tls,
 					     .host = span_str(l->host->name),
 					     .backend_user =
 						     text(l->backend_user, l->backend_user_length),
 					     .preauth = span_str(b->config.preauth_command),
+					     .tls = host_tls(l->host),
 					     .authzid = text(l->authzid, l->authzid_length) };
 	int r = keys_account(b->keys, &account, &l->proof, &l->key);
 
@@ -247,6 +251,33 @@ static bool waits_for_errand(struct client *c)
 	return true;
 }
 
+/* A connection that waits for a login, if there is one. A master user's login does without: its
+ * errand cannot tell a dead connection from a mail host that is out of order. */
+static bool take_spare(struct client *c)
+{
+	struct lease *l = &c->lease;
+	char *offered;
+	int fd;
+
+	if (l->master || c->spare_died || renew_keys(c) < 0 ||
+	    !spares_take(l->host, &fd, &offered))
+		return false;
+	struct connection *fresh =
+		connection_new(c->broker, l->host, &l->key, &l->account,
+			       text(l->user, l->user_length),
+			       text(l->backend_user, l->backend_user_length), fd);
+
+	if (!fresh) {
+		fd_drop(&fd);
+		free(offered);
+		return false;
+	}
+	fresh->spare = true;
+	fresh->offered = offered;
+	client_lease(c, fresh, fd, 0);
+	return true;
+}
+
 static void dial(struct client *c)
 {
 	struct broker *b = c->broker;
@@ -258,16 +289,13 @@ static void dial(struct client *c)
 		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
-	if (l->host->tls != TLS_NONE) {
-		dial_next(c, REFUSAL_UNAVAILABLE,
-			  "the mail host wants TLS, which this version does not speak");
-		return;
-	}
 	if (l->master && !errand_has_listener(b)) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no listener for a master login");
 		return;
 	}
 	if (waits_for_logout(c) || waits_for_errand(c))
+		return;
+	if (take_spare(c))
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
@@ -443,6 +471,7 @@ void lease_find(struct client *c)
 {
 	struct lease *l = &c->lease;
 
+	l->hosts[0]->spares.used = clock_ms();
 	for (size_t i = 0; i < l->host_count; i++)
 		if (lease_turn_to(c, i) == 0 && take_cached(c))
 			return;

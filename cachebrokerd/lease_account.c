@@ -14,6 +14,16 @@
 #include "cachebrokerd/secrets.h"
 #include "lib/clock.h"
 
+/* May the client have connections of this host and key? After a login it is the same account, and
+ * where its mail was then; after a connection that was dead, the same login. */
+static bool may_have(const struct client *c)
+{
+	const struct lease *l = &c->lease;
+
+	return (!c->bound || key_same(&c->bound_to, &l->account)) &&
+	       (!l->repeats || key_same(&c->repeated, &l->key));
+}
+
 /* The account's record is there: the keys can be made. */
 static void set_account(struct client *c, const struct account *found)
 {
@@ -30,16 +40,17 @@ static void set_account(struct client *c, const struct account *found)
 		l->backend_user_length = backend_user.n;
 	}
 	while (good && l->host_count < ROUTE_HOSTS_MOST && route_next(&text_of_hosts, &route) > 0) {
-		l->hosts[l->host_count] = host_find_tls(b, route.host, route.port, route.tls);
+		l->hosts[l->host_count] = host_find(b, route.host, route.port, route.tls);
 		good = l->hosts[l->host_count] && lease_turn_to(c, l->host_count) == 0;
 		found_one = true;
-		/* after a login it is the same account, and where its mail was then */
-		l->host_count += !c->bound || key_same(&c->bound_to, &l->account);
+		l->host_count += may_have(c);
 	}
 	if (!good || !found_one)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
 	else if (l->host_count == 0)
-		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
+		client_refuse(c, REFUSAL_ATTEMPTS,
+			      l->repeats ? "another login after a dead connection"
+					 : "another account after a login");
 	else
 		lease_find(c);
 }
@@ -88,9 +99,11 @@ void lease_begin(struct client *c, const struct msg *m)
 
 	*l = (struct lease){ .serial = m->serial,
 			     .plain = m->LEASE.plain || c->swapped,
+			     .repeats = c->must_repeat,
 			     .client_id = m->LEASE.client_id,
 			     .user_length = m->LEASE.user.n,
 			     .authzid_length = m->LEASE.authzid.n };
+	c->must_repeat = false;
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
 	if (master_is_on(b)) {

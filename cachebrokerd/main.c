@@ -24,6 +24,9 @@
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/sockets.h"
+#include "cachebrokerd/spares.h"
+#include "cachebrokerd/tls.h"
+#include "cachebrokerd/tls_policy.h"
 #include "cachebrokerd/traces.h"
 #include "cachebrokerd/tracing.h"
 #include "cachebrokerd/tries.h"
@@ -54,6 +57,7 @@ static const struct {
 	{ "session", 0660, &client_peer_kind, client_peer_new },
 	{ "listener", 0600, &door_listener_kind, door_listener_new },
 	{ "lookup", 0600, &lookup_peer_kind, lookup_peer_new },
+	{ "tls", 0600, &tls_peer_kind, tls_peer_new },
 	{ "admin", 0600, &admin_peer_kind, admin_peer_new },
 };
 
@@ -190,6 +194,7 @@ static void on_tick(void *context)
 	struct broker *b = context;
 
 	connection_expire(b);
+	spares_tick(b);
 	peer_reopen();
 	door_reopen();
 	if (++ticks % SLOW_TICKS == 0) {
@@ -244,7 +249,7 @@ static int make_parts(struct broker *b)
 	int r;
 
 	(void)((r = bound_waits()) || (r = loop_new(&b->loop)) || (r = keys_new(&b->keys)) ||
-	       (r = lookup_new(b, &b->lookup)) ||
+	       (r = lookup_new(b, &b->lookup)) || (r = tls_new(b, &b->tls)) ||
 	       (r = loop_signal(b->loop, SIGHUP, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGINT, on_signal, b)) ||
 	       (r = loop_signal(b->loop, SIGTERM, on_signal, b)) ||
@@ -267,6 +272,7 @@ static void free_parts(struct broker *b)
 		connection_flush(b);
 	host_free_all(b);
 	lookup_free(b->lookup);
+	tls_free(b->tls);
 	cache_free(b->cache);
 	accounts_free(b->accounts);
 	proofs_free(b->proofs);
@@ -288,6 +294,7 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 	if (config_load(&b->config, o->config, config_fd, report, NULL, NULL) != 0)
 		return -EINVAL;
 	broker_name_settings(b);
+	b->tls_policy = tls_policy(&b->config);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	if (o->run_directory) {
 		int n = snprintf(b->run_directory, sizeof(b->run_directory), "%s",
@@ -302,7 +309,8 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 static int serve(struct broker *b)
 {
 	struct host *host =
-		host_find(b, span_str(b->config.server_hostname), config_server_port(&b->config));
+		host_find(b, span_str(b->config.server_hostname), config_server_port(&b->config),
+			  config_tls_mode(&b->config));
 	int r = activation_notify("READY=1", NULL, 0);
 
 	if (r < 0)

@@ -344,6 +344,27 @@ void state_session(struct state *s, uint64_t id, enum statefile_session_state wh
 		drop_entry(s, e);
 }
 
+void state_session_tls(struct state *s, uint64_t id, struct span tls)
+{
+	struct entry *e = find_entry(s, id);
+	struct statefile_session head;
+	struct span text = cut(tls);
+
+	if (!e || !e->row || e->row->length == 0)
+		return;
+	size_t length = e->row->length + text.n;
+	struct state_row *row = realloc(e->row, sizeof(*row) + length);
+
+	if (!row)
+		return;
+	memcpy(&head, row->bytes, sizeof(head));
+	head.tls_length = (uint16_t)text.n;
+	memcpy(row->bytes, &head, sizeof(head));
+	memcpy(row->bytes + row->length, text.p, text.n);
+	row->length = length;
+	e->row = row;
+}
+
 void state_session_moved(struct state *s, uint64_t id, uint64_t from_client, uint64_t from_backend)
 {
 	struct entry *e = find_entry(s, id);

@@ -58,6 +58,9 @@ void state_session(struct state *s, uint64_t id, enum statefile_session_state wh
 /* Removes that row. */
 void state_session_gone(struct state *s, uint64_t id);
 
+/* The TLS of the session whose row was set just now: "version cipher name". */
+void state_session_tls(struct state *s, uint64_t id, struct span tls);
+
 /* How many bytes went over the cached connection whose row was set just now. */
 void state_session_moved(struct state *s, uint64_t id, uint64_t from_client, uint64_t from_backend);
 

@@ -1,7 +1,8 @@
 /* One row per program; the command lines are those of docs/ARCHITECTURE.md.
  *
- * When we are killed, sessions go on to their end: the broker and the look-ups serve those they
- * have and no others, and the listener leaves, so that our successor finds ports and sockets free.
+ * When we are killed, sessions go on to their end: the broker, the look-ups and tlsrelayd serve
+ * those they have and no others, and the listener leaves, so that our successor finds ports and
+ * sockets free.
  *
  * A program that lived for more than a second is started again at once: its clients wait. One that
  * dies young waits 100 ms, twice as long each further time, at most 5 s, so that a broken
@@ -35,6 +36,7 @@ static const struct {
 } programs[CHILD_COUNT] = {
 	[CHILD_BROKER] = { "cachebrokerd", .config = true, .counts = true, .orphaned = SIGUSR2 },
 	[CHILD_LOOKUP] = { "lookupd", .config = true, .orphaned = SIGUSR2 },
+	[CHILD_TLS] = { "tlsrelayd", .config = true, .orphaned = SIGUSR2 },
 	[CHILD_LISTENER] = { "proxyd", .enters = true, .orphaned = SIGTERM },
 };
 

@@ -13,7 +13,7 @@
 #include "lib/activation.h"
 
 /* In the order in which they are started. */
-enum child_name { CHILD_BROKER, CHILD_LOOKUP, CHILD_LISTENER, CHILD_COUNT };
+enum child_name { CHILD_BROKER, CHILD_LOOKUP, CHILD_TLS, CHILD_LISTENER, CHILD_COUNT };
 
 /* No deadline. */
 #define CHILD_NEVER INT64_MAX
@@ -30,7 +30,8 @@ struct child_setup {
 /* Times are of the monotonic clock, in ms. */
 struct child {
 	enum child_name name;
-	pid_t pid; /* 0: not running */
+	bool wanted; /* else it is not started */
+	pid_t pid;   /* 0: not running */
 	bool ready;
 	bool started_before;
 	bool reload; /* SIGHUP is owed as soon as it is ready */

@@ -28,8 +28,11 @@
 #include "imapproxyd/settings.h"
 #include "imapproxyd/supervisor.h"
 #include "imapproxyd/tcp.h"
+#include "imapproxyd/tlsfiles.h"
 #include "imapproxyd/wrappers.h"
 #include "lib/activation.h"
+#include "lib/bundle.h"
+#include "lib/config_tls.h"
 #include "lib/fd.h"
 
 #define CONFIG_DEFAULT	 "/etc/imapproxy.conf"
@@ -62,6 +65,7 @@ static const struct {
 	{ "session", 0660, false },
 	{ "listener", 0600, false },
 	{ "lookup", 0600, false },
+	{ "tls", 0600, false },
 	{ "admin", 0600, true },
 };
 
@@ -183,19 +187,27 @@ static int take_pid_file(struct service *v)
 }
 
 /* The listener of an instance that was killed leaves the ports a moment later. */
-static int bind_ports(struct service *v)
+static int bind_port(struct service *v, const char *name, const char *key, uint32_t port)
 {
 	int fds[TCP_SOCKETS_MAX];
 	int64_t patience = rundir_has(&v->rundir, NOTIFY_NAME) ? HEIR_PATIENCE_MS : 0;
-
-	if (!v->settings.config.run_listener)
-		return 0;
-	int n = tcp_listen(v->settings.config.listen_address, v->settings.config.listen_port,
-			   patience, fds);
+	int n = tcp_listen(v->settings.config.listen_address, key, port, patience, fds);
 
 	for (int i = 0; i < n; i++)
-		child_add_fd(&v->supervisor.children[CHILD_LISTENER], "imap", fds[i]);
+		child_add_fd(&v->supervisor.children[CHILD_LISTENER], name, fds[i]);
 	return n < 0 ? n : 0;
+}
+
+static int bind_ports(struct service *v)
+{
+	const struct config *c = &v->settings.config;
+	int r = 0;
+
+	if (c->run_listener)
+		r = bind_port(v, "imap", "listen_port", c->listen_port);
+	if (r == 0 && c->run_listener && c->imaps_listen_port != 0)
+		r = bind_port(v, "imaps", "imaps_listen_port", c->imaps_listen_port);
+	return r;
 }
 
 static int bind_local(struct service *v)
@@ -215,22 +227,35 @@ static int bind_local(struct service *v)
 	return 0;
 }
 
+static int share(struct service *v, int text, const char *name, enum child_name reader)
+{
+	int fd = configtext_reader(text);
+
+	if (fd < 0) {
+		report(LOG_ERR, "the configuration cannot be passed on (is /proc mounted?): %s",
+		       strerror(-fd));
+		return fd;
+	}
+	child_add_fd(&v->supervisor.children[reader], name, fd);
+	return 0;
+}
+
 static int share_config(struct service *v)
 {
-	static const enum child_name readers[] = { CHILD_BROKER, CHILD_LOOKUP };
+	static const enum child_name readers[] = { CHILD_BROKER, CHILD_LOOKUP, CHILD_TLS };
+	int r = 0;
 
-	for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
-		int fd = configtext_reader(v->supervisor.config_text);
+	for (size_t i = 0; r == 0 && i < sizeof(readers) / sizeof(readers[0]); i++)
+		r = share(v, v->supervisor.config_text, "config", readers[i]);
+	return r;
+}
 
-		if (fd < 0) {
-			report(LOG_ERR,
-			       "the configuration cannot be passed on (is /proc mounted?): %s",
-			       strerror(-fd));
-			return fd;
-		}
-		child_add_fd(&v->supervisor.children[readers[i]], "config", fd);
-	}
-	return 0;
+static int share_tls_files(struct service *v)
+{
+	int fd = tlsfiles_copy(&v->settings.config, v->settings.config_path);
+
+	v->supervisor.tls_files = fd;
+	return fd < 0 ? fd : share(v, fd, BUNDLE_NAME, CHILD_TLS);
 }
 
 static int bind_notify(struct service *v)
@@ -284,6 +309,10 @@ static int prepare_children(struct service *v)
 	bool keeps_stderr = v->settings.foreground || v->settings.target != LOG_TO_SYSLOG;
 	int r = find_directory(setup->directory, sizeof(setup->directory));
 
+	for (size_t i = 0; i < CHILD_COUNT; i++)
+		v->supervisor.children[i].wanted = true;
+	v->supervisor.children[CHILD_TLS].wanted = config_tls_used(&v->settings.config);
+	v->supervisor.children[CHILD_LISTENER].wanted = v->settings.config.run_listener;
 	setup->settings = &v->settings;
 	setup->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	setup->stderr_fd = keeps_stderr ? STDERR_FILENO : setup->null_fd;
@@ -299,9 +328,10 @@ static int prepare_children(struct service *v)
 static int start(struct service *v)
 {
 	static int (*const steps[])(struct service *) = {
-		go_to_background, block_signals, open_log,   take_run_directory,
-		take_pid_file,	  make_chroot,	 bind_ports, bind_local,
-		bind_notify,	  share_config,	 make_files, prepare_children,
+		go_to_background, block_signals, open_log,	  take_run_directory,
+		take_pid_file,	  make_chroot,	 bind_ports,	  bind_local,
+		bind_notify,	  share_config,	 share_tls_files, make_files,
+		prepare_children,
 	};
 	int r = 0;
 
@@ -339,6 +369,7 @@ static void clean_up(struct service *v)
 		child_close_fds(&v->supervisor.children[i]);
 	fd_drop(&v->supervisor.notify_fd);
 	fd_drop(&v->supervisor.config_text);
+	fd_drop(&v->supervisor.tls_files);
 	if (v->rundir.lock >= 0) {
 		for (size_t i = 0; i < sizeof(local_sockets) / sizeof(local_sockets[0]); i++)
 			rundir_unlink(&v->rundir, local_sockets[i].name);
@@ -352,7 +383,10 @@ static void clean_up(struct service *v)
 int main(int argc, char **argv)
 {
 	static struct service v = {
-		.supervisor = { .config_text = -1, .notify_fd = -1, .on_ready = tell_ready },
+		.supervisor = { .config_text = -1,
+				.tls_files = -1,
+				.notify_fd = -1,
+				.on_ready = tell_ready },
 		.rundir = { .fd = -1, .lock = -1 },
 		.pid_fd = -1,
 		.starter = -1,

@@ -17,6 +17,7 @@
 
 #include "imapproxyd/report.h"
 #include "imapproxyd/tcp.h"
+#include "lib/tls_files.h"
 
 #define PID_FILE_DEFAULT "/run/imapproxy.pid"
 #define PID_FILE_NAME	 "imapproxy.pid"
@@ -207,12 +208,18 @@ static int check_admin(struct settings *s, bool at_start)
 	return 0;
 }
 
+static int check_tls_files(struct settings *s, bool at_start)
+{
+	(void)at_start;
+	return tls_files_check(&s->config, s->config_path, report_config, NULL, NULL);
+}
+
 static int run_checks(struct settings *s, bool at_start)
 {
 	static int (*const checks[])(struct settings *, bool) = {
 		check_user,	     check_group,     check_address, check_log,
 		check_run_directory, check_stat_file, check_chroot,  check_secrecy,
-		check_protocol_log,  check_admin,
+		check_protocol_log,  check_admin,     check_tls_files,
 	};
 	int errors = 0;
 

@@ -2,8 +2,9 @@
  *
  * What the service is doing is a phase. The stop phases are rows, in the order in which clients
  * lose least: no new clients, then every session with BYE, then the look-ups. Session processes are
- * children of the listener and become ours when it has gone; their end is awaited last. A start
- * that fails takes the same way out.
+ * children of the listener and become ours when it has gone; their end is awaited. tlsrelayd is
+ * told last, since their BYE may have its way through it. A start that fails takes the same way
+ * out.
  */
 #include "imapproxyd/supervisor.h"
 
@@ -16,9 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "imapproxyd/configtext.h"
 #include "imapproxyd/notify.h"
 #include "imapproxyd/orphans.h"
+#include "imapproxyd/reload.h"
 #include "imapproxyd/report.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -26,7 +27,16 @@
 #define START_LIMIT_MS	 10000
 #define RESTART_LIMIT_MS 60000
 
-enum phase { STARTING, RUNNING, STOP_LISTENER, STOP_BROKER, STOP_LOOKUP, STOP_SESSIONS, STOPPED };
+enum phase {
+	STARTING,
+	RUNNING,
+	STOP_LISTENER,
+	STOP_BROKER,
+	STOP_LOOKUP,
+	STOP_SESSIONS,
+	STOP_TLS,
+	STOPPED
+};
 
 static const struct {
 	enum child_name child;
@@ -37,6 +47,7 @@ static const struct {
 	[STOP_BROKER] = { CHILD_BROKER, SIGINT, 10000 },
 	[STOP_LOOKUP] = { CHILD_LOOKUP, SIGTERM, 5000 },
 	[STOP_SESSIONS] = { CHILD_COUNT, 0, 5000 },
+	[STOP_TLS] = { CHILD_TLS, SIGTERM, 5000 },
 };
 
 struct run {
@@ -47,11 +58,6 @@ struct run {
 	bool reload_later; /* SIGHUP came; during the start it has to wait */
 	int signal_fd;
 };
-
-static bool is_wanted(const struct child *c)
-{
-	return c->name != CHILD_LISTENER || c->fd_count > 0;
-}
 
 static struct child *find_child(struct supervisor *s, pid_t pid)
 {
@@ -72,7 +78,7 @@ static void enter_phase(struct run *run, enum phase phase)
 	run->phase_by = phase < STOP_LISTENER || phase == STOPPED
 				? CHILD_NEVER
 				: clock_ms() + stops[phase].limit_ms;
-	if (phase == STOP_LISTENER || phase == STOP_BROKER || phase == STOP_LOOKUP)
+	if (phase >= STOP_LISTENER && phase < STOPPED && phase != STOP_SESSIONS)
 		child_signal(&run->s->children[stops[phase].child], stops[phase].signal_number);
 }
 
@@ -88,7 +94,7 @@ static void begin_stop(struct run *run, int result)
 static bool is_phase_done(const struct run *run)
 {
 	if (run->phase == STOP_SESSIONS)
-		return !orphans_left();
+		return !orphans_left(run->s->children[CHILD_TLS].pid);
 	return run->s->children[stops[run->phase].child].pid == 0;
 }
 
@@ -96,11 +102,11 @@ static void overrun(struct run *run)
 {
 	run->phase_by = CHILD_NEVER;
 	if (run->phase == STOP_SESSIONS) {
-		int n = orphans_kill();
+		int n = orphans_kill(run->s->children[CHILD_TLS].pid);
 
 		report(LOG_WARNING, "sessions did not end in time: %d processes are killed", n);
 		if (n == 0)
-			enter_phase(run, STOPPED); /* nothing that a wait could end */
+			enter_phase(run, STOP_TLS); /* nothing that a wait could end */
 		return;
 	}
 	const struct child *c = &run->s->children[stops[run->phase].child];
@@ -126,7 +132,7 @@ static void go_on_starting(struct run *run)
 	for (size_t i = 0; i < CHILD_COUNT; i++) {
 		struct child *c = &run->s->children[i];
 
-		if (!is_wanted(c) || c->ready)
+		if (!c->wanted || c->ready)
 			continue;
 		if (c->pid == 0 && child_start(c, &run->s->setup, clock_ms(), START_LIMIT_MS) < 0)
 			begin_stop(run, -ECHILD);
@@ -228,52 +234,16 @@ static void read_notifications(struct run *run)
 	}
 }
 
-static void report_restart_keys(const struct config *old, const struct config *fresh)
-{
-	struct config_key key;
-
-	for (size_t i = 0; config_key_at(i, &key); i++)
-		if (!key.reload && !config_key_same(old, fresh, i))
-			report(LOG_NOTICE, "%s: the new value counts from the next start",
-			       key.name);
-}
-
-/* Checks the file as it is now. Returns a descriptor of its text or -errno, reported. */
-static int read_new_text(const struct settings *old)
-{
-	struct settings fresh;
-	AUTO_FD text = configtext_read(old->config_path);
-
-	if (text < 0) {
-		report(LOG_ERR, "%s: cannot be read: %s; going on with the old settings",
-		       old->config_path, strerror(-text));
-		return text;
-	}
-	if (settings_load(&fresh, old->config_path, text, NULL, false) != 0) {
-		report(LOG_ERR, "%s: has errors; going on with the old settings", old->config_path);
-		return -EINVAL;
-	}
-	log_limits((int)fresh.config.syslog_facility, (int)fresh.config.syslog_prioritymask);
-	report_restart_keys(&old->config, &fresh.config);
-	settings_wipe(&fresh);
-	return take_fd(&text);
-}
-
+/* Those who read the settings are told; a change that brings TLS in starts tlsrelayd. */
 static void reload(struct run *run)
 {
-	static const enum child_name readers[] = { CHILD_BROKER, CHILD_LOOKUP };
-	AUTO_FD text = read_new_text(run->s->setup.settings);
+	static const enum child_name readers[] = { CHILD_BROKER, CHILD_LOOKUP, CHILD_TLS };
+	struct child *relay = &run->s->children[CHILD_TLS];
+	bool tls;
 
 	run->reload_later = false;
-	if (text < 0)
+	if (reload_settings(run->s, &tls) < 0)
 		return;
-	int r = configtext_replace(run->s->config_text, text);
-
-	if (r < 0) {
-		report(LOG_ERR, "the new settings cannot be passed on: %s", strerror(-r));
-		return;
-	}
-	report(LOG_NOTICE, "%s is read again", run->s->setup.settings->config_path);
 	for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
 		struct child *c = &run->s->children[readers[i]];
 
@@ -282,6 +252,11 @@ static void reload(struct run *run)
 			child_signal(c, SIGHUP);
 		else
 			c->reload = true;
+	}
+	if (tls && !relay->wanted) {
+		relay->wanted = true;
+		relay->reload = false; /* it will read what is there */
+		relay->restart_at = clock_ms();
 	}
 }
 

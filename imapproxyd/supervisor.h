@@ -10,6 +10,7 @@ struct supervisor {
 	struct child children[CHILD_COUNT];
 	struct child_setup setup;
 	int config_text; /* of configtext_read(), what the children see */
+	int tls_files;	 /* of tlsfiles_copy(), what tlsrelayd sees */
 	int notify_fd;
 	sigset_t signals; /* blocked by the caller, taken from a signalfd */
 

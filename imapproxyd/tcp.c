@@ -68,27 +68,27 @@ static const char *advice(int error)
 		int error;
 		const char *text;
 	} rows[] = {
-		{ EADDRINUSE, "end the program that uses it or change listen_port" },
-		{ EACCES, "start as root or choose a listen_port above 1023" },
+		{ EADDRINUSE, "end the program that uses it or give another port" },
+		{ EACCES, "start as root or give a port above 1023" },
 		{ EADDRNOTAVAIL, "give an address of this machine as listen_address" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (rows[i].error == error)
 			return rows[i].text;
-	return "see listen_address and listen_port";
+	return "see listen_address";
 }
 
-static void report_failure(const struct addrinfo *a, int error)
+static void report_failure(const struct addrinfo *a, const char *key, int error)
 {
 	char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
 
 	(void)getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), port, sizeof(port),
 			  NI_NUMERICHOST | NI_NUMERICSERV);
 	report(LOG_ERR,
-	       a->ai_family == AF_INET6 ? "cannot listen on [%s]:%s: %s; %s"
-					: "cannot listen on %s:%s: %s; %s",
-	       host, port, strerror(error), advice(error));
+	       a->ai_family == AF_INET6 ? "cannot listen on [%s]:%s (%s): %s; %s"
+					: "cannot listen on %s:%s (%s): %s; %s",
+	       host, port, key, strerror(error), advice(error));
 }
 
 /* :: takes IPv4 clients, too, as the old program did; any other IPv6 address only its own. */
@@ -136,7 +136,8 @@ static int listen_by(const struct addrinfo *a, int64_t deadline)
 	return fd;
 }
 
-static int listen_on_all(const struct addrinfo *list, int64_t deadline, int fds[TCP_SOCKETS_MAX])
+static int listen_on_all(const struct addrinfo *list, const char *key, int64_t deadline,
+			 int fds[TCP_SOCKETS_MAX])
 {
 	int count = 0;
 
@@ -146,7 +147,7 @@ static int listen_on_all(const struct addrinfo *list, int64_t deadline, int fds[
 		if (fd < 0 && may_skip(a, count, fd))
 			continue;
 		if (fd < 0) {
-			report_failure(a, -fd);
+			report_failure(a, key, -fd);
 			while (count > 0)
 				close(fds[--count]);
 			return fd;
@@ -156,7 +157,8 @@ static int listen_on_all(const struct addrinfo *list, int64_t deadline, int fds[
 	return count;
 }
 
-int tcp_listen(const char *address, uint32_t port, int64_t patience_ms, int fds[TCP_SOCKETS_MAX])
+int tcp_listen(const char *address, const char *key, uint32_t port, int64_t patience_ms,
+	       int fds[TCP_SOCKETS_MAX])
 {
 	struct addrinfo *list;
 	int r = resolve(address, port, &list);
@@ -165,7 +167,7 @@ int tcp_listen(const char *address, uint32_t port, int64_t patience_ms, int fds[
 		report(LOG_ERR, "cannot listen on %s: %s", address, gai_strerror(r));
 		return -EADDRNOTAVAIL;
 	}
-	r = listen_on_all(list, clock_ms() + patience_ms, fds);
+	r = listen_on_all(list, key, clock_ms() + patience_ms, fds);
 	freeaddrinfo(list);
 	return r;
 }

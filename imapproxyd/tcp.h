@@ -16,8 +16,9 @@ const char *tcp_resolve_check(const char *address, uint32_t port);
 bool tcp_is_loopback(const char *address);
 
 /* Listens on every address that `address` stands for; a port that is in use is waited for, for so
- * many milliseconds in all. Problems are reported. Returns the number of
+ * many milliseconds in all. key says which port it is: problems are reported. Returns the number of
  * descriptors in fds (close-on-exec, the caller's) or -errno. */
-int tcp_listen(const char *address, uint32_t port, int64_t patience_ms, int fds[TCP_SOCKETS_MAX]);
+int tcp_listen(const char *address, const char *key, uint32_t port, int64_t patience_ms,
+	       int fds[TCP_SOCKETS_MAX]);
 
 #endif

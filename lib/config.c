@@ -19,7 +19,6 @@
 #include "lib/fd.h"
 #include "lib/span.h"
 
-#define IMAPS_PORT	 993
 #define FILE_MAX_BYTES	 (1 << 20)
 #define RUN_DIR_DEFAULT	 "/run/keepwarm"
 #define RUN_DIR_OWN_NAME "keepwarm-run"
@@ -150,7 +149,7 @@ static int parse_line(struct config_problems *p, char *line)
 	int r = config_set_value(p, row, value);
 
 	if (r == 0 && p->errors == errors)
-	p->config->lines[row - config_rows] = p->line;
+		p->config->lines[row - config_rows] = p->line;
 	return r;
 }
 
@@ -182,15 +181,11 @@ static void judge_whole(struct config_problems *p)
 			p, false,
 			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "
 			"not all three are set, so none has an effect");
-	if (c->server_port == IMAPS_PORT)
-		config_say(p, false,
-			   "server_port: %u is for TLS from the first byte on, which this version "
-			   "does not speak",
-			   IMAPS_PORT);
 	if (set == 3 && !c->run_listener)
 		config_say(p, false,
 			   "auth_sasl_plain_username: with run_listener no, logins work only where "
 			   "another listener of proxyd runs (not with a process per connection)");
+	config_tls_judge(p);
 }
 
 int config_parse(struct config *c, const char *name, const char *text, size_t length,

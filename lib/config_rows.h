@@ -52,6 +52,9 @@ __attribute__((format(printf, 3, 4))) void config_say(struct config_problems *p,
 /* Reads value into the row's member; a bad one is reported. 0 or -ENOMEM. */
 int config_set_value(struct config_problems *p, const struct config_row *row, const char *value);
 
+/* Reports what the keys about TLS say that does not go together (config_tls.c). */
+void config_tls_judge(struct config_problems *p);
+
 /* Frees a text member, overwriting a secret. */
 void config_free_text(const struct config_row *row, char **text);
 

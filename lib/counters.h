@@ -21,7 +21,7 @@
 	COUNTER(died, "cached connections closed by the mail host") \
 	COUNTER(stale, "cached connections found dead when they were handed out") \
 	COUNTER(superseded, "connections not kept: their password is not the account's any more") \
-	COUNTER(flushed, "cached connections closed: their mail host ended several at once") \
+	COUNTER(flushed, "cached connections closed: the host ended several, or new TLS settings") \
 	COUNTER(limited, "tries of a login that met a LIMIT of the mail host") \
 	COUNTER(rechecks, "passwords proven again behind a reused login: auth_recheck") \
 	COUNTER(rechecks_refused, "passwords that the mail host did not accept any more") \
@@ -37,13 +37,25 @@
 	COUNTER(errands_failed, "errands that the mail host did not answer, or that died") \
 	COUNTER(errands_dropped, "errands not started: no listener, or too many at once") \
 	COUNTER(bad_messages, "peers cut off for a bad local message") \
+	COUNTER(spares_taken, "logins on a connection that had waited for one") \
+	COUNTER(spares_died, "such connections that the mail host ended first") \
+	COUNTER(tls_handshakes, "TLS handshakes with clients that went well") \
+	COUNTER(tls_handshakes_failed, "TLS handshakes with clients that failed") \
+	COUNTER(tls_backend_handshakes, "TLS handshakes with mail hosts that went well") \
+	COUNTER(tls_backend_resumed, "of these, those that resumed an earlier TLS session") \
+	COUNTER(tls_backend_failed, "TLS handshakes with mail hosts that failed") \
+	COUNTER(tls_truncated, "TLS connections that ended without close_notify") \
+	COUNTER(tls_workers_lost, "processes of tlsrelayd that died") \
 	COUNTER(bytes_from_clients, "bytes from clients after login") \
 	COUNTER(bytes_from_backends, "bytes from mail hosts after login")
 
 #define GAUGE_TABLE(GAUGE) \
 	GAUGE(clients, "client connections now") \
 	GAUGE(active, "backend connections in use") \
-	GAUGE(cached, "backend connections in the cache")
+	GAUGE(cached, "backend connections in the cache") \
+	GAUGE(spares, "connections to mail hosts that wait for a login") \
+	GAUGE(tls_workers, "processes of tlsrelayd with TLS connections") \
+	GAUGE(tls_connections, "TLS connections, with clients and mail hosts")
 
 enum counter {
 #define COUNTER_ENUM(name, ...) COUNTER_##name,

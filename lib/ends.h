@@ -47,7 +47,13 @@
 	END(PASSWORD_REFUSED, "password-refused", 1, "Password is not accepted any more", \
 	    "The mail host refused the password when it was proven again.") \
 	END(ADDRESS_REFUSED, "address-refused", 0, NULL, \
-	    "Clients from that address may not connect: allow_addresses, deny_addresses.")
+	    "Clients from that address may not connect: allow_addresses, deny_addresses.") \
+	END(TLS_FAILED, "tls-failed", 1, NULL, \
+	    "The TLS handshake with the client failed or took too long.") \
+	END(TLS_UNAVAILABLE, "tls-unavailable", 1, NULL, \
+	    "TLS could not be begun: no tlsrelayd, no certificate, or no room.") \
+	END(TLS_INJECTED, "tls-injected", 1, "Nothing may be sent behind STARTTLS", \
+	    "The client sent something behind STARTTLS without waiting for its answer.")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \

@@ -12,7 +12,7 @@
  *   not_cached word of NOT_CACHED_TABLE -> u64
  *   history    "logins" -> struct statefile_history
  *   hosts      "name:port" -> struct statefile_host
- *   sessions   u64 id -> struct statefile_session and behind it user, client and host
+ *   sessions   u64 id -> struct statefile_session and behind it user, client, host and TLS
  *   trace      name of a user -> struct statefile_trace: who is traced
  */
 #ifndef LIB_STATEFILE_H
@@ -20,7 +20,7 @@
 
 #include <stdint.h>
 
-#define STATEFILE_SCHEMA    2
+#define STATEFILE_SCHEMA    3
 #define STATEFILE_MAP_BYTES (64ul << 20)
 #define STATEFILE_DBS	    16
 
@@ -98,8 +98,8 @@ struct statefile_session {
 	uint16_t user_length;
 	uint16_t client_length; /* "address:port" */
 	uint16_t host_length;	/* "name:port" */
-	uint16_t zero;
-	/* the three texts follow, without NULs */
+	uint16_t tls_length;	/* "version cipher name" of the client's TLS; 0: none */
+	/* the four texts follow, without NULs */
 };
 
 #endif

@@ -110,6 +110,17 @@ static struct object reasons(const uint64_t *values, unsigned count, const char 
 	return o;
 }
 
+/* "version cipher name", of which the last may be empty. */
+static struct object tls(struct span words)
+{
+	struct object o = new_object();
+
+	set(&o, "version", foreign_text(span_word(&words, ' ')));
+	set(&o, "cipher", foreign_text(span_word(&words, ' ')));
+	set(&o, "name", foreign_text(span_word(&words, ' ')));
+	return o;
+}
+
 static struct object session(const struct model_session *s, int64_t now)
 {
 	struct object o = new_object();
@@ -119,6 +130,10 @@ static struct object session(const struct model_session *s, int64_t now)
 	set(&o, "user", foreign_text(s->user));
 	set(&o, "client", foreign_text(s->client));
 	set(&o, "host", foreign_text(s->host));
+	if (s->tls.n > 0)
+		set_object(&o, "tls", tls(s->tls));
+	else
+		set(&o, "tls", json_null());
 	set(&o, "since", json_integer(s->since));
 	set(&o, "age", json_integer(now > s->since ? now - s->since : 0));
 	set(&o, "bytes_from_client", s->has_bytes ? number(s->from_client) : json_null());

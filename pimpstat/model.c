@@ -150,7 +150,8 @@ static bool read_session(uint64_t id, struct span row, struct model_session *ret
 	if (row.n < sizeof(head))
 		return false;
 	memcpy(&head, row.p, sizeof(head));
-	if (row.n < sizeof(head) + head.user_length + head.client_length + head.host_length)
+	if (row.n < sizeof(head) + head.user_length + head.client_length + head.host_length +
+			    head.tls_length)
 		return false;
 	const char *at = row.p + sizeof(head);
 
@@ -166,6 +167,7 @@ static bool read_session(uint64_t id, struct span row, struct model_session *ret
 	ret->user = take_text(&at, head.user_length);
 	ret->client = take_text(&at, head.client_length);
 	ret->host = take_text(&at, head.host_length);
+	ret->tls = take_text(&at, head.tls_length);
 	return true;
 }
 

@@ -19,6 +19,7 @@ struct model_session {
 	struct span user;
 	struct span client; /* "address:port", empty for a cached connection */
 	struct span host;
+	struct span tls; /* "version cipher name" of the client's TLS; empty: none */
 	bool has_bytes; /* are these known? Of active sessions: see traffic.h */
 	uint64_t from_client;
 	uint64_t from_backend;

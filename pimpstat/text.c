@@ -82,6 +82,9 @@ static void print_gauges(FILE *out, const struct model *m)
 		[GAUGE_clients] = "client connections",
 		[GAUGE_active] = "active backend connections",
 		[GAUGE_cached] = "cached backend connections",
+		[GAUGE_spares] = "spare backend connections",
+		[GAUGE_tls_workers] = "processes of tlsrelayd",
+		[GAUGE_tls_connections] = "TLS connections",
 	};
 
 	fprintf(out, "%-28s %10s %10s  %s\n", "", "now", "peak", "at");

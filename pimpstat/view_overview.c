@@ -30,6 +30,9 @@ static void draw_gauges(struct page *p, const struct view_input *in)
 		[GAUGE_clients] = "client connections",
 		[GAUGE_active] = "active server connections",
 		[GAUGE_cached] = "cached server connections",
+		[GAUGE_spares] = "spare server connections",
+		[GAUGE_tls_workers] = "processes of tlsrelayd",
+		[GAUGE_tls_connections] = "TLS connections",
 	};
 	bool wide = p->width >= WIDE;
 	unsigned current = wide ? 34 : 32, peak = wide ? OLD_END : NARROW_END;
@@ -39,6 +42,8 @@ static void draw_gauges(struct page *p, const struct view_input *in)
 	page_put_right(p, STYLE_TITLE, current, wide ? "current" : "now");
 	page_put_right(p, STYLE_TITLE, peak, "peak");
 	for (size_t i = 0; i < GAUGE_COUNT; i++) {
+		if (i > GAUGE_cached && in->m->peaks[i].value == 0)
+			continue; /* of what this site has not turned on */
 		page_line(p);
 		page_to(p, 1);
 		page_put(p, STYLE_PLAIN, labels[i] ? labels[i] : model_gauge_names[i]);

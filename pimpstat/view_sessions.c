@@ -4,7 +4,7 @@
 #include "pimpstat/format.h"
 #include "pimpstat/view.h"
 
-enum { USER, STATE, AGE, HOST, CLIENT, BYTES, COLUMNS };
+enum { USER, STATE, AGE, HOST, CLIENT, BYTES, TLS, COLUMNS };
 
 static const struct column columns[COLUMNS] = {
 	[USER] = {.title = "USER", .least = 12, .most = 40, .rank = 0},
@@ -18,6 +18,7 @@ static const struct column columns[COLUMNS] = {
 		   .rank = 3,
 		   .right = true,
 		   .descending = true},
+	[TLS] = {.title = "TLS", .least = 7, .most = 7, .rank = 6},
 };
 
 static size_t count_rows(const struct view_input *in)
@@ -43,6 +44,7 @@ static void get_cell(const struct view_input *in, size_t row, unsigned column, s
 	const struct model_session *s = &in->m->sessions[row];
 	int64_t age = in->now > s->since ? in->now - s->since : 0;
 	uint64_t bytes = s->from_client + s->from_backend;
+	struct span tls = s->tls;
 
 	switch (column) {
 	case USER:
@@ -61,6 +63,11 @@ static void get_cell(const struct view_input *in, size_t row, unsigned column, s
 		break;
 	case CLIENT:
 		c->foreign = s->client.n > 0 ? s->client : SPAN("-");
+		break;
+	case TLS: /* its first word, the version */
+		c->foreign = span_word(&tls, ' ');
+		if (c->foreign.n == 0)
+			c->foreign = SPAN("-");
 		break;
 	case BYTES:
 		(void)snprintf(c->own, sizeof(c->own), "-");

@@ -33,7 +33,7 @@ static const struct column end_columns[COLUMNS] = {
 };
 
 static const struct column counter_columns[] = {
-	[NAME] = {.title = "COUNTER", .least = 19, .most = 20, .rank = 0},
+	[NAME] = {.title = "COUNTER", .least = 19, .most = 24, .rank = 0},
 	[COUNT] = {"COUNT", 15, 18, 1, true, true},
 	[SHARE] = {.title = "MEANING", .least = 30, .most = 80, .rank = 2},
 };

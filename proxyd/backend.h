@@ -39,14 +39,19 @@ struct backend_answer {
 	bool wrong;	  /* it says that the password itself is wrong, or not allowed any more */
 };
 
-/* Reads the greeting of a fresh connection and logs in; b->capabilities are then those after login,
- * or with list_can_wait those before it (b->capabilities_stale). */
+/* Reads the greeting of a fresh connection, if it is not gone already (b->greeted; b->capabilities
+ * are then what is known of those before login), and logs in; b->capabilities are then those after
+ * login, or with list_can_wait those before it (b->capabilities_stale). */
 enum backend_verdict backend_log_in(struct backend *b, const struct backend_account *account,
 				    struct backend_answer *ret);
 
 /* The same with what the client of this session gave. *ret_code and *ret_why as in the answer. */
 enum backend_verdict backend_login(struct session *s, bool list_can_wait, const char **ret_code,
 				   const char **ret_why);
+
+/* Reads the greeting, if it is not gone already, and has b->capabilities be those before login:
+ * those of the greeting, or asked for, each step within `timeout` seconds. 0 or -errno. */
+int backend_greet(struct backend *b, uint32_t timeout);
 
 /* Asks a connection that is logged in for its capability list. 0 or -errno. */
 int backend_ask_list(struct session *s);

@@ -80,6 +80,13 @@ static const char *describe(int error)
 	}
 }
 
+/* Why there is no verdict. */
+static const char *broken(struct attempt *a, int error)
+{
+	a->b->lost = error == -ECONNRESET || error == -EPIPE;
+	return describe(error);
+}
+
 static void keep_capabilities(struct backend *b, struct span list)
 {
 	if (list.n > sizeof(b->capabilities))
@@ -162,7 +169,7 @@ static const char *read_greeting(struct attempt *a)
 	int r = backend_next(a->b, next_deadline(a), &line);
 
 	if (r < 0)
-		return describe(r);
+		return broken(a, r);
 	bool ok = span_istarts(line, SPAN("* OK")), preauth = span_istarts(line, SPAN("* PREAUTH"));
 	bool bye = span_istarts(line, SPAN("* BYE"));
 
@@ -175,6 +182,27 @@ static const char *read_greeting(struct attempt *a)
 	return preauth ? "the mail host greets with PREAUTH, a login that is not this user's"
 	       : bye   ? "the mail host greets with BYE"
 		       : "the mail host's greeting is not IMAP";
+}
+
+/* The greeting, if it is not gone, and the list before login. NULL, or why there is none. */
+static const char *greet(struct attempt *a)
+{
+	const char *why = a->b->greeted ? NULL : read_greeting(a);
+	int r = why || a->b->capabilities_length > 0 ? 0 : ask_capabilities(a);
+
+	return r < 0 ? broken(a, r) : why;
+}
+
+int backend_greet(struct backend *b, uint32_t timeout)
+{
+	const struct backend_account account = { .timeout = timeout };
+	struct backend_answer answer = { .code = "" };
+	struct attempt a = { .account = &account,
+			     .b = b,
+			     .deadline = clock_ms() + (int64_t)timeout * 1000 * LOGIN_STEPS,
+			     .answer = &answer };
+
+	return greet(&a) ? -EPROTO : 0;
 }
 
 /* What the client said with ID goes in front, in the same packet; its answer is read past. */
@@ -202,7 +230,7 @@ static const char *say_preauth(struct attempt *a)
 	       (r = buf_add(&out, a->account->preauth)) || (r = buf_add_str(&out, "\r\n")) ||
 	       (r = send_and_wipe(a, &out)) || (r = read_answer(a)));
 	if (r < 0)
-		return describe(r);
+		return broken(a, r);
 	if (r == 0)
 		return "the mail host wants more than the line of preauth_command";
 	bool ok = span_istarts(a->status, SPAN("OK"));
@@ -349,7 +377,7 @@ static enum backend_verdict authenticate(struct attempt *a)
 	buf_wipe(&out);
 	buf_release(&out);
 	if (r < 0)
-		return fail(a, describe(r));
+		return fail(a, broken(a, r));
 	enum backend_verdict verdict =
 		span_istarts(a->status, SPAN("OK")) ? BACKEND_ACCEPTED : judge_refusal(a);
 
@@ -366,20 +394,18 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 				     clock_ms() + (int64_t)account->timeout * 1000 * LOGIN_STEPS,
 			     .answer = ret };
 
-	*ret = (struct backend_answer){ .code = "", .why = read_greeting(&a) };
+	b->lost = false;
+	*ret = (struct backend_answer){ .code = "" };
+	ret->why = greet(&a);
 	if (ret->why)
 		return BACKEND_FAILED;
-	int r = b->capabilities_length > 0 ? 0 : ask_capabilities(&a);
-
-	if (r < 0)
-		return fail(&a, describe(r));
 	enum backend_verdict verdict = authenticate(&a);
 
 	if (verdict != BACKEND_ACCEPTED)
 		return verdict;
-	if (b->capabilities_stale && !account->list_can_wait && (r = ask_capabilities(&a)) < 0)
-		return fail(&a, describe(r));
-	return BACKEND_ACCEPTED;
+	int r = b->capabilities_stale && !account->list_can_wait ? ask_capabilities(&a) : 0;
+
+	return r < 0 ? fail(&a, broken(&a, r)) : BACKEND_ACCEPTED;
 }
 
 enum backend_verdict backend_login(struct session *s, bool list_can_wait, const char **ret_code,

@@ -21,6 +21,32 @@ static const struct span not_offered[] = {
 	{ "XIMAPPROXY", 10 },
 };
 
+int capability_own(bool starttls, bool may_log_in, struct buf *out)
+{
+	struct span list = SPAN(CAPABILITY_OWN);
+	bool said = false; /* what stands in front of the mechanisms */
+
+	for (;;) {
+		struct span word = span_word(&list, ' ');
+		bool mechanism = span_istarts(word, SPAN("AUTH="));
+		int r = 0;
+
+		if (mechanism && !said) {
+			(void)((r = starttls ? buf_add_str(out, "STARTTLS ") : 0) ||
+			       (r = may_log_in ? 0 : buf_add_str(out, "LOGINDISABLED ")));
+			said = true;
+		}
+		if (r == 0 && (may_log_in || !mechanism))
+			r = buf_add(out, word);
+		if (r < 0 || list.n == 0)
+			return r;
+		if (may_log_in || !mechanism)
+			r = buf_add_char(out, ' ');
+		if (r < 0)
+			return r;
+	}
+}
+
 bool capability_has(struct span list, struct span name)
 {
 	for (;;) {

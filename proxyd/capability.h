@@ -9,6 +9,11 @@
  * tells Horde what it talks to. IDLE is left out, as up-imapproxy does; it works in a session. */
 #define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
 
+/* Appends it, with STARTTLS in front of its mechanisms if that is offered. A client that may not
+ * log in without TLS is told LOGINDISABLED instead of them (RFC 9051 section 6.2.3). 0 or -ENOBUFS.
+ */
+int capability_own(bool starttls, bool may_log_in, struct buf *out);
+
 /* Is name in the list (words separated by blanks, in any case)? */
 bool capability_has(struct span list, struct span name);
 

@@ -9,6 +9,7 @@
 
 #include "proxyd/follow_line.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/tls.h"
 
 #define ID_LITERAL_MAX 1024
 #define SKIP_MAX       (1 << 20)
@@ -45,10 +46,11 @@ static struct span without_end(struct span line)
 	return line;
 }
 
-/* How long may the literal be that the command so far announces at its end? 0: none may be there.
+/* How long may the literal be that the command so far announces at its end? 0: none may be there,
+ * and it is not asked for.
  * The old imapproxyd's bounds, for the same answers: 255 for a user name, less than 8192 for a
  * password. */
-static uint64_t literal_limit(struct span whole)
+static uint64_t literal_limit(const struct session *s, struct span whole)
 {
 	struct imap_command c;
 
@@ -56,7 +58,7 @@ static uint64_t literal_limit(struct span whole)
 		return 0;
 	if (span_ieq(c.verb, SPAN("ID")))
 		return ID_LITERAL_MAX;
-	if (!span_ieq(c.verb, SPAN("LOGIN")))
+	if (!span_ieq(c.verb, SPAN("LOGIN")) || !tls_may_log_in(s))
 		return 0;
 	return c.args.n > 0 && c.args.p[0] == '{' && !memchr(c.args.p, '\n', c.args.n)
 		       ? SESSION_USER_MAX
@@ -79,7 +81,7 @@ enum command_read command_read(struct session *s, int64_t deadline, struct span 
 		if (r != COMMAND_WHOLE ||
 		    !follow_literal_at_end(span_from(*ret, at), &length, &sync))
 			return r;
-		uint64_t limit = literal_limit(*ret);
+		uint64_t limit = literal_limit(s, *ret);
 
 		if (length > limit)
 			return limit == 0 || limit == ID_LITERAL_MAX ? COMMAND_BAD_LITERAL

@@ -107,12 +107,29 @@ static int log_in(struct work *w)
 	return 0;
 }
 
+/* Has a connection ready for a login that will come. */
+static int greet(struct work *w)
+{
+	struct backend *b = &w->b;
+	int r = backend_greet(b, w->job->timeout / 2);
+
+	if (r == 0 && b->in.len > 0)
+		r = -EPROTO;
+	if (r == 0) {
+		w->last_word = (struct msg){ .type = MSG_PROVEN };
+		w->last_word.PROVEN.capabilities =
+			(struct span){ b->capabilities, b->capabilities_length };
+	}
+	return r;
+}
+
 static const struct {
 	enum msg_job kind;
 	int (*run)(struct work *w); /* negative: it went badly */
 } jobs[] = {
 	{ JOB_LOGOUT, say_logout },
 	{ JOB_LOGIN, log_in },
+	{ JOB_GREET, greet },
 };
 
 static void run_job(struct work *w)
@@ -144,6 +161,9 @@ static int serve(int link)
 	w.job = &job.JOB;
 	w.b.fd = fd;
 	w.b.in = BUF_OVER(from_backend);
+	w.b.greeted = job.JOB.greeted;
+	(void)copy(job.JOB.offered, w.b.capabilities, sizeof(w.b.capabilities),
+		   &w.b.capabilities_length);
 	w.deadline = clock_ms() + (int64_t)job.JOB.timeout * 1000;
 	w.last_word = (struct msg){ .type = MSG_DONE, .DONE = { .outcome = DONE_WELL } };
 	run_job(&w);

@@ -85,24 +85,25 @@ static int receive_one(struct link *l, struct msg *m, int *ret_fd)
 	return 1;
 }
 
-static int send_request(struct link *l, struct msg *request)
+static int send_request(struct link *l, struct msg *request, int fd, int64_t deadline)
 {
+	int r;
+
+	if (l->sock < 0)
+		return -ECONNRESET;
 	if (++l->serial == 0)
 		l->serial = 1;
 	request->serial = l->serial;
-	return msgsock_send(l->sock, request, -1);
+	while ((r = msgsock_send(l->sock, request, fd)) == -EAGAIN)
+		if ((r = io_wait(l->sock, POLLOUT, deadline)) < 0)
+			break;
+	return r;
 }
 
-int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
-		 int64_t deadline)
+static int await_reply(struct link *l, struct msg *reply, int *ret_fd, int64_t deadline)
 {
-	if (l->sock < 0)
-		return -ECONNRESET;
-	int r;
+	int r = 0;
 
-	while ((r = send_request(l, request)) == -EAGAIN)
-		if ((r = io_wait(l->sock, POLLOUT, deadline)) < 0)
-			return r;
 	while (r >= 0) {
 		r = io_wait(l->sock, POLLIN, deadline);
 		if (r == 0)
@@ -115,6 +116,23 @@ int link_request(struct link *l, struct msg *request, struct msg *reply, int *re
 			return -ECANCELED;
 	}
 	return r;
+}
+
+int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
+		 int64_t deadline)
+{
+	int r = send_request(l, request, -1, deadline);
+
+	return r < 0 ? r : await_reply(l, reply, ret_fd, deadline);
+}
+
+int link_hand_over(struct link *l, struct msg *request, int *fd, struct msg *reply, int *ret_fd,
+		   int64_t deadline)
+{
+	int r = send_request(l, request, *fd, deadline);
+
+	fd_drop(fd);
+	return r < 0 ? r : await_reply(l, reply, ret_fd, deadline);
 }
 
 int link_push(struct link *l, struct msg *m, int fd)

@@ -42,6 +42,11 @@ int link_knock(struct link *l, const struct msg *knock, int64_t deadline);
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
 		 int64_t deadline);
 
+/* The same for a request that carries *fd, which is closed before the reply is waited for, in any
+ * case. */
+int link_hand_over(struct link *l, struct msg *request, int *fd, struct msg *reply, int *ret_fd,
+		   int64_t deadline);
+
 /* Sends a message that has no reply, with fd if it carries one. 0 or -errno. */
 int link_push(struct link *l, struct msg *m, int fd);
 

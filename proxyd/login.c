@@ -182,8 +182,10 @@ static void take_lease(struct session *s, const struct msg_LEASED *leased, int f
 	copy_span(leased->host, b->host, sizeof(b->host) - 1, &host_length);
 	b->host[host_length] = '\0';
 	copy_span(leased->backend_user, b->user, sizeof(b->user), &b->user_length);
-	copy_span(leased->capabilities, b->capabilities, sizeof(b->capabilities),
-		  &b->capabilities_length);
+	b->greeted = !leased->cached && leased->greeted;
+	b->spare = b->greeted && leased->offered.n > 0;
+	copy_span(b->greeted ? leased->offered : leased->capabilities, b->capabilities,
+		  sizeof(b->capabilities), &b->capabilities_length);
 	copy_span(leased->preauth_command, b->preauth, sizeof(b->preauth), &b->preauth_length);
 	b->capabilities_stale = false;
 	b->examined = leased->examined.n > 0;
@@ -254,10 +256,16 @@ static enum login_result accepted(struct session *s, struct span tag, enum sessi
 	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
 }
 
-/* Logs in to the backend, and tells the broker what became of it. *limited: in, whether the mail
- * host may be asked again if it has too many of this user; out, that it shall be: the broker makes
- * room. */
-static enum backend_verdict make_login(struct session *s, bool list_can_wait, bool *limited,
+/* The connection had waited for this login and was dead: that is nobody's fault. */
+static bool spare_was_dead(const struct session *s)
+{
+	return s->backend.spare && s->backend.lost;
+}
+
+/* Logs in to the backend, and tells the broker what became of it. *again: in, whether the mail host
+ * may be asked again if it has too many of this user; out, that it shall be, since the broker makes
+ * room, or since the connection was a spare one and dead. */
+static enum backend_verdict make_login(struct session *s, bool list_can_wait, bool *again,
 				       const char **ret_code, const char **ret_why)
 {
 	static const enum msg_outcome outcomes[] = {
@@ -267,9 +275,12 @@ static enum backend_verdict make_login(struct session *s, bool list_can_wait, bo
 	};
 	enum backend_verdict verdict = backend_login(s, list_can_wait, ret_code, ret_why);
 
-	*limited = *limited && verdict == BACKEND_FAILED &&
-		   span_ieq(span_str(*ret_code), SPAN("LIMIT"));
-	send_outcome(s, *limited ? OUTCOME_LIMIT : outcomes[verdict]);
+	bool dead = verdict == BACKEND_FAILED && spare_was_dead(s);
+	bool limited = *again && verdict == BACKEND_FAILED &&
+		       span_ieq(span_str(*ret_code), SPAN("LIMIT"));
+
+	*again = dead || limited;
+	send_outcome(s, dead ? OUTCOME_STALE : limited ? OUTCOME_LIMIT : outcomes[verdict]);
 	return verdict;
 }
 
@@ -352,7 +363,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 
 			if (!limited)
 				return result;
-			may_be_limited = false; /* once more */
+			may_be_limited = may_be_limited && spare_was_dead(s); /* once more */
 			continue;
 		}
 		if (good && is_usable(s, prove)) {
@@ -414,7 +425,7 @@ bool login_again(struct session *s)
 			      : backend_login(s, false, &code, &why) == BACKEND_ACCEPTED;
 		if (good && (!cached || prove))
 			send_outcome(s, OUTCOME_ACCEPTED);
-		if (!good && !cached) {
+		if (!good && !cached && !spare_was_dead(s)) {
 			send_outcome(s, OUTCOME_FAILED);
 			break;
 		}

@@ -5,11 +5,13 @@
  *	a connected socket	one session (fd 0, or the only one of LISTEN_FDS)
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/activation.h"
@@ -31,6 +33,7 @@
 struct options {
 	const char *run_directory;
 	const char *config;
+	const char *service; /* of a socket without a name of its own */
 	enum log_target target;
 	bool check, print;
 };
@@ -39,11 +42,17 @@ static int usage(FILE *to, int status)
 {
 	(void)fprintf(
 		to,
-		"Usage: proxyd -r RUNDIR [-l syslog|stderr|file]   serve the socket(s) passed to "
+		"Usage: proxyd -r RUNDIR [-l syslog|stderr|file] [-s imap|imaps]\n"
+		"                                                  serve the socket(s) passed to "
 		"it\n"
 		"       proxyd -n [-f FILE]                        check a configuration\n"
 		"       proxyd -p [-f FILE]                        print the effective settings\n");
 	return status;
+}
+
+static bool is_service(const char *name)
+{
+	return strcmp(name, "imap") == 0 || strcmp(name, LISTENER_TLS) == 0;
 }
 
 /* -1: go on; else the exit status. */
@@ -51,7 +60,7 @@ static int read_options(int argc, char **argv, struct options *o)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "r:f:l:nph")) != -1) {
+	while ((c = getopt(argc, argv, "r:f:l:s:nph")) != -1) {
 		switch (c) {
 		case 'r':
 			o->run_directory = optarg;
@@ -62,6 +71,11 @@ static int read_options(int argc, char **argv, struct options *o)
 		case 'l':
 			if (log_target_parse(optarg, &o->target) < 0)
 				return usage(stderr, EXIT_USAGE);
+			break;
+		case 's':
+			if (!is_service(optarg))
+				return usage(stderr, EXIT_USAGE);
+			o->service = optarg;
 			break;
 		case 'n':
 			o->check = true;
@@ -102,17 +116,44 @@ static int in_run_directory(const struct options *o, const char *name, char *pat
 	return -ENAMETOOLONG;
 }
 
+/* Under inetd the client's connection is standard input, output and error. There it would stay open
+ * when tlsrelayd has it, and a line on standard error would be the client's. */
+static int leave_standard_places(int *client)
+{
+	AUTO_FD nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct stat theirs, here;
+
+	if (nothing < 0 || fstat(*client, &theirs) < 0)
+		return -errno;
+	if (*client <= STDERR_FILENO)
+		*client = fcntl(*client, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (*client < 0)
+		return -errno;
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fstat(fd, &here) == 0 && here.st_dev == theirs.st_dev &&
+		    here.st_ino == theirs.st_ino && dup3(nothing, fd, 0) < 0)
+			return -errno;
+	return 0;
+}
+
 /* One connection: meets the broker before anything else; a client that comes while it is away is
  * told so. */
-static int serve_one(const struct options *o, int client)
+static int serve_one(const struct options *o, const struct activation_fd *connection)
 {
 	char path[256];
-	struct session_start start = { .client = client, .link = { .door = -1 } };
+	struct session_start start = { .client = connection->fd,
+				       .link = { .door = -1 },
+				       .tls = strcmp(connection->name, LISTENER_TLS) == 0 };
+	int r = leave_standard_places(&start.client);
 
+	if (r < 0) {
+		log_printf(LOG_ERR, "cannot take the connection over: %s", strerror(-r));
+		return 1;
+	}
 	if (in_run_directory(o, "session", path, sizeof(path)) < 0)
 		return 1;
 	io_init();
-	hello_describe(client, &start.hello);
+	hello_describe(start.client, &start.hello);
 	start.link.sock = msgsock_connect(path);
 	if (start.link.sock < 0) {
 		log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path,
@@ -132,9 +173,12 @@ static int serve(const struct options *o)
 		return 1;
 	}
 	if (count == 0)
-		fds[count++].fd = STDIN_FILENO;
+		fds[count++] = (struct activation_fd){ .fd = STDIN_FILENO };
 	for (int i = 0; i < count; i++) {
 		int listening = is_listening(fds[i].fd);
+
+		if (!is_service(fds[i].name))
+			(void)snprintf(fds[i].name, sizeof(fds[i].name), "%s", o->service);
 
 		if (listening < 0 || (listening == 0 && count > 1)) {
 			log_printf(LOG_ERR,
@@ -146,7 +190,7 @@ static int serve(const struct options *o)
 			return 1;
 		}
 		if (listening == 0)
-			return serve_one(o, fds[0].fd);
+			return serve_one(o, &fds[0]);
 	}
 	return listener_run(fds, (size_t)count, o->run_directory);
 }
@@ -155,6 +199,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .run_directory = DEFAULT_RUN_DIRECTORY,
 			     .config = DEFAULT_CONFIG,
+			     .service = "imap",
 			     .target = LOG_TO_SYSLOG };
 	int status = read_options(argc, argv, &o);
 

@@ -56,12 +56,13 @@ static bool is_crowded(const struct nursery *n)
 }
 
 /* In a child that has a client. */
-static int serve_client(struct state *s, int client)
+static int serve_client(struct state *s, int client, size_t pool)
 {
 	struct nursery *n = s->n;
 	struct session_start start = { .client = client,
 				       .link = { .sock = -1, .door = n->door },
 				       .settings = n->settings,
+				       .tls = n->tls[pool],
 				       .crowded = is_crowded(n) };
 
 	hello_describe(client, &start.hello);
@@ -106,14 +107,15 @@ static uint32_t room(const struct state *s)
 	return most > s->alive ? (uint32_t)(most - s->alive) : 0;
 }
 
-/* Returns true in a child, with its client or -1. */
-static bool fill(struct state *s, int *ret_client)
+/* Returns true in a child, with its client or -1, and the number of its pool. */
+static bool fill(struct state *s, int *ret_client, size_t *ret_pool)
 {
 	for (size_t i = 0; i < s->n->count; i++) {
 		uint32_t before = room(s), left = before;
 		bool child;
 
 		*ret_client = pool_fill(&s->pools[i], &left, &child);
+		*ret_pool = i;
 		if (child)
 			return true;
 		s->alive += before - left;
@@ -163,6 +165,7 @@ int nursery_run(struct nursery *n)
 {
 	static struct state s;
 	const struct sigaction nudged = { .sa_handler = on_nudge };
+	size_t pool;
 	int client;
 
 	s.n = n;
@@ -182,8 +185,8 @@ int nursery_run(struct nursery *n)
 		pool_listen(&s.pools[0]); /* one flag for all of them */
 		reap(&s);
 		tick(&s);
-		if (fill(&s, &client))
-			return client < 0 ? 0 : serve_client(&s, client);
+		if (fill(&s, &client, &pool))
+			return client < 0 ? 0 : serve_client(&s, client, pool);
 	} while (wait_for_work(&s));
 	return 0;
 }

@@ -15,6 +15,7 @@ struct nursery {
 	int reports; /* pipe, written: struct nursery_report for each child that was killed */
 	int life;    /* pipe, never written: the listener is gone or wants the nursery to leave */
 	int sockets[POOLS_MAX];
+	bool tls[POOLS_MAX]; /* clients on this one begin with TLS */
 	size_t count;
 };
 

@@ -13,6 +13,7 @@
 #include "proxyd/capability.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/tls.h"
 #include "proxyd/tracer.h"
 
 /* What the dialogue shares: how long it may last, how often it may fail. */
@@ -53,9 +54,22 @@ static enum session_end on_noop(struct dialogue *d, const struct imap_command *c
 	return answer(d, c->tag, "OK Completed");
 }
 
+/* Tells the client the proxy's own list, between these two. */
+static enum session_end tell_capabilities(struct session *s, const char *before, const char *after)
+{
+	char bytes[300];
+	struct buf out = BUF_OVER(bytes);
+
+	if (buf_add_str(&out, before) < 0 ||
+	    capability_own(tls_is_offered(s), tls_may_log_in(s), &out) < 0 ||
+	    buf_add_str(&out, after) < 0)
+		return END_INTERNAL;
+	return session_tell(s, buf_span(&out));
+}
+
 static enum session_end on_capability(struct dialogue *d, const struct imap_command *c)
 {
-	enum session_end end = session_tell(d->s, SPAN("* CAPABILITY " CAPABILITY_OWN "\r\n"));
+	enum session_end end = tell_capabilities(d->s, "* CAPABILITY ", "\r\n");
 
 	d->s->asked_capability = true;
 	return end == END_NONE ? answer(d, c->tag, "OK Completed") : end;
@@ -325,6 +339,34 @@ static enum session_end on_authenticate(struct dialogue *d, const struct imap_co
 	return complain(d, tag, "NO no mechanism available");
 }
 
+/* Whatever else the client sends before it has its answer could have been put there by somebody
+ * between, to be taken for what came inside of TLS: the session ends. */
+static enum session_end on_starttls(struct dialogue *d, const struct imap_command *c)
+{
+	char bytes[IMAP_TAG_MAX]; /* looking behind the command may move it */
+	struct span tag = { bytes, c->tag.n };
+
+	memcpy(bytes, c->tag.p, tag.n);
+	if (c->args.n > 0)
+		return complain(d, tag, "BAD Invalid arguments to Starttls");
+	if (d->s->stream == STREAM_TLS)
+		return complain(d, tag, "BAD TLS is active already");
+	if (!tls_is_offered(d->s))
+		return complain(d, tag, "BAD Please login first"); /* the old answer */
+	enum session_end end = tls_check_silence(d->s);
+
+	if (end == END_TLS_INJECTED)
+		(void)answer(d, tag, "BAD Nothing may be sent behind STARTTLS");
+	if (end == END_NONE && d->s->link.sock < 0)
+		end = session_meet(d->s);
+	if (end == END_NONE)
+		end = answer(d, tag, "OK Begin TLS now");
+	if (end != END_NONE)
+		return end;
+	drop_command(d);
+	return tls_begin(d->s);
+}
+
 static enum session_end on_admin(struct dialogue *d, const struct imap_command *c)
 {
 	enum session_end end;
@@ -344,6 +386,7 @@ static const struct {
 	{ { "ID", 2 }, on_id },
 	{ { "LOGIN", 5 }, on_login },
 	{ { "AUTHENTICATE", 12 }, on_authenticate },
+	{ { "STARTTLS", 8 }, on_starttls },
 	{ { "XPROXY_VERSION", 14 }, on_admin },
 	{ { "XPROXY_DUMPICC", 14 }, on_admin },
 	{ { "XPROXY_TRACE", 12 }, on_admin },
@@ -371,6 +414,13 @@ static bool has_odd_bytes(struct span whole)
 	return memchr(first.p, '\0', first.n) || memchr(first.p, '\r', first.n);
 }
 
+/* Would the answer invite the client to say its password in clear text? */
+static bool lacks_privacy(const struct session *s, const struct imap_command *c)
+{
+	return (span_ieq(c->verb, SPAN("LOGIN")) || span_ieq(c->verb, SPAN("AUTHENTICATE"))) &&
+	       !tls_may_log_in(s);
+}
+
 static enum session_end judge(struct dialogue *d, enum command_read what, struct span whole)
 {
 	struct imap_command c;
@@ -378,6 +428,8 @@ static enum session_end judge(struct dialogue *d, enum command_read what, struct
 
 	if (r == -EINVAL)
 		return complain(d, SPAN("*"), "BAD Invalid tag");
+	if (lacks_privacy(d->s, &c))
+		return complain(d, c.tag, "NO [PRIVACYREQUIRED] No login without TLS");
 	if (what == COMMAND_TOO_LONG)
 		return complain(d, c.tag, "BAD Line too long");
 	if (what == COMMAND_BAD_LITERAL)
@@ -393,7 +445,7 @@ static enum session_end judge(struct dialogue *d, enum command_read what, struct
 
 enum session_end prelogin_greet(struct session *s)
 {
-	return session_tell(s, SPAN("* OK [CAPABILITY " CAPABILITY_OWN "] Keepwarm ready.\r\n"));
+	return tell_capabilities(s, "* OK [CAPABILITY ", "] Keepwarm ready.\r\n");
 }
 
 enum session_end prelogin_run(struct session *s)

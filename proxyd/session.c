@@ -20,6 +20,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
+#include "proxyd/tls.h"
 #include "proxyd/tracer.h"
 
 #define CLIENT_BUFFER  (28 * 1024) /* a whole LOGIN with its literals */
@@ -70,6 +71,8 @@ void session_say_bye(struct session *s, enum session_end end)
 	char bytes[300];
 	struct buf out = BUF_OVER(bytes);
 
+	if (s->client < 0 || s->stream == STREAM_TLS_DUE)
+		return; /* there is nobody who understands it */
 	if (text && buf_add_str(&out, "* BYE ") == 0 && buf_add_str(&out, text) == 0 &&
 	    buf_add_str(&out, "\r\n") == 0)
 		(void)io_write_now(s->client, buf_span(&out));
@@ -115,6 +118,8 @@ void session_copy_settings(struct session_settings *to, const struct msg_WELCOME
 	to->values.allow_addresses.p = to->allow_addresses;
 	memcpy(to->deny_addresses, from->deny_addresses.p, from->deny_addresses.n);
 	to->values.deny_addresses.p = to->deny_addresses;
+	memcpy(to->plaintext_addresses, from->plaintext_addresses.p, from->plaintext_addresses.n);
+	to->values.plaintext_addresses.p = to->plaintext_addresses;
 	memcpy(to->chroot_directory, from->chroot_directory.p, from->chroot_directory.n);
 	to->chroot_directory[from->chroot_directory.n] = '\0';
 	to->values.chroot_directory.p = to->chroot_directory;
@@ -223,7 +228,8 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	       (r = kv_add(line, "reason", span_str(end_word(end)))) ||
 	       (r = kv_add(line, "client", s->hello.client)) ||
 	       (r = kv_add_u64(line, "port", s->hello.client_port)) ||
-	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)));
+	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)) ||
+	       (r = tls_add_facts(line)));
 	if (r == 0 && served)
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
 		       (r = kv_add(line, "host", span_str(s->backend.host))) ||
@@ -347,6 +353,8 @@ static enum session_end begin_alone(struct session *s)
 	io_keep_alive(s->client, end == END_NONE && s->settings->tcp_keepalives);
 	if (end == END_NONE)
 		end = enter_jail(s);
+	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
+		end = tls_begin(s);
 	return end == END_NONE ? prelogin_greet(s) : end;
 }
 
@@ -368,23 +376,26 @@ static enum session_end ask_for_room(struct session *s)
 	return r == 0 ? END_NONE : r == -ECANCELED ? END_SHUTDOWN : END_NO_BROKER;
 }
 
-/* A listener's child. The client is greeted at once, the broker reads KNOCK meanwhile. One that may
- * not connect is shown to the broker, too, which counts and logs it. */
+/* A listener's child. The client is greeted at once, the broker reads KNOCK meanwhile; TLS comes
+ * through the broker. One that may not connect is shown to the broker, too, which counts and logs
+ * it. */
 static enum session_end begin_in_jail(struct session *s, bool crowded)
 {
+	enum session_end end = END_NONE;
+	bool asks_first = crowded || s->stream == STREAM_TLS_DUE;
+
 	if (!cidr_permits(s->settings->allow_addresses, s->settings->deny_addresses,
 			  s->hello.client)) {
 		(void)session_rejoin(s);
 		return END_ADDRESS_REFUSED;
 	}
-	if (crowded) {
-		enum session_end asked = ask_for_room(s);
-
-		return asked == END_NONE ? prelogin_greet(s) : asked;
-	}
-	enum session_end end = prelogin_greet(s);
-
-	return end == END_NONE ? session_meet(s) : end;
+	if (asks_first)
+		end = crowded ? ask_for_room(s) : session_meet(s);
+	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
+		end = tls_begin(s);
+	if (end == END_NONE)
+		end = prelogin_greet(s);
+	return end == END_NONE && !asks_first ? session_meet(s) : end;
 }
 
 static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed)
@@ -408,6 +419,7 @@ int session_run(const struct session_start *start)
 
 	/* member by member: the rest is zero already, and untouched pages cost nothing */
 	s.client = start->client;
+	s.stream = start->tls ? STREAM_TLS_DUE : STREAM_CLEAR;
 	s.link = start->link;
 	s.link.take_settings = take_settings;
 	s.link.take_trace = take_trace;
@@ -429,7 +441,7 @@ int session_run(const struct session_start *start)
 	}
 	if (end != END_ADDRESS_REFUSED)
 		report(&s, end);
-	if (s.locked_up && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST &&
+	if (s.locked_up && s.client >= 0 && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST &&
 	    end != END_ADDRESS_REFUSED)
 		linger(&s); /* never before that: this may still be root */
 	link_close(&s.link);

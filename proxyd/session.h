@@ -39,6 +39,7 @@ struct session_settings {
 	char safe_commands[1000];
 	char allow_addresses[1000];
 	char deny_addresses[1000];
+	char plaintext_addresses[1000];
 	char chroot_directory[256];
 };
 
@@ -48,6 +49,9 @@ struct backend {
 	bool cached;
 	bool made;		 /* for this client: no reuse, though it is cached */
 	bool promise;		 /* the client may be told XPROXYREUSE */
+	bool greeted;		 /* a fresh one whose greeting is gone, */
+	bool spare;		 /* since it has waited for this login; */
+	bool lost;		 /* it was closed before the mail host judged the login */
 	bool leased;		 /* the broker that leased it still knows the lease */
 	bool examined;		 /* a mailbox was left open on it: session_mailbox.kept */
 	bool capabilities_stale; /* they are those before login */
@@ -76,9 +80,17 @@ struct session_mailbox {
 	char text[SELECT_TEXT];
 };
 
+/* What the client's stream is. */
+enum session_stream {
+	STREAM_CLEAR,	/* clear text over its connection, */
+	STREAM_TLS_DUE, /* which is to begin with TLS: nothing may be said on it, */
+	STREAM_TLS,	/* or what is inside of TLS */
+};
+
 /* What most sessions touch stands in front: each further page costs a fault and 4 KiB. */
 struct session {
-	int client;
+	int client; /* -1: handed over to tlsrelayd */
+	enum session_stream stream;
 	bool locked_up;	       /* in the jail: client bytes may be read */
 	bool asked_capability; /* CAPABILITY was used before login */
 	bool giving;	       /* the backend connection is ready to be given back */
@@ -119,6 +131,7 @@ struct session_start {
 	/* NULL: a process of its own for one connection. Else this is a listener's child, jailed,
 	 * and meets the broker through the door. */
 	const struct session_settings *settings;
+	bool tls;     /* the client begins with TLS */
 	bool crowded; /* the broker may have no room: ask before the client is greeted */
 };
 

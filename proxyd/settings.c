@@ -5,6 +5,7 @@
 
 #include "lib/config.h"
 #include "lib/large.h"
+#include "lib/tls_files.h"
 
 static void report(void *context, bool is_error, const char *line)
 {
@@ -20,6 +21,10 @@ int settings_tool(const char *path, bool check, bool print)
 
 	if (config_load(&c, path, -1, report, NULL, &warnings) != 0)
 		return 1;
+	if (check && tls_files_check(&c, path, report, NULL, &warnings) != 0) {
+		config_wipe(&c);
+		return 1;
+	}
 	if (print && config_print(&c, text, sizeof(text)) > 0)
 		(void)fputs(text, stdout);
 	config_wipe(&c);

@@ -100,6 +100,8 @@ class Conn(threading.Thread):
     def run(self):
         try:
             self.sock.settimeout(PATIENCE)
+            if self.backend.tls:
+                self.begin_tls()
             self.answer(self.backend.greeting)
             while True:
                 self.serve(self.read_command())
@@ -108,6 +110,10 @@ class Conn(threading.Thread):
         finally:
             self.sock.close()
             self.closed.set()
+
+    def begin_tls(self):
+        self.sock = self.backend.tls.wrap_socket(self.sock, server_side=True)
+        self.backend.handshakes.append(self.sock.session_reused)
 
     def send(self, data):
         self.sock.sendall(data)
@@ -192,6 +198,13 @@ class Conn(threading.Thread):
         raise Gone
 
     # --- before login -------------------------------------------------------------------------------
+    def guest_starttls(self, command):
+        if not self.backend.starttls:
+            return self.done(command, b"BAD No TLS here")
+        self.done(command, b"OK Begin, says the backend")
+        self.sock = self.backend.starttls.wrap_socket(self.sock, server_side=True)
+        return self.backend.handshakes.append(self.sock.session_reused)
+
     def guest_login(self, command):
         words = self.backend.before.split()
         if "LOGINDISABLED" in words:
@@ -324,6 +337,9 @@ class Backend:
         self.passwords = {}
         self.gates = {}
         self.answers = {}  # verb -> bytes (TAG is replaced), CLOSE, SILENCE or a function of the connection
+        self.tls = None  # an ssl.SSLContext: every connection begins with TLS
+        self.starttls = None  # the same, for STARTTLS
+        self.handshakes = []  # of each whether it resumed a session
         self.accepted = []
         self.connections = []
         self.logins = []

@@ -16,8 +16,7 @@ base_dir = {folder}/run
 state_dir = {folder}/run
 log_path = {folder}/log
 protocols = imap
-listen = 127.0.0.1
-ssl = no
+listen = {addresses}
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 mail_location = maildir:~/Maildir
@@ -41,11 +40,12 @@ service imap-login {{
   service_count = 0
   client_limit = 1000
   inet_listener imap {{
-    address = 127.0.0.1
+    address = {addresses}
     port = {port}
   }}
   inet_listener imaps {{
-    port = 0
+    address = {addresses}
+    port = {tls_port}
   }}
 }}
 service imap {{
@@ -63,19 +63,52 @@ service anvil {{
 }}
 """
 
+# verbose_ssl: a line for each handshake that begins.
+TLS = """
+ssl = yes
+ssl_cert = <{cert}
+ssl_key = <{key}
+ssl_min_protocol = {oldest}
+verbose_ssl = yes
+login_log_format_elements = user=<%u> method=%m rip=%r lip=%l mpid=%e %c %k session=<%s>
+import_environment = OPENSSL_CONF={folder}/openssl.cnf
+"""
+OPENSSL = """openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = versions
+[versions]
+MinProtocol = {oldest}
+MaxProtocol = {newest}
+"""
+
 MESSAGE = ("From: sender@example.test\r\nTo: {user}@example.test\r\nSubject: marker of {user}\r\n\r\n"
            "This is the mail of <{user}>.\r\n")
 
 
 class Dovecot:
-    def __init__(self, users=50, extra=""):
-        """extra: lines for the end of dovecot.conf."""
+    def __init__(self, users=50, extra="", cert=None, others=None, oldest="TLSv1.2", newest="TLSv1.3"):
+        """extra: lines for the end of dovecot.conf. cert: a certificate (certs.py) for STARTTLS and a port for
+        implicit TLS; others: {address: its certificate}, more addresses to listen on; TLS of these versions."""
         self.folder = temp_folder()
         self.port = process.free_port()
+        self.tls_port = process.free_port() if cert else 0
+        addresses = ", ".join(["127.0.0.1", *(others or {})])
+        self.environment = None
+        if cert:
+            extra += TLS.format(cert=cert.path, key=cert.key_path, folder=self.folder, oldest=oldest)
+            (self.folder / "openssl.cnf").write_text(OPENSSL.format(oldest=oldest, newest=newest))
+            self.environment = dict(os.environ, OPENSSL_CONF=str(self.folder / "openssl.cnf"))
+        else:
+            extra += "ssl = no\n"
+        for address, other in (others or {}).items():
+            extra += f"local {address} {{\n  ssl_cert = <{other.path}\n  ssl_key = <{other.key_path}\n}}\n"
         self.log = self.folder / "log"
         self.names = [f"user{n}" for n in range(1, users + 1)]
         (self.folder / "run").mkdir()
-        (self.folder / "dovecot.conf").write_text(CONF.format(folder=self.folder, port=self.port) + extra)
+        (self.folder / "dovecot.conf").write_text(
+            CONF.format(folder=self.folder, port=self.port, tls_port=self.tls_port, addresses=addresses) + extra)
         self.passwords = {name: self.password(name) for name in self.names}
         self.write_passwords()
         for name in self.names:
@@ -119,7 +152,7 @@ class Dovecot:
     def start(self):
         self.master = process.start(["dovecot", "-F", "-c", self.folder / "dovecot.conf"],
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                    stderr=subprocess.DEVNULL)
+                                    stderr=subprocess.DEVNULL, env=self.environment)
         process.wait_until(self.greets, lambda: "Dovecot does not greet:\n" + self.log_text())
         return self
 
@@ -143,6 +176,10 @@ class Dovecot:
     def logins(self, name=None):
         """How many logins (of one user) have succeeded, by Dovecot's own log."""
         return len(re.findall(rf"imap-login: Info: Login: user=<{name or '[^>]*'}>", self.log_text()))
+
+    def handshakes(self):
+        """How many TLS handshakes have begun."""
+        return self.log_text().count("SSL: where=0x10, ret=1: before SSL initialization")
 
     def ends(self, name):
         """How the sessions of a user ended, in Dovecot's words."""

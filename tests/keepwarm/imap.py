@@ -52,7 +52,8 @@ class Reply:
 class Client:
     def __init__(self, port, address="127.0.0.1", greet=True, sock=None):
         self.sock = sock or socket.create_connection((address, port), timeout=DEADLINE)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.eof = False
         self.number = 0

@@ -38,10 +38,10 @@ TABLE = read_table()
 NAMES = {number: name for name, (number, _) in TABLE.items()}
 
 
-def encode(name, serial=0, version=VERSION, **values):
+def encode(name, /, serial=0, msg_version=VERSION, **values):
     """One datagram; fields that are not given are 0 or empty."""
     number, fields = TABLE[name]
-    data = struct.pack("=BBHI", version, number, 0, serial)
+    data = struct.pack("=BBHI", msg_version, number, 0, serial)
     for kind, field in fields:
         if kind in NUMBERS:
             data += struct.pack(NUMBERS[kind], values.pop(field, 0))
@@ -66,7 +66,7 @@ class Message:
             else:
                 (length,) = struct.unpack_from("=H", data, at)
                 value, at = data[at + 2:at + 2 + length], at + 2 + length
-            setattr(self, field, value)
+            setattr(self, "sni" if field == "name" else field, value)  # `name` is the message's
         self.sock = socket.socket(fileno=fds[0]) if fds else None
 
     def __repr__(self):
@@ -93,7 +93,7 @@ class Peer:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         self.sock.sendmsg([data], rights)
 
-    def push(self, name, fds=(), **values):
+    def push(self, name, /, fds=(), **values):
         self.send_bytes(encode(name, **values), fds)
 
     def receive(self):
@@ -101,7 +101,7 @@ class Peer:
         assert data, "the broker has cut us off"
         return Message(data, fds)
 
-    def request(self, name, **values):
+    def request(self, name, /, **values):
         """Sends a request and returns its reply."""
         self.serial += 1
         self.push(name, serial=self.serial, **values)

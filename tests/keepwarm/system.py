@@ -17,7 +17,7 @@ from keepwarm.process import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / os.environ.get("KEEPWARM_BUILD", "build")  # an absolute path stays as it is
 SANITIZED = SOURCE.name == "san"
-STAGED = ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd", "pimpstat")
+STAGED = ("in.imapproxyd", "cachebrokerd", "lookupd", "tlsrelayd", "proxyd", "pimpstat")
 
 
 def temp_folder():
@@ -32,7 +32,7 @@ def stage(**instead):
     may enter. They go when the tests end. `instead` names another file for a program: proxyd=..."""
     folder = temp_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for program in STAGED:
+    for program in {*STAGED, *instead}:
         shutil.copy2(instead.get(program, SOURCE / program), folder / program)
     return folder
 
@@ -231,4 +231,4 @@ class System:
         return client
 
 
-PROGRAMS = ("in.imapproxyd", "cachebrokerd", "lookupd", "proxyd")
+PROGRAMS = ("in.imapproxyd", "cachebrokerd", "lookupd", "tlsrelayd", "proxyd")

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from keepwarm import relay as relays
 from keepwarm.directory import Userdb, at, tell
 from keepwarm.process import DEADLINE, free_port, wait_until
 from keepwarm.system import BUILD
@@ -129,7 +130,26 @@ def test_all_hosts_down_is_unavailable(start):
 def test_a_host_that_wants_tls_never_gets_a_password_in_the_clear(start, hosts):
     system = start({"anna": f"mailhost=imaps://{at(hosts[0])}"})
     refused(system, "anna", b"UNAVAILABLE")
-    assert not hosts[0].logins and not any(conn.received for conn in hosts[0].accepted)
+    assert not hosts[0].logins and b"anna" not in hosts[0].everything()
+    system.wait_log("is not used, TLS failed")
+
+
+def test_a_record_asks_for_tls_and_its_connections_are_reused(start, hosts):
+    system = start({"anna": f"mailhost=imaps://{at(hosts[0])}", "bo": f"mailhost={at(hosts[0])}"},
+                   binaries=relays.idle_binaries())
+    with relays.Relay(system, serves=0) as relay:
+        for reused in (False, True):
+            system.session("anna", reused=reused).logout()
+            system.wait_given()
+        system.session("bo", reused=False).close()
+        assert [(one.name, one.mode, one.port) for one in relay.requests] == \
+            [("TLS_CONNECT", relays.IMPLICIT, hosts[0].port)]
+
+
+def test_the_next_host_serves_when_tls_fails_with_the_first(start, hosts):
+    system = start({"anna": f"mailhost=imaps://{at(hosts[0])} {at(hosts[1])}"})
+    system.session("anna").close()
+    assert (users(hosts[0]), users(hosts[1])) == ([], ["anna"])
 
 
 def test_a_changed_file_is_read_again(start, hosts):

@@ -31,8 +31,8 @@ def raw(data):
 
 
 NO_MESSAGES = {
-    "another version": spoken("TALLY", version=messages.VERSION + 1),
-    "version 0": spoken("TALLY", version=0),
+    "another version": spoken("TALLY", msg_version=messages.VERSION + 1),
+    "version 0": spoken("TALLY", msg_version=0),
     "one descriptor too many": with_descriptors("TALLY", 1),
     "two descriptors": with_descriptors("GIVE", 2),
     "control data cut short": with_descriptors("GIVE", 3),

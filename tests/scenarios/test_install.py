@@ -12,7 +12,7 @@ from keepwarm import process
 from keepwarm.process import wait_until
 from keepwarm.system import ROOT, SANITIZED, SOURCE, System, temp_folder
 
-PROGRAMS = ["cachebrokerd", "in.imapproxyd", "lookupd", "pimpstat", "proxyd"]
+PROGRAMS = ["cachebrokerd", "in.imapproxyd", "lookupd", "pimpstat", "proxyd", "tlsrelayd"]
 
 
 def make_target(*targets, **variables):
@@ -53,7 +53,7 @@ def test_prefix_moves_everything(root):
     for path in root.rglob("*"):
         if path.suffix in (".service", ".socket") or path.parent.name == "init.d":
             text = path.read_text()
-            assert "/usr/local" not in text and "@" not in re.sub(r"proxyd-each@|\S@\S+\.service", "", text), path
+            assert "/usr/local" not in text and "@" not in re.sub(r"proxyd-(imaps-)?each@|\S@\S+\.service", "", text), path
             assert " /etc/imapproxy.conf" not in text, path
     assert "ExecStart=/opt/mail/sbin/in.imapproxyd -f /opt/mail/etc/imapproxy.conf" in \
         (root / "opt/mail/lib/systemd/system/in.imapproxyd.service").read_text()

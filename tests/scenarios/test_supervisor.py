@@ -115,9 +115,9 @@ def test_a_missing_file_is_said(idle):
     refused(run("-f", idle.folder / "not-there"), "not-there")
 
 
-def test_a_key_of_safety_that_comes_later_is_refused(idle):
-    idle.write_config(force_tls="yes")
-    refused(run("-f", idle.conf), "force_tls")
+def test_keys_of_safety_that_contradict_each_other_are_refused(idle):
+    idle.write_config(force_tls="yes", server_tls="none", require_tls="yes")
+    refused(run("-f", idle.conf), ":\\d+: force_tls: ", ":\\d+: require_tls: .*tls_server_cert_file")
 
 
 def test_an_unknown_user_is_refused(idle):
@@ -260,4 +260,4 @@ def test_pimpstat_json_lists_sessions(system):
                    lambda: f"{system.stats()}")
     wait_until(lambda: [s for s in system.stats()["sessions"] if s["user"] == "anna" and s["state"].lower() == "cached"],
                lambda: f"{system.stats()}")
-    assert system.stats()["schema"] == 2
+    assert system.stats()["schema"] == 3

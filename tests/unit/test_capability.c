@@ -101,6 +101,32 @@ static void the_proxys_own_list_passes_no_rule_it_should_not(void **unused)
 	assert_filtered(CAPABILITY_OWN, "", "IMAP4rev1 LITERAL+ ID ENABLE XIMAPPROXY");
 }
 
+static void assert_own(bool starttls, bool may_log_in, const char *expected)
+{
+	char bytes[200];
+	struct buf out = BUF_OVER(bytes);
+
+	assert_int_equal(capability_own(starttls, may_log_in, &out), 0);
+	assert_int_equal(out.len, strlen(expected));
+	assert_memory_equal(bytes, expected, out.len);
+	for (size_t room = 0; room < strlen(expected); room++) {
+		out = (struct buf){.data = bytes, .cap = room};
+		assert_int_equal(capability_own(starttls, may_log_in, &out), -ENOBUFS);
+	}
+}
+
+static void tls_changes_the_proxys_own_list(void **unused)
+{
+	(void)unused;
+	assert_own(false, true, CAPABILITY_OWN);
+	assert_own(true, true,
+		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN AUTH=LOGIN "
+		   "XIMAPPROXY");
+	assert_own(true, false,
+		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS LOGINDISABLED XIMAPPROXY");
+	assert_own(false, false, "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE LOGINDISABLED XIMAPPROXY");
+}
+
 static void a_list_is_found_in_each_of_its_places(void **unused)
 {
 	static const struct {
@@ -171,6 +197,7 @@ int main(void)
 		cmocka_unit_test(hidden_words_are_left_out_whole_and_in_any_case),
 		cmocka_unit_test(a_list_that_does_not_fit_is_refused),
 		cmocka_unit_test(the_proxys_own_list_passes_no_rule_it_should_not),
+		cmocka_unit_test(tls_changes_the_proxys_own_list),
 		cmocka_unit_test(a_list_is_found_in_each_of_its_places),
 		cmocka_unit_test(a_list_is_not_found_in_text),
 	};

@@ -98,8 +98,8 @@ static void a_port_for_tls_is_a_warning(void **unused)
 {
 	(void)unused;
 	assert_int_equal(parse("server_hostname h\nserver_port 993\n"), 0);
-	assert_string_equal(reports, "W f:2: server_port: 993 is for TLS from the first byte on, "
-				     "which this version does not speak\n");
+	assert_string_equal(reports, "W f:2: server_port: 993 is for TLS from the first byte on; "
+				     "set server_tls implicit\n");
 	config_wipe(&c);
 }
 

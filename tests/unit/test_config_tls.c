@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -10,12 +11,23 @@
 #include "lib/config_tls.h"
 
 static struct config c;
+static char reports[4096];
+
+static void report(void *context, bool is_error, const char *line)
+{
+	size_t used = strlen(reports);
+
+	(void)context;
+	(void)snprintf(reports + used, sizeof(reports) - used, "%c %s\n", is_error ? 'E' : 'W',
+		       line);
+}
 
 static int parse(const char *text)
 {
 	config_wipe(&c);
 	assert_int_equal(config_init(&c), 0);
-	return config_parse(&c, "f", text, strlen(text), NULL, NULL, NULL);
+	reports[0] = '\0';
+	return config_parse(&c, "f", text, strlen(text), report, NULL, NULL);
 }
 
 static int teardown(void **unused)
@@ -64,11 +76,80 @@ static void the_oldest_version_of_tls_follows_from_old_and_new_keys(void **unuse
 	assert_int_equal(config_tls_min_version(&c), 13);
 }
 
+static void what_does_not_go_together_is_said_with_its_line(void **unused)
+{
+	static const struct {
+		const char *text;
+		const char *begin; /* of the one report; NULL: there is none */
+	} cases[] = {
+		{ "", NULL },
+		{ "\nimaps_listen_port 993\n", "E f:2: imaps_listen_port: needs a certificate" },
+		{ "imaps_listen_port 993\ntls_server_cert_file /a\n", NULL },
+		{ "imaps_listen_port 993\ntls_server_cert_file /a\nlisten_port 993\n",
+		  "E f:1: imaps_listen_port: is the same as listen_port" },
+		{ "require_tls yes\n", "E f:1: require_tls: " },
+		{ "require_tls yes\ntls_server_cert_file /a\n", NULL },
+		{ "tls_server_cert_file /a /b\ntls_server_key_file /a\n",
+		  "E f:2: tls_server_key_file: there must be one" },
+		{ "tls_server_key_file /a\n", "E f:1: tls_server_key_file: there must be one" },
+		{ "tls_server_cert_file /a /b\ntls_server_key_file  /c  /d\n", NULL },
+		{ "tls_server_cert_file /a /b\n", NULL },
+		{ "force_tls yes\n", "W f:1: force_tls: certificates of mail hosts are not ver" },
+		{ "server_tls none\nforce_tls yes\n", "E f:2: force_tls: yes wants TLS" },
+		{ "force_tls yes\ntls_verify_server yes\n", NULL },
+		{ "force_tls yes\nserver_tls starttls\n", NULL },
+		{ "force_tls no\nserver_tls none\n", NULL },
+		{ "server_tls implicit\ntls_verify_server no\n", "W f:2: tls_verify_server: cert" },
+		{ "tls_verify_server no\n", NULL },
+		{ "tls_verify_server yes\n", "W f:1: tls_verify_server: has no effect" },
+		{ "tls_no_tlsv1 no\n", "W f:1: tls_no_tlsv1: TLS 1.0" },
+		{ "tls_no_tlsv1.1 no\n", "W f:1: tls_no_tlsv1.1: TLS 1.1" },
+		{ "tls_no_tlsv1 yes\ntls_no_tlsv1.1 yes\ntls_no_tlsv1.2 no\n", NULL },
+		{ "tls_key_file /a\n", "W f:1: tls_key_file: has no effect" },
+		{ "server_port 993\nserver_tls implicit\n", NULL },
+		{ "server_port 993\n", "W f:1: server_port: 993 is for TLS" },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *begin = cases[i].begin;
+
+		assert_int_equal(parse(cases[i].text), begin && *begin == 'E');
+		if (!begin)
+			assert_string_equal(reports, "");
+		else if (strncmp(reports, begin, strlen(begin)) != 0 ||
+			 strchr(reports, '\n')[1] != '\0')
+			fail_msg("%s says: %s", cases[i].text, reports);
+	}
+}
+
+static void tls_is_used_on_either_side(void **unused)
+{
+	static const struct {
+		const char *text;
+		bool used;
+	} cases[] = {
+		{ "", false },
+		{ "tls_ca_file /a\nserver_tls none\n", false },
+		{ "force_tls yes\n", true },
+		{ "server_tls implicit\n", true },
+		{ "tls_server_cert_file /a\n", true },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(parse(cases[i].text), 0);
+		assert_int_equal(config_tls_used(&c), cases[i].used);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_mode_of_tls_follows_from_old_and_new_keys),
 		cmocka_unit_test(the_oldest_version_of_tls_follows_from_old_and_new_keys),
+		cmocka_unit_test(what_does_not_go_together_is_said_with_its_line),
+		cmocka_unit_test(tls_is_used_on_either_side),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, teardown);

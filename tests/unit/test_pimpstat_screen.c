@@ -480,7 +480,7 @@ static void scrolling_ends_at_the_last_line(void **unused)
 static void reasons_have_their_shares(void **unused)
 {
 	struct model m = some_model();
-	struct ui ui = some_ui(132, 43);
+	struct ui ui = some_ui(132, 60);
 
 	(void)unused;
 	press(&ui, "4");

@@ -1,9 +1,13 @@
-// One visit with imapflow: click.js HOST PORT USER PASSWORD. Prints the mailboxes and the first message's text.
+// One visit with imapflow: click.js HOST PORT USER PASSWORD [starttls|implicit CAFILE]. Prints the mailboxes and the
+// first message's text.
+const fs = require('fs');
 const {ImapFlow} = require('imapflow');
-const [host, port, user, pass] = process.argv.slice(2);
+const [host, port, user, pass, how, authority] = process.argv.slice(2);
+const tls = how ? {secure: how === 'implicit', doSTARTTLS: how === 'starttls', tls: {ca: fs.readFileSync(authority)}}
+	: {secure: false};
 
 async function visit() {
-	const client = new ImapFlow({host, port: Number(port), secure: false, auth: {user, pass}, logger: false});
+	const client = new ImapFlow({host, port: Number(port), ...tls, auth: {user, pass}, logger: false});
 	await client.connect();
 	const boxes = (await client.list()).map(box => box.path);
 	const lock = await client.getMailboxLock('INBOX');

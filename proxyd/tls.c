@@ -1,0 +1,130 @@
+/* TLS with the client.
+ *
+ * The TCP connection goes to tlsrelayd through the broker, and no copy of it stays here: only then
+ * does its end reach the client when tlsrelayd ends it. The stream inside must come to stand where
+ * the TCP connection stood, since the jail knows the client by its descriptor's number. It does so
+ * by itself: the kernel gives what is received the lowest free number, and that place is the only
+ * one below the link's that is empty then. So the filter allows nothing more for TLS.
+ */
+#include "proxyd/tls.h"
+
+#include <errno.h>
+
+#include "lib/cidr.h"
+#include "lib/fd.h"
+#include "lib/kv.h"
+#include "proxyd/io.h"
+#include "proxyd/jail.h"
+
+#define VERSION_MAX 32
+#define CIPHER_MAX  64
+#define TEXT_MAX    300
+
+/* For the log line. Among the other small variables: a session without TLS touches none of it. */
+static struct {
+	size_t version_length, cipher_length, text_length;
+	char version[VERSION_MAX];
+	char cipher[CIPHER_MAX];
+	char text[TEXT_MAX]; /* the name that the client asked for; after a failure why */
+	bool failed;
+} facts;
+
+static void keep(struct span from, char *to, size_t cap, size_t *length)
+{
+	*length = from.n < cap ? from.n : cap;
+	memcpy(to, from.p, *length);
+}
+
+static enum session_end note_failure(const struct msg *reply)
+{
+	if (reply->type != MSG_TLS_FAILED)
+		return END_INTERNAL;
+	facts.failed = true;
+	keep(reply->TLS_FAILED.text, facts.text, sizeof(facts.text), &facts.text_length);
+	return reply->TLS_FAILED.reason == TLS_UNAVAILABLE ? END_TLS_UNAVAILABLE : END_TLS_FAILED;
+}
+
+static void note_success(const struct msg_TLS_READY *m)
+{
+	keep(m->version, facts.version, sizeof(facts.version), &facts.version_length);
+	keep(m->cipher, facts.cipher, sizeof(facts.cipher), &facts.cipher_length);
+	keep(m->name, facts.text, sizeof(facts.text), &facts.text_length);
+}
+
+/* No answer came. The client can be told nothing: it expects a handshake. */
+static enum session_end end_of(const struct session *s, int error)
+{
+	switch (error) {
+	case -ECANCELED:
+		return s->link.ended ? session_told_to_end(s) : END_SHUTDOWN;
+	case -ETIMEDOUT:
+		return END_LOGIN_TIMEOUT;
+	default:
+		return END_NO_BROKER;
+	}
+}
+
+enum session_end tls_begin(struct session *s)
+{
+	int64_t deadline = s->started + (int64_t)s->settings->login_timeout * 1000;
+	struct msg reply, request = { .type = MSG_TLS_ACCEPT,
+				      .TLS_ACCEPT = { .service = s->hello.service,
+						      .client = s->hello.client } };
+	AUTO_FD stream = -1;
+	int r = link_hand_over(&s->link, &request, &s->client, &reply, &stream, deadline);
+
+	fd_drop(&s->client);
+	if (r < 0)
+		return end_of(s, r);
+	if (reply.type != MSG_TLS_READY)
+		return note_failure(&reply);
+	if (stream != JAIL_CLIENT)
+		return END_INTERNAL;
+	note_success(&reply.TLS_READY);
+	s->client = take_fd(&stream);
+	s->stream = STREAM_TLS;
+	s->asked_capability = false;
+	s->id_length = 0;
+	return END_NONE;
+}
+
+enum session_end tls_check_silence(struct session *s)
+{
+	if (s->in.len > s->command_end)
+		return END_TLS_INJECTED;
+	switch (io_fill_now(s->client, &s->in)) {
+	case -EAGAIN:
+	case -EINTR:
+		return END_NONE;
+	case 0:
+		return END_CLIENT_CLOSED;
+	default:
+		return s->in.len > s->command_end ? END_TLS_INJECTED : END_CLIENT_LOST;
+	}
+}
+
+bool tls_is_offered(const struct session *s)
+{
+	return s->stream == STREAM_CLEAR && s->settings->starttls;
+}
+
+bool tls_may_log_in(const struct session *s)
+{
+	return s->stream == STREAM_TLS || !s->settings->require_tls ||
+	       cidr_permits(s->settings->plaintext_addresses, SPAN_NONE, s->hello.client);
+}
+
+int tls_add_facts(struct buf *line)
+{
+	struct span text = { facts.text, facts.text_length };
+	int r = 0;
+
+	if (facts.failed)
+		return kv_add(line, "tls_error", text);
+	if (facts.version_length == 0)
+		return 0;
+	(void)((r = kv_add(line, "tls", (struct span){ facts.version, facts.version_length })) ||
+	       (r = kv_add(line, "cipher", (struct span){ facts.cipher, facts.cipher_length })) ||
+	       (r = text.n > 0 ? kv_add(line, "sni", text) : 0));
+	return r;
+}

@@ -1,0 +1,320 @@
+"""proxyd hands its client's connection over for TLS: against a scripted broker, so that nothing of OpenSSL is here and
+every step can go wrong."""
+import signal
+import socket
+
+import pytest
+
+from keepwarm.handover import Handover
+from keepwarm.imap import Client, b64
+from keepwarm.process import wait_until
+
+CLEAR = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
+WITH_STARTTLS = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
+REQUIRED = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS LOGINDISABLED XIMAPPROXY"
+PRIVACY = "NO [PRIVACYREQUIRED] No login without TLS"
+UNAVAILABLE, HANDSHAKE = 1, 2  # of enum msg_tls_failure
+LIMIT, PASSWORD = 3, 1  # of enum msg_refusal, enum msg_proof
+
+
+def words(client):
+    reply = client.ok("CAPABILITY")
+    assert reply.untagged[0].startswith(b"* CAPABILITY ")
+    return reply.untagged[0].split(b" ", 2)[2].decode().strip()
+
+
+def inside(stream, greet=False):
+    return Client(0, sock=stream, greet=greet)
+
+
+def begin(handover, **facts):
+    """STARTTLS as it should go: the client inside, and the TCP connection that was handed over."""
+    client = handover.client()
+    client.ok("STARTTLS")
+    asked = handover.accept_tls()
+    return inside(handover.ready(asked, **facts)), asked.sock
+
+
+# --- implicit TLS --------------------------------------------------------------------------------------
+def test_imaps_says_nothing_in_clear_text_and_greets_inside():
+    with Handover("-s", "imaps") as handover:
+        handover.tcp.sendall(b"\x16\x03\x01 as a handshake begins")
+        asked = handover.accept_tls()
+        assert asked.sock.recv(100) == b"\x16\x03\x01 as a handshake begins"
+        assert asked.client == b"127.0.0.1"
+        client = inside(handover.ready(asked), greet=True)
+        assert client.greeting == f"* OK [CAPABILITY {CLEAR}] Keepwarm ready.\r\n".encode()
+        assert words(client) == CLEAR
+        client.send(b"z9 LOGOUT\r\n")
+        client.expect_exact("* BYE LOGOUT received\r\nz9 OK Completed\r\n")
+        client.expect_close()
+        line = handover.end()
+        assert "reason=logout" in line and " tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384" in line
+        assert "sni=" not in line and "client=127.0.0.1" in line
+        asked.sock.close()
+        assert handover.tcp.recv(100) == b""
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_no_copy_of_the_connection_stays_behind(implicit):
+    with Handover(*(["-s", "imaps"] if implicit else [])) as handover:
+        if implicit:
+            asked = handover.accept_tls()
+            assert not handover.holds_tcp()
+            client = inside(handover.ready(asked), greet=True)
+            tcp = asked.sock
+        else:
+            client, tcp = begin(handover)
+        assert not handover.holds_tcp()
+        client.ok("NOOP")
+        tcp.close()
+        assert handover.tcp.recv(100) == b"", "what tlsrelayd ends must end for the client"
+        client.ok("NOOP")
+
+
+def test_a_client_beyond_the_limit_is_closed_without_a_word():
+    with Handover("-s", "imaps", refused=LIMIT) as handover:
+        assert handover.tcp.recv(100) == b""
+        assert "reason=too-many-clients" in handover.end()
+    with Handover(refused=LIMIT) as handover:
+        assert handover.client().greeting == b"* BYE [UNAVAILABLE] Too many connections\r\n"
+
+
+# --- STARTTLS ------------------------------------------------------------------------------------------
+def test_starttls_is_offered_done_and_then_neither():
+    with Handover() as handover:
+        client = handover.client()
+        assert client.greeting == f"* OK [CAPABILITY {WITH_STARTTLS}] Keepwarm ready.\r\n".encode()
+        assert words(client) == WITH_STARTTLS
+        assert client.command("STARTTLS").tagged == b"OK Begin TLS now"
+        client = inside(handover.ready(handover.accept_tls(), name="mail.example.org"))
+        client.expect_nothing()
+        assert words(client) == CLEAR
+        assert client.command("STARTTLS").tagged == b"BAD TLS is active already"
+        client.send(b"z9 LOGOUT\r\n")
+        client.read_to_end()
+        assert " sni=mail.example.org" in handover.end()
+
+
+def test_starttls_that_is_not_available_is_not_offered():
+    with Handover(starttls=0) as handover:
+        client = handover.client()
+        assert words(client) == CLEAR
+        assert client.command("STARTTLS").tagged == b"BAD Please login first"
+        client.ok("NOOP")
+
+
+@pytest.mark.parametrize("injected", [
+    b"a STARTTLS\r\nb LOGIN anna pw-anna\r\n", b"a STARTTLS\r\nb", b"a STARTTLS\r\n\0", b"a STARTTLS\r\n\x16\x03\x01",
+    b"a STARTTLS\r\n" + b"x" * 100000,
+])
+def test_what_stands_behind_starttls_ends_the_session(injected):
+    with Handover() as handover:
+        client = handover.client()
+        client.send(injected)
+        client.expect_exact("a BAD Nothing may be sent behind STARTTLS\r\n* BYE Nothing may be sent behind STARTTLS\r\n")
+        client.expect_close()
+        assert "reason=tls-injected" in handover.end()
+        assert handover.next().name == "TALLY"
+
+
+def test_what_comes_behind_its_answer_is_never_seen_here():
+    with Handover() as handover:
+        client = handover.client()
+        client.ok("STARTTLS")
+        client.send(b"b LOGIN anna pw-anna\r\n")
+        asked = handover.accept_tls()
+        assert asked.sock.recv(100) == b"b LOGIN anna pw-anna\r\n", "tlsrelayd's handshake fails with that"
+        client = inside(handover.ready(asked))
+        client.send(b"c NOOP\r\n")
+        client.expect_exact("c OK Completed\r\n")
+
+
+@pytest.mark.parametrize("command, answer", [
+    (b"a STARTTLS {3+}\r\nabc\r\n", b"a BAD Unexpected literal\r\n"),
+    (b"a STARTTLS {3}\r\n", b"a BAD Unexpected literal\r\n"),
+    (b"a STARTTLS now\r\n", b"a BAD Invalid arguments to Starttls\r\n"),
+])
+def test_starttls_has_no_arguments(command, answer):
+    with Handover() as handover:
+        client = handover.client()
+        client.send(command + b"b NOOP\r\n")
+        client.expect_exact(answer + b"b OK Completed\r\n")
+
+
+def test_starttls_within_a_literal_is_only_a_literal():
+    with Handover() as handover:
+        client = handover.client()
+        client.send(b'a ID ("x" {14+}\r\nb STARTTLS\r\nab)\r\nc NOOP\r\n')
+        client.expect_exact("a BAD Invalid arguments to Id\r\nc OK Completed\r\n")
+
+
+# --- when it fails -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("options", [["-s", "imaps"], []])
+@pytest.mark.parametrize("reason, word", [(HANDSHAKE, "tls-failed"), (UNAVAILABLE, "tls-unavailable")])
+def test_a_handshake_that_fails_ends_the_session_without_a_word(options, reason, word):
+    with Handover(*options) as handover:
+        if not options:
+            handover.client().ok("STARTTLS")
+        handover.failed(handover.accept_tls(), reason=reason, text='no shared cipher\r\nreason="logout"')
+        assert handover.tcp.recv(100) == b""
+        line = handover.end()
+        assert f"reason={word} " in line
+        assert r'tls_error="no shared cipher\x0d\x0areason=\"logout\""' in line
+        assert handover.next().name == "TALLY"
+
+
+def test_foreign_words_cannot_forge_the_log():
+    with Handover() as handover:
+        client, _ = begin(handover, version="a b", cipher='x" user=root', name="n\n" * 120)
+        client.send(b"z9 LOGOUT\r\n")
+        client.read_to_end()
+        line = handover.end()
+        assert r'tls="a b" cipher="x\" user=root" sni="n\x0a' in line and line.count("\n") == 0 and "..." in line
+
+
+def test_the_broker_can_end_a_session_whose_handshake_is_under_way():
+    with Handover("-s", "imaps") as handover:
+        asked = handover.accept_tls()
+        handover.link.push("END", reason=14, text="Service is stopping")
+        assert "reason=shutdown" in handover.end()
+        asked.sock.close()
+        assert handover.tcp.recv(100) == b""
+
+
+def test_a_broker_that_is_gone_takes_the_handshake_along():
+    with Handover("-s", "imaps") as handover:
+        handover.accept_tls()
+        handover.link.sock.shutdown(socket.SHUT_RDWR)
+        assert "reason=no-broker" in handover.end()
+
+
+def test_sigterm_ends_it():
+    with Handover("-s", "imaps") as handover:
+        handover.accept_tls()
+        handover.proxyd.send_signal(signal.SIGTERM)
+        assert "reason=shutdown" in handover.end()
+
+
+def test_a_handshake_that_is_never_answered_ends_at_login_timeout():
+    with Handover("-s", "imaps", login_timeout=1) as handover:
+        handover.accept_tls()
+        assert "reason=login-timeout" in handover.end()
+
+
+def test_late_and_foreign_answers_are_not_taken():
+    with Handover("-s", "imaps") as handover:
+        asked = handover.accept_tls()
+        late = type(asked)(b"\x06\x35\0\0\x63\0\0\0" + b"\0" * 10, [])
+        wrong = handover.ready(late)
+        assert wrong.recv(100) == b"", "its descriptor is closed"
+        assert inside(handover.ready(asked), greet=True).greeting.startswith(b"* OK")
+
+
+# --- the stream inside is a Unix socket ---------------------------------------------------------------------
+def test_a_client_that_leaves_inside_of_tls_is_noticed():
+    with Handover() as handover:
+        client, _ = begin(handover)
+        client.sock.shutdown(socket.SHUT_WR)
+        client.expect_close()
+        assert "reason=client-closed" in handover.end()
+
+
+def test_commands_in_front_of_the_end_are_still_read():
+    with Handover() as handover:
+        client, _ = begin(handover)
+        client.send(b"a NOOP\r\nb NOOP\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.read_to_end() == b"a OK Completed\r\nb OK Completed\r\n"
+
+
+def test_a_stream_that_nobody_holds_any_more_ends_the_session():
+    with Handover() as handover:
+        client, _ = begin(handover)
+        client.send(b"a NOOP\r\n" * 3)
+        client.sock.close()  # with answers on their way that nobody reads
+        line = handover.end()
+        assert "reason=client-closed" in line or "reason=client-lost" in line
+
+
+# --- require_tls ---------------------------------------------------------------------------------------
+def test_without_tls_there_is_no_login():
+    with Handover(require_tls=1) as handover:
+        client = handover.client()
+        assert client.greeting == f"* OK [CAPABILITY {REQUIRED}] Keepwarm ready.\r\n".encode()
+        assert words(client) == REQUIRED
+        for command in ("LOGIN anna pw-anna", "login anna", "LOGIN", "AUTHENTICATE PLAIN", "AUTHENTICATE",
+                        "AUTHENTICATE PLAIN " + b64("\0anna\0pw-anna").decode(), "AUTHENTICATE XOAUTH2 abc"):
+            assert client.command(command).tagged == PRIVACY.encode(), command
+        client.ok("NOOP")
+        client.ok("STARTTLS")
+        client = inside(handover.ready(handover.accept_tls()))
+        assert words(client) == CLEAR
+        client.send(b"c LOGIN anna pw-anna\r\n")
+        lease = handover.next()
+        assert (lease.name, lease.user, lease.secret) == ("LEASE", b"anna", b"pw-anna")
+
+
+def test_a_password_in_a_literal_is_not_asked_for():
+    with Handover(require_tls=1) as handover:
+        client = handover.client()
+        client.send(b"a LOGIN {4}\r\n")
+        client.expect_exact(f"a {PRIVACY}\r\n")
+        client.send(b"b LOGIN anna {7}\r\n")
+        client.expect_exact(f"b {PRIVACY}\r\n")
+        client.ok("NOOP")
+
+
+@pytest.mark.parametrize("command", [
+    b"a LOGIN {4+}\r\nanna {7+}\r\npw-anna\r\n", b"a LOGIN anna {7+}\r\npw-anna\r\n",
+    b'a LOGIN "anna" {9000+}\r\n' + b"x" * 9000 + b"\r\n", b"a LOGIN anna {12+}\r\nx NOOP\r\ny N\r\n",
+    b"a AUTHENTICATE PLAIN {3+}\r\nabc\r\n", b"a LOGIN " + b"x" * 9000 + b"\r\n",
+])
+def test_what_is_sent_unasked_is_read_away_and_no_command(command):
+    with Handover(require_tls=1) as handover:
+        client = handover.client()
+        client.send(command + b"z NOOP\r\n")
+        client.expect_exact(f"a {PRIVACY}\r\nz OK Completed\r\n")
+        client.close()
+        assert handover.next().name == "TALLY", "nothing was asked of the broker"
+
+
+def test_such_tries_are_bounded():
+    with Handover(require_tls=1, max_errors=3) as handover:
+        client = handover.client()
+        client.send(b"a LOGIN x y\r\n" * 3)
+        client.expect_exact(f"a {PRIVACY}\r\n" * 3 + "* BYE Too many errors\r\n")
+        client.expect_close()
+
+
+@pytest.mark.parametrize("networks, may", [
+    ("127.0.0.0/8 ::1", True), ("127.0.0.1", True), ("all", True), ("10.0.0.0/8", False), ("::/0", False), ("", False),
+])
+def test_plaintext_addresses_may_log_in_without_tls(networks, may):
+    with Handover(require_tls=1, plaintext_addresses=networks) as handover:
+        client = handover.client()
+        assert words(client) == (WITH_STARTTLS if may else REQUIRED)
+        client.send(b"a LOGIN anna pw-anna\r\n")
+        if may:
+            assert handover.next().name == "LEASE"
+        else:
+            client.expect_exact(f"a {PRIVACY}\r\n")
+
+
+def test_required_and_not_available_is_said():
+    with Handover(require_tls=1, starttls=0) as handover:
+        client = handover.client()
+        assert words(client) == REQUIRED.replace("STARTTLS ", "")
+        assert client.command("STARTTLS").tagged == b"BAD Please login first"
+
+
+def test_errors_count_on_behind_starttls():
+    with Handover(max_errors=3) as handover:
+        client = handover.client()
+        client.command("NONSENSE")
+        client.command("NONSENSE")
+        client.ok("STARTTLS")
+        client = inside(handover.ready(handover.accept_tls()))
+        client.send(b"a NONSENSE\r\n")
+        client.expect_exact("a BAD Please login first\r\n* BYE Too many errors\r\n")
+        wait_until(lambda: handover.proxyd.poll() is not None, "proxyd goes on")

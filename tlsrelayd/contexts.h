@@ -1,0 +1,43 @@
+/* What TLS needs of the configuration: certificates, keys, authorities, ciphers, as OpenSSL's
+ * contexts. The only place where certificates are loaded. */
+#ifndef TLSRELAYD_CONTEXTS_H
+#define TLSRELAYD_CONTEXTS_H
+
+#include "lib/config.h"
+#include "lib/span.h"
+
+struct ssl_st;
+struct contexts;
+
+/* Loads all that c names, files that the archive `bundle` (lib/bundle.h; -1: none) holds from
+ * there. Each problem is a log line, beginning with config_path. Returns 0, -EINVAL for a
+ * configuration that is not good, -ENOMEM. */
+int contexts_load(const struct config *c, const char *config_path, int bundle,
+		  struct contexts **ret);
+
+/* NULL is allowed. */
+void contexts_free(struct contexts *c);
+
+/* Is there a certificate for clients? Is TLS with mail hosts set up? */
+bool contexts_serve(const struct contexts *c);
+bool contexts_connect(const struct contexts *c);
+
+/* Frees one half, for a process that is not to hold it. */
+void contexts_drop_clients(struct contexts *c);
+void contexts_drop_hosts(struct contexts *c);
+
+/* The server's end of a connection from a client of this service (enum msg_service). NULL without
+ * memory. */
+struct ssl_st *contexts_accept(const struct contexts *c, uint32_t service);
+
+/* The client's end of one to a mail host of this name, or address; `ticket`: a session to resume,
+ * or empty. NULL without memory, or for a name that cannot be one. */
+struct ssl_st *contexts_dial(const struct contexts *c, const char *host, struct span ticket);
+
+/* Is told about sessions with mail hosts that may be resumed; `context` is what was set with
+ * contexts_set_owner(). */
+typedef void contexts_ticket_fn(void *context, struct span ticket);
+void contexts_on_ticket(struct contexts *c, contexts_ticket_fn *fn);
+void contexts_set_owner(struct ssl_st *ssl, void *context);
+
+#endif

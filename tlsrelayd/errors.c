@@ -1,0 +1,228 @@
+/* Tables from OpenSSL's codes to sentences.
+ *
+ * A trap: a certificate that was sent alone and whose issuer is not known may lack the intermediate
+ * certificate or come from an unknown authority: nothing tells these apart, so the sentence says
+ * both and names the issuer.
+ */
+#include "tlsrelayd/errors.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAMES_SHOWN 5
+
+struct row {
+	int code;
+	enum msg_tls_failure reason;
+	const char *sentence;
+};
+
+static const struct row of_certificate[] = {
+	{ X509_V_ERR_CERT_HAS_EXPIRED, TLS_CERTIFICATE,
+	  "its certificate, or one above it, has expired (tls_verify_server)" },
+	{ X509_V_ERR_CERT_NOT_YET_VALID, TLS_CERTIFICATE,
+	  "its certificate is not valid yet (tls_verify_server)" },
+	{ X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, TLS_CERTIFICATE,
+	  "its certificate is self-signed and not in tls_ca_file" },
+	{ X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, TLS_CERTIFICATE,
+	  "its certificate leads to no known authority (tls_ca_file)" },
+	{ X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, TLS_CERTIFICATE,
+	  "its certificate leads to no known authority (tls_ca_file)" },
+	{ X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, TLS_CERTIFICATE,
+	  "its certificate leads to no known authority (tls_ca_file)" },
+	{ X509_V_ERR_INVALID_PURPOSE, TLS_CERTIFICATE,
+	  "its certificate is not one for servers (tls_verify_server)" },
+	{ X509_V_ERR_EE_KEY_TOO_SMALL, TLS_CERTIFICATE,
+	  "its certificate's key is too weak (tls_ciphers: @SECLEVEL)" },
+	{ X509_V_ERR_CA_KEY_TOO_SMALL, TLS_CERTIFICATE,
+	  "the key of an authority above its certificate is too weak (tls_ciphers: @SECLEVEL)" },
+	{ X509_V_ERR_CA_MD_TOO_WEAK, TLS_CERTIFICATE,
+	  "its certificate's signature is too weak (tls_ciphers: @SECLEVEL)" },
+};
+
+/* Of a mail host. */
+static const struct row of_server[] = {
+	{ SSL_R_WRONG_VERSION_NUMBER, TLS_HANDSHAKE,
+	  "does not speak TLS on port %u (server_tls, server_port)" },
+	{ SSL_R_HTTP_REQUEST, TLS_HANDSHAKE,
+	  "does not speak TLS on port %u (server_tls, server_port)" },
+	{ SSL_R_PACKET_LENGTH_TOO_LONG, TLS_HANDSHAKE,
+	  "does not speak TLS on port %u (server_tls, server_port)" },
+	{ SSL_R_UNSUPPORTED_PROTOCOL, TLS_HANDSHAKE,
+	  "offers only a version of TLS that is too old (tls_min_version)" },
+	{ SSL_R_VERSION_TOO_LOW, TLS_HANDSHAKE,
+	  "offers only a version of TLS that is too old (tls_min_version)" },
+	{ SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, TLS_HANDSHAKE,
+	  "has no version of TLS in common with us (tls_min_version)" },
+	{ SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, TLS_HANDSHAKE,
+	  "refuses: nothing in common (tls_ciphers), or no client certificate (tls_cert_file)" },
+	{ SSL_R_TLSV1_ALERT_INSUFFICIENT_SECURITY, TLS_HANDSHAKE,
+	  "refuses: our ciphers are too weak for it (tls_ciphers)" },
+	{ SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, TLS_HANDSHAKE,
+	  "refuses our certificate (tls_cert_file)" },
+	{ SSL_R_TLSV1_ALERT_UNKNOWN_CA, TLS_HANDSHAKE, "refuses our certificate (tls_cert_file)" },
+	{ SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, TLS_HANDSHAKE,
+	  "says that our certificate has expired (tls_cert_file)" },
+	{ SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED, TLS_HANDSHAKE,
+	  "wants a client certificate (tls_cert_file)" },
+	{ SSL_R_TLSV1_UNRECOGNIZED_NAME, TLS_HANDSHAKE,
+	  "does not know itself by that name (server_hostname)" },
+	{ SSL_R_DH_KEY_TOO_SMALL, TLS_HANDSHAKE,
+	  "uses a key exchange that is too weak (tls_ciphers: @SECLEVEL)" },
+	{ SSL_R_EE_KEY_TOO_SMALL, TLS_CERTIFICATE,
+	  "its certificate's key is too weak (tls_ciphers: @SECLEVEL)" },
+};
+
+/* Of a client. */
+static const struct row of_client[] = {
+	{ SSL_R_WRONG_VERSION_NUMBER, TLS_HANDSHAKE, "does not speak TLS" },
+	{ SSL_R_HTTP_REQUEST, TLS_HANDSHAKE, "speaks HTTP" },
+	{ SSL_R_UNSUPPORTED_PROTOCOL, TLS_HANDSHAKE,
+	  "offers only versions of TLS that are too old (tls_server_min_version)" },
+	{ SSL_R_VERSION_TOO_LOW, TLS_HANDSHAKE,
+	  "offers only versions of TLS that are too old (tls_server_min_version)" },
+	{ SSL_R_NO_SHARED_CIPHER, TLS_HANDSHAKE,
+	  "has no cipher in common with us (tls_server_ciphers)" },
+	{ SSL_R_NO_APPLICATION_PROTOCOL, TLS_HANDSHAKE, "wants another protocol (ALPN)" },
+	{ SSL_R_TLSV1_ALERT_UNKNOWN_CA, TLS_HANDSHAKE,
+	  "does not know the authority of our certificate (tls_server_cert_file)" },
+	{ SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, TLS_HANDSHAKE,
+	  "does not accept our certificate (tls_server_cert_file)" },
+	{ SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN, TLS_HANDSHAKE,
+	  "does not accept our certificate (tls_server_cert_file)" },
+	{ SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, TLS_HANDSHAKE,
+	  "says that our certificate has expired (tls_server_cert_file)" },
+};
+
+static const struct row *find(const struct row *rows, size_t count, int code)
+{
+	for (size_t i = 0; i < count; i++)
+		if (rows[i].code == code)
+			return &rows[i];
+	return NULL;
+}
+
+void errors_say(struct errors_text *ret, const char *peer, enum msg_tls_failure reason,
+		const char *sentence)
+{
+	ret->reason = reason;
+	(void)snprintf(ret->text, sizeof(ret->text), "%s: %s", peer, sentence);
+	for (char *p = ret->text; *p; p++)
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+}
+
+/* Appends "a, b": the names in a certificate. */
+static void add_names(X509 *cert, char *text, size_t cap)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	size_t have = 0;
+	int shown = 0;
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names) && shown < NAMES_SHOWN; i++) {
+		int kind;
+		const ASN1_STRING *s =
+			GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &kind);
+
+		if (kind != GEN_DNS || have + 2 >= cap)
+			continue;
+		(void)snprintf(text + have, cap - have, "%s%.*s", shown++ ? ", " : "",
+			       ASN1_STRING_length(s), (const char *)ASN1_STRING_get0_data(s));
+		have += strlen(text + have);
+	}
+	if (shown == 0)
+		(void)snprintf(text, cap, "no host name at all");
+	sk_GENERAL_NAME_pop_free(names, GENERAL_NAME_free);
+}
+
+/* The certificate is in OpenSSL's hands only while it verifies. One connection shakes hands at a
+ * time, and its failure is asked for before the next one's turn. */
+static struct {
+	char names[200];
+	char issuer[100];
+	bool alone; /* no other certificate came with it */
+} refused;
+
+int errors_on_verify(int good, X509_STORE_CTX *store)
+{
+	X509 *cert = X509_STORE_CTX_get0_cert(store);
+
+	if (good || !cert)
+		return good;
+	refused.alone = sk_X509_num(X509_STORE_CTX_get0_untrusted(store)) <= 1;
+	if (X509_NAME_get_text_by_NID(X509_get_issuer_name(cert), NID_commonName, refused.issuer,
+				      sizeof(refused.issuer)) < 0)
+		(void)snprintf(refused.issuer, sizeof(refused.issuer), "somebody without a name");
+	add_names(cert, refused.names, sizeof(refused.names));
+	return good;
+}
+
+static void say_certificate(const char *peer, long code, struct errors_text *ret)
+{
+	char text[ERRORS_TEXT_MAX];
+	const struct row *row =
+		find(of_certificate, sizeof(of_certificate) / sizeof(of_certificate[0]), (int)code);
+	bool is_unknown = code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+			  code == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
+
+	if (code == X509_V_ERR_HOSTNAME_MISMATCH || code == X509_V_ERR_IP_ADDRESS_MISMATCH)
+		(void)snprintf(text, sizeof(text),
+			       "its certificate is for other names (tls_verify_server): %s",
+			       refused.names);
+	else if (is_unknown && refused.alone)
+		(void)snprintf(text, sizeof(text),
+			       "its certificate lacks an intermediate certificate, or leads to no "
+			       "known authority (tls_ca_file): it was signed by %s",
+			       refused.issuer);
+	else
+		(void)snprintf(text, sizeof(text), "%s",
+			       row ? row->sentence : X509_verify_cert_error_string(code));
+	errors_say(ret, peer, TLS_CERTIFICATE, text);
+}
+
+static void say_code(unsigned long code, const char *peer, uint32_t port, bool is_client,
+		     struct errors_text *ret)
+{
+	char text[ERRORS_TEXT_MAX];
+	int reason = ERR_GET_REASON(code);
+	const struct row *row =
+		is_client ? find(of_client, sizeof(of_client) / sizeof(of_client[0]), reason)
+			  : find(of_server, sizeof(of_server) / sizeof(of_server[0]), reason);
+	const char *words = ERR_reason_error_string(code);
+
+	if (ERR_GET_LIB(code) != ERR_LIB_SSL)
+		row = NULL;
+	if (!row)
+		(void)snprintf(text, sizeof(text), "the TLS handshake failed: %s",
+			       words ? words : "for an unknown reason");
+	else if (strstr(row->sentence, "%u"))
+		(void)snprintf(text, sizeof(text), "%.*s%u%s",
+			       (int)(strstr(row->sentence, "%u") - row->sentence), row->sentence,
+			       (unsigned)port, strstr(row->sentence, "%u") + 2);
+	else
+		(void)snprintf(text, sizeof(text), "%s", row->sentence);
+	errors_say(ret, peer, row ? row->reason : TLS_HANDSHAKE, text);
+}
+
+void errors_of_handshake(SSL *ssl, const char *peer, uint32_t port, bool is_client, bool ended,
+			 int error, struct errors_text *ret)
+{
+	char text[ERRORS_TEXT_MAX];
+	unsigned long code = ERR_peek_error();
+	long verdict = is_client ? X509_V_OK : SSL_get_verify_result(ssl);
+
+	if (verdict != X509_V_OK && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
+		say_certificate(peer, verdict, ret);
+	else if (code != 0 && !ended)
+		say_code(code, peer, port, is_client, ret);
+	else {
+		(void)snprintf(text, sizeof(text), "ended the connection in the TLS handshake%s%s",
+			       error ? ": " : "", error ? strerror(error) : "");
+		errors_say(ret, peer, TLS_HANDSHAKE, text);
+	}
+	ERR_clear_error();
+}

@@ -1,0 +1,82 @@
+/* tlsrelayd: TLS with clients and mail hosts, for programs that know none. Options and what was
+ * passed to it; the rest is master.c. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/activation.h"
+#include "lib/bundle.h"
+#include "lib/log.h"
+#include "tlsrelayd/master.h"
+#include "tlsrelayd/sandbox.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static const char usage_text[] = "usage: tlsrelayd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n";
+
+static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
+{
+	int c;
+
+	*target = LOG_TO_SYSLOG;
+	while ((c = getopt(argc, argv, "f:r:l:h")) != -1) {
+		switch (c) {
+		case 'f':
+			m->config_path = optarg;
+			break;
+		case 'r':
+			m->run_directory = optarg;
+			break;
+		case 'l':
+			if (log_target_parse(optarg, target) < 0)
+				return EXIT_USAGE;
+			break;
+		case 'h':
+			(void)fputs(usage_text, stdout);
+			exit(EXIT_OK);
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	return optind == argc && m->config_path ? EXIT_OK : EXIT_USAGE;
+}
+
+static int take_fds(struct master *m)
+{
+	struct activation_fd fds[ACTIVATION_MAX];
+	int count = activation_take(fds, ACTIVATION_MAX);
+
+	m->config_fd = m->bundle_fd = -1;
+	if (count < 0)
+		return count;
+	for (int i = 0; i < count; i++) {
+		if (m->config_fd < 0 && strcmp(fds[i].name, "config") == 0)
+			m->config_fd = fds[i].fd;
+		else if (m->bundle_fd < 0 && strcmp(fds[i].name, BUNDLE_NAME) == 0)
+			m->bundle_fd = fds[i].fd;
+		else
+			close(fds[i].fd);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct master m;
+	enum log_target target;
+
+	if (read_options(argc, argv, &m, &target) != EXIT_OK) {
+		(void)fputs(usage_text, stderr);
+		return EXIT_USAGE;
+	}
+	sandbox_forbid_dumps();
+	log_open("tlsrelayd", target);
+	log_follow();
+	if (take_fds(&m) < 0 || master_load(&m) < 0) {
+		log_printf(LOG_ERR, "tlsrelayd cannot start");
+		return EXIT_FAILED;
+	}
+	return master_run(&m);
+}
