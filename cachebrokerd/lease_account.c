@@ -55,6 +55,31 @@ static void set_account(struct client *c, const struct account *found)
 		lease_find(c);
 }
 
+static void remember(struct client *c, const struct account *found, uint32_t lifetime)
+{
+	const struct config *config = &c->broker->config;
+	const int64_t now_ms = clock_ms();
+	uint32_t fresh = config->lookup_ttl;
+
+	if (lifetime > 0 && lifetime < fresh)
+		fresh = lifetime;
+	accounts_store(c->broker->accounts, &c->lease.name, found, now_ms + (int64_t)fresh * 1000,
+		       now_ms + ((int64_t)fresh + config->lookup_stale_max) * 1000);
+}
+
+/* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. */
+static bool use_stale(struct client *c)
+{
+	struct account known;
+	enum accounts_state state =
+		accounts_find(c->broker->accounts, &c->lease.name, clock_ms(), &known);
+
+	if (state != ACCOUNTS_FRESH && state != ACCOUNTS_STALE)
+		return false;
+	set_account(c, &known);
+	return true;
+}
+
 static void on_account(void *context, const struct msg *answer)
 {
 	struct client *c = context;
@@ -64,15 +89,17 @@ static void on_account(void *context, const struct msg *answer)
 	if (answer && answer->ACCOUNT.status == ACCOUNT_FOUND) {
 		const struct account found = { .hosts = answer->ACCOUNT.hosts,
 					       .backend_user = answer->ACCOUNT.backend_user };
-		uint32_t lifetime = c->broker->config.lookup_ttl;
 
-		if (answer->ACCOUNT.lifetime > 0 && answer->ACCOUNT.lifetime < lifetime)
-			lifetime = answer->ACCOUNT.lifetime;
-		accounts_store(c->broker->accounts, &c->lease.name, &found,
-			       clock_ms() + (int64_t)lifetime * 1000);
+		remember(c, &found, answer->ACCOUNT.lifetime);
 		set_account(c, &found);
 		return;
 	}
+	if (answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN)
+		accounts_store_unknown(c->broker->accounts, &c->lease.name,
+				       clock_ms() + (int64_t)c->broker->config.lookup_negative_ttl *
+							    1000);
+	else if (use_stale(c))
+		return;
 	if (answer && answer->ACCOUNT.error.n > 0) {
 		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
 		why[answer->ACCOUNT.error.n] = '\0';
@@ -116,11 +143,22 @@ void lease_begin(struct client *c, const struct msg *m)
 		l->secret = secret_keep(m->LEASE.secret);
 	}
 	if (make_proof(b, m, &l->proof) < 0 ||
-	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0)
+	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
-	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))
+		return;
+	}
+	switch (accounts_find(b->accounts, &l->name, clock_ms(), &known)) {
+	case ACCOUNTS_FRESH:
 		set_account(c, &known);
-	else if (lease_start_deadline(c) < 0 ||
-		 lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
+		return;
+	case ACCOUNTS_UNKNOWN:
+		client_refuse(c, REFUSAL_UNKNOWN, "no such login, as of a moment ago");
+		return;
+	default:
+		break;
+	}
+	if (lease_start_deadline(c) < 0)
+		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
+	else if (lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0 && !use_stale(c))
 		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }

@@ -109,6 +109,10 @@
 	     "server_hostname, refuse turns its logins away.") \
 	NUM(lookup_ttl, "300", 1, 86400, "s", RELOAD, \
 	    "How long the answer about an account or a host name is believed.") \
+	NUM(lookup_negative_ttl, "10", 0, 3600, "s", RELOAD, \
+	    "How long it is believed that there is no such account.") \
+	NUM(lookup_stale_max, "86400", 0, 2592000, "s", RELOAD, \
+	    "How long an answer about an account is good while its directory cannot be asked.") \
 	NUM(lookup_processes, "2", 1, 64, "", 0, \
 	    "Look-ups that can run at once.") \
 	TEXT(preauth_command, "", 1000, RELOAD | SECRET, \

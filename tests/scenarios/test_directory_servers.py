@@ -152,6 +152,27 @@ def test_logins_while_a_directory_is_silent_and_after(server, make, backend, kin
     assert "answers again" in system.log_text()
 
 
+def test_known_accounts_go_on_while_their_directory_is_down(server, make, backend):
+    state = {"answer": record(f"OPTIONS=mailhost={at(backend)}")}
+    source = server(Authdaemond, lambda request: state["answer"])
+    system = make.system(backend, directory=[source], lookup_ttl=1, server_port=free_port())
+    assert login(system).startswith(b"OK")
+    state["answer"] = b""
+    wait_until(lambda: login(system).startswith(b"OK") and len(source.requests) > 1, system.log_text)
+    assert b"NO [UNAVAILABLE]" in login(system, "bo")
+
+
+def test_unknown_accounts_are_asked_for_once_in_a_while(server, make, backend):
+    state = {"answer": b"FAIL\n"}
+    source = server(Authdaemond, lambda request: state["answer"])
+    system = make.system(backend, directory=[source], lookup_negative_ttl=1)
+    for _ in range(5):
+        assert login(system).startswith(b"NO [AUTHENTICATIONFAILED]")
+    assert len(source.requests) <= 3
+    state["answer"] = record(f"OPTIONS=mailhost={at(backend)}")
+    wait_until(lambda: login(system).startswith(b"OK"), system.log_text)
+
+
 def test_names_are_resolved_while_a_directory_hangs(server, make, backend):
     """Known accounts go on: one worker hangs, the other one resolves."""
     source = server(Authdaemond, lambda request: None if b"slow" in request else
