@@ -1,9 +1,6 @@
 /* Which drivers were built in: the Makefile says HAVE_... for each library that is there. */
 #include "lookupd/driver.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "lookupd/drivers.h"
 
 static const struct driver *const drivers[] = {
@@ -29,17 +26,4 @@ const struct driver *driver_of(struct span kind)
 		if (span_eq(kind, span_str(drivers[i]->kind)))
 			return drivers[i];
 	return NULL;
-}
-
-void why_say(struct why *w, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(w->text, sizeof(w->text), format, args);
-	va_end(args);
-	/* Libraries' messages have line ends in them, and may have anything. */
-	for (char *p = w->text; *p; p++)
-		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
-			*p = ' ';
 }
