@@ -148,8 +148,14 @@ $(INTRUDER): $(call proxyobjs,tests/jail/intruder.c $(filter-out proxyd/relay%.c
 	@mkdir -p $(@D)
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
 
+# The same for a worker of tlsrelayd.
+TLS_INTRUDER := $(B)/test/tlsrelayd-intruder
+$(TLS_INTRUDER): $(call objects,tests/jail/tls_intruder.c $(filter-out tlsrelayd/relay.c,$(SRC_tlsrelayd)) $(LIB_C))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDHOST) $^ $(LIBS_tlsrelayd) -o $@
+
 .PHONY: intruder
-intruder: $(INTRUDER)
+intruder: $(INTRUDER) $(TLS_INTRUDER)
 
 # --- fuzz targets: libFuzzer with clang (make fuzz), or a plain program that runs a corpus ------------
 FUZZ_C    := $(wildcard tests/fuzz/fuzz_*.c)

@@ -65,6 +65,7 @@ static int answer_result(struct peer *p, uint32_t serial, int result)
 		return answer(p, serial, REPORT_DONE, 0, SPAN_NONE);
 	const char *why = result == -ENOENT   ? "this user is not traced"
 			  : result == -ENOSPC ? "too many users are traced, or the disk is full"
+			  : result == -EOVERFLOW ? "protocol_log_max is reached"
 			  : result == -ELOOP || result == -EMLINK
 				  ? "protocol_log_filename is not a plain file with one name"
 				  : strerror(-result);

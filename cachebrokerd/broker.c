@@ -61,18 +61,27 @@ void broker_count(struct broker *b)
 	state_gauge(b->state, GAUGE_spares, spares_ready(b));
 }
 
-static void report(void *context, bool is_error, const char *line)
+/* Has in.imapproxyd read the file, and said what there is to say of it? */
+static bool is_supervised(const struct broker *b)
 {
-	(void)context;
-	(void)log_write(is_error ? LOG_ERR : LOG_WARNING, span_str(line));
+	return b->config_fd >= 0;
+}
+
+void broker_report_config(void *context, bool is_error, const char *line)
+{
+	const struct broker *b = context;
+
+	if (is_error || !is_supervised(b))
+		(void)log_write(is_error ? LOG_ERR : LOG_WARNING, span_str(line));
 }
 
 /* Keys that only a new start takes: said once a reload. */
-static void note_fixed_keys(const struct config *old, const struct config *new)
+static void note_fixed_keys(const struct broker *b, const struct config *old,
+			    const struct config *new)
 {
 	struct config_key key;
 
-	for (size_t i = 0; config_key_at(i, &key); i++)
+	for (size_t i = 0; !is_supervised(b) && config_key_at(i, &key); i++)
 		if (!key.reload && !config_key_same(old, new, i))
 			log_printf(LOG_NOTICE, "%s: the new value takes effect with the next start",
 				   key.name);
@@ -113,11 +122,11 @@ void broker_reload(struct broker *b)
 {
 	struct config fresh;
 
-	if (config_load(&fresh, b->config_path, b->config_fd, report, NULL, NULL) != 0) {
+	if (config_load(&fresh, b->config_path, b->config_fd, broker_report_config, b, NULL) != 0) {
 		log_printf(LOG_ERR, "%s: not taken over, the old settings stay", b->config_path);
 		return;
 	}
-	note_fixed_keys(&b->config, &fresh);
+	note_fixed_keys(b, &b->config, &fresh);
 	config_wipe(&b->config);
 	b->config = fresh;
 	broker_name_settings(b);

@@ -74,6 +74,10 @@ struct broker {
  * valid any more. */
 void broker_name_settings(struct broker *b);
 
+/* A config_report_fn; the context is the broker. Under in.imapproxyd, which has warned already,
+ * only errors are said. */
+void broker_report_config(void *context, bool is_error, const char *line);
+
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);
 

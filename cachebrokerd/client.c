@@ -13,6 +13,7 @@
 #include "cachebrokerd/admit.h"
 #include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/habits.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/tally.h"
 #include "cachebrokerd/tls.h"
@@ -20,6 +21,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+#include "lib/sasl.h"
 
 #define SILENT_MS   10000
 #define SILENT_MOST 512 /* a session introduces itself at once: more than these are none */
@@ -31,6 +33,25 @@ void client_show_active(struct client *c, struct span user, const char *host)
 	if (c->tls)
 		state_session_tls(c->broker->state, c->id, span_str(c->tls));
 	broker_count(c->broker);
+}
+
+/* A master user's password is a password: clients must have the shared one. */
+static uint32_t mechanisms_of(const struct broker *b)
+{
+	struct span bad;
+	uint32_t set = 0;
+
+	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
+	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
+}
+
+/* A site that has put in.imapproxyd into the old program's place reads the old lines. Only
+ * in.imapproxyd hands us the file's text in a descriptor. */
+static bool logs_as_of_old(const struct broker *b)
+{
+	return b->config.log_format == LOG_FORMAT_UNSET
+		       ? b->config_fd >= 0
+		       : b->config.log_format == LOG_FORMAT_IMAPPROXY;
 }
 
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
@@ -57,6 +78,8 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .tcp_keepalives = s->send_tcp_keepalives,
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
+					    .auth_mechanisms = mechanisms_of(b),
+					    .old_log = logs_as_of_old(b),
 					    .starttls = tls_serves(b),
 					    .require_tls = s->require_tls,
 					    .plaintext_addresses =
@@ -185,7 +208,7 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 static int on_line(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	return tally_line(c, m->LINE.line);
+	return tally_line(c, m->LINE.old_log, m->LINE.line);
 }
 
 /* A child that has heard its client could come again and say another address. */

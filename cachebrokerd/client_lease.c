@@ -17,16 +17,27 @@
 #include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
+#include "lib/sasl.h"
 
 static struct span user_of(const struct client *c)
 {
 	return (struct span){ c->lease.user, c->lease.user_length };
 }
 
+/* Are kind, authzid and secret such as belong together? */
+static bool is_proof(const struct msg_LEASE *lease)
+{
+	struct sasl_row row;
+
+	if (sasl_token_of(lease->proof_kind, &row))
+		return lease->authzid.n == 0 && lease->secret.n > 0;
+	return lease->proof_kind == PROOF_PASSWORD;
+}
+
 int client_on_lease(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	if (m->serial == 0 || m->LEASE.proof_kind != PROOF_PASSWORD || m->LEASE.user.n == 0)
+	if (m->serial == 0 || !is_proof(&m->LEASE) || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
 	if (c->limited && !c->made_room) {
@@ -50,20 +61,21 @@ void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
 
 	lease_end(c);
 	c->state = CLIENT_READY;
-	state_count(c->broker->state,
-		    reason == REFUSAL_PASSWORD ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
+	bool refused = reason == REFUSAL_PASSWORD || reason == REFUSAL_SECRET;
+
+	state_count(c->broker->state, refused ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
 	(void)client_refuse_with(c, serial, reason, text);
 }
 
-/* A fresh login: from now on this is the account's password, and what lies there under another one
- * must not be reached with that any more. */
+/* A fresh login: from now on this is the account's password, or its token, and what lies there
+ * under another one must not be reached with that any more. */
 static void note_password(struct broker *b, const struct connection *fresh)
 {
-	const struct cache_entry *e = &fresh->entry;
+	const struct key *record = &fresh->record;
 
-	proofs_accept(b->proofs, &e->account, &fresh->plain, fresh->born);
-	if (proofs_current(b->proofs, &e->account, &fresh->plain))
-		(void)connection_close_account(b, &e->account, &fresh->plain, COUNTER_superseded);
+	proofs_accept(b->proofs, record, &fresh->plain, fresh->born);
+	if (proofs_current(b->proofs, record, &fresh->plain))
+		(void)connection_close_record(b, &fresh->entry.account, record, &fresh->plain);
 }
 
 /* The session has a connection that is logged in. */
@@ -198,7 +210,8 @@ int client_on_outcome(struct client *c, const struct msg *m, int *fd)
 	case OUTCOME_REFUSED:
 		state_count(state, COUNTER_logins_refused, 1);
 		c->connection->host->figures->logins_refused++;
-		recheck_refused(c->broker, &account, &c->connection->plain, false);
+		recheck_refused(c->broker, &account, &c->connection->record, &c->connection->plain,
+				false);
 		break;
 	case OUTCOME_LIMIT:
 		if (c->connection->cached)

@@ -82,6 +82,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 	*c = (struct connection){ .entry = { .key = *key, .account = *account, .owner = c },
 				  .broker = b,
 				  .plain = *key,
+				  .record = *account,
 				  .host = host,
 				  .fd = -1,
 				  .id = b->next_id++,
@@ -263,7 +264,7 @@ int connection_given(struct connection *c, int *fd)
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
 		 is_outdated(c))
 		r = -ESTALE;
-	else if (!proofs_current(c->broker->proofs, &c->entry.account, &c->plain))
+	else if (!proofs_current(c->broker->proofs, &c->record, &c->plain))
 		r = -EKEYREJECTED;
 	if (r == 0)
 		r = put_into_cache(c, &given);
@@ -312,7 +313,22 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 	return NULL;
 }
 
+bool connection_fills_host(const struct broker *b, const struct host *host)
+{
+	unsigned most = b->config.host_max_connections;
+
+	return most > 0 && host->connections >= most && !host->idle &&
+	       spares_count(host) == 0;
+}
+
 bool connection_has_room(const struct broker *b, const struct host *host)
+{
+	unsigned others = cache_count(b->cache) + b->spares;
+
+	return !connection_fills_host(b, host) && (b->leased < b->connections_most || others > 0);
+}
+
+bool connection_has_free_room(const struct broker *b, const struct host *host)
 {
 	unsigned host_most = b->config.host_max_connections;
 
@@ -343,8 +359,8 @@ const char *connection_make_room(struct broker *b, const struct host *host)
 	return NULL;
 }
 
-unsigned connection_close_account(struct broker *b, const struct key *account,
-				  const struct key *except, enum counter why)
+static unsigned close_some(struct broker *b, const struct key *account, const struct key *record,
+			   const struct key *except, enum counter why)
 {
 	unsigned count = 0, unused;
 	struct cache_entry *next;
@@ -353,12 +369,25 @@ unsigned connection_close_account(struct broker *b, const struct key *account,
 		next = e->account_newer;
 		struct connection *c = e->owner;
 
-		if (except && key_same(&c->plain, except))
+		if ((except && key_same(&c->plain, except)) ||
+		    (record && !key_same(&c->record, record)))
 			continue;
 		evict(c, why);
 		count++;
 	}
 	return count;
+}
+
+unsigned connection_close_account(struct broker *b, const struct key *account,
+				  const struct key *except, enum counter why)
+{
+	return close_some(b, account, NULL, except, why);
+}
+
+unsigned connection_close_record(struct broker *b, const struct key *account,
+				 const struct key *record, const struct key *except)
+{
+	return close_some(b, account, record, except, COUNTER_superseded);
 }
 
 void connection_expire(struct broker *b)

@@ -28,12 +28,14 @@ struct connection {
 	char *backend_user;
 	char *capabilities; /* after login; NULL until it was given back once */
 	struct key plain;   /* the key without its fingerprint */
+	struct key record;  /* what proofs.h knows of it: the account, or its tokens */
 	char *fingerprint;  /* what is turned on on it; NULL or empty: nothing */
 	char *opening;	    /* and how that came about */
 	char *examined;	    /* the mailbox that is open on it, as in LEASED; NULL: none */
 };
 
-/* A connection that was just dialled, leased from now on: counts as such. fd stays the caller's,
+/* A connection that was just dialled, leased from now on: counts as such. Its record is that of a
+ * login with a password: the account. fd stays the caller's,
  * who hands it out. NULL: no memory. */
 struct connection *connection_new(struct broker *b, struct host *host, const struct key *key,
 				  const struct key *account, struct span user,
@@ -83,8 +85,13 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
  * out. NULL, or why there is none, for people. */
 const char *connection_make_room(struct broker *b, const struct host *host);
 
-/* Is there room without that? */
+/* Would connection_make_room() make it? And does host_max_connections count among what it has to
+ * look at now, so that only connections to this host make room? */
 bool connection_has_room(const struct broker *b, const struct host *host);
+bool connection_fills_host(const struct broker *b, const struct host *host);
+
+/* Is there room without that? */
+bool connection_has_free_room(const struct broker *b, const struct host *host);
 
 /* Dialling begins and ends: a connection that is being dialled counts like a leased one. */
 void connection_dialling(struct broker *b, struct host *host);
@@ -94,6 +101,10 @@ void connection_dialled(struct broker *b, struct host *host);
  * (a plain one; those with a fingerprint belong to it). Returns how many there were. */
 unsigned connection_close_account(struct broker *b, const struct key *account,
 				  const struct key *except, enum counter why);
+
+/* The same with those of one record of proofs.h, whose password or token is another one by now. */
+unsigned connection_close_record(struct broker *b, const struct key *account,
+				 const struct key *record, const struct key *except);
 
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);

@@ -21,6 +21,7 @@ static const struct span purpose_account = { "account", 7 };
 static const struct span purpose_name = { "name", 4 };
 static const struct span purpose_lease = { "lease", 5 };
 static const struct span purpose_fingerprint = { "fingerprint", 11 };
+static const struct span purpose_tokens = { "tokens", 6 };
 static const struct span purpose_habit = { "habit", 5 };
 
 int keys_new(struct keys **ret)
@@ -122,6 +123,13 @@ int keys_account(const struct keys *k, const struct key_account *a, const struct
 static struct span bytes_of(const struct key *key)
 {
 	return (struct span){ (const char *)key->bytes, KEY_BYTES };
+}
+
+int keys_tokens(const struct keys *k, const struct key *account, struct key *ret)
+{
+	const struct span fields[] = { purpose_tokens, bytes_of(account) };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }
 
 int keys_fingerprint(const struct keys *k, const struct key *key, struct span fingerprint,

@@ -44,6 +44,10 @@ int keys_master(const struct keys *k, struct span shared, struct span user, stru
 int keys_account(const struct keys *k, const struct key_account *account, const struct key *proof,
 		 struct key *ret);
 
+/* The digest that stands for an account's tokens, as that of the account stands for its password:
+ * what is known of one of them (proofs.h) is known apart from the password. */
+int keys_tokens(const struct keys *k, const struct key *account, struct key *ret);
+
 /* The key of those connections of `key` that have this fingerprint. */
 int keys_fingerprint(const struct keys *k, const struct key *key, struct span fingerprint,
 		     struct key *ret);

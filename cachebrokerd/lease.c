@@ -28,6 +28,7 @@
 
 static struct client *awaiting;	       /* those that wait for a connection on its way back */
 static struct client *returning;       /* those that bring one back */
+static struct client *awaiting_room;   /* those for whom another one's has to make room */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 static struct client *awaiting_errand; /* those for whom a master user shall log in */
 
@@ -54,6 +55,9 @@ static void stop_awaiting(struct client *c)
 	if (c->lease.awaits_errand)
 		DL_DELETE2(awaiting_errand, c, lease.errand_previous, lease.errand_next);
 	c->lease.awaits_errand = false;
+	if (c->lease.awaits_room)
+		DL_DELETE2(awaiting_room, c, lease.room_previous, lease.room_next);
+	c->lease.awaits_room = false;
 	if (!c->lease.awaits)
 		return;
 	c->lease.awaits = false;
@@ -125,7 +129,10 @@ static int make_keys(struct client *c)
 	int r = keys_account(b->keys, &account, &l->proof, &l->key);
 
 	l->settings = b->settings;
-	return r < 0 ? r : keys_account(b->keys, &account, NULL, &l->account);
+	if (r == 0)
+		r = keys_account(b->keys, &account, NULL, &l->account);
+	l->record = l->account;
+	return r == 0 && l->token ? keys_tokens(b->keys, &l->account, &l->record) : r;
 }
 
 /* A reload while it was dialled: what is said on the connection now is what the new settings say.
@@ -199,6 +206,8 @@ static void on_dialled(void *context, int fd, const char *why)
 					 text(l->user, l->user_length),
 					 text(l->backend_user, l->backend_user_length), fd);
 
+	if (fresh)
+		fresh->record = l->record;
 	if (fresh && !l->master) {
 		client_lease(c, fresh, fd, 0);
 		return;
@@ -251,6 +260,31 @@ static bool waits_for_errand(struct client *c)
 	return true;
 }
 
+/* Is anything on its way back that could make room for a connection to this host? */
+static bool room_is_coming(const struct broker *b, const struct host *host)
+{
+	bool of_host = connection_fills_host(b, host);
+
+	for (const struct client *c = returning; c; c = c->lease.returning_next)
+		if (!of_host || c->connection->host == host)
+			return true;
+	return false;
+}
+
+/* All connections are in use, but somebody is just done with his. */
+static bool waits_for_room(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	if (l->has_awaited_room || connection_has_room(c->broker, l->host) ||
+	    !room_is_coming(c->broker, l->host) ||
+	    loop_timer(c->broker->loop, PATIENCE_MS, on_still_there, c, &l->patience) < 0)
+		return false;
+	l->awaits_room = l->has_awaited_room = true; /* once */
+	DL_APPEND2(awaiting_room, c, lease.room_previous, lease.room_next);
+	return true;
+}
+
 /* A connection that waits for a login, if there is one. A master user's login does without: its
  * errand cannot tell a dead connection from a mail host that is out of order. */
 static bool take_spare(struct client *c)
@@ -284,6 +318,8 @@ static void dial(struct client *c)
 	struct lease *l = &c->lease;
 	const char *full;
 
+	if (host_is_up(l->host) && waits_for_room(c))
+		return;
 	secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
 		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
@@ -299,7 +335,9 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
-		dial_next(c, REFUSAL_LIMIT, full);
+		dial_next(c,
+			  connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
+			  full);
 		return;
 	}
 	if (dial_start(b, l->host, on_dialled, c, &l->dial) < 0) {
@@ -485,7 +523,22 @@ void lease_find(struct client *c)
 	dial_first(c);
 }
 
-void lease_wake(const struct key *key)
+/* Something has come back, or is gone: the first of those who wait for room may have it. */
+static void wake_for_room(void)
+{
+	for (struct client *c = awaiting_room, *next; c; c = next) {
+		next = c->lease.room_next;
+		if (take_cached(c))
+			continue;
+		if (connection_has_room(c->broker, c->lease.host) ||
+		    !room_is_coming(c->broker, c->lease.host)) {
+			stop_awaiting(c);
+			dial(c);
+		}
+	}
+}
+
+static void wake_for_key(const struct key *key)
 {
 	for (struct client *c = awaiting, *next; c; c = next) {
 		next = c->lease.next;
@@ -500,6 +553,12 @@ void lease_wake(const struct key *key)
 			next = awaiting; /* the list may have changed */
 		}
 	}
+}
+
+void lease_wake(const struct key *key)
+{
+	wake_for_key(key);
+	wake_for_room();
 }
 
 /* What will this client want? Only a guess: it is made sure of before it matters. */

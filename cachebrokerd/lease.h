@@ -1,7 +1,7 @@
 /* Finding a connection for a session: account, cache, a connection on its way back, or a new one.
  *
  *	lease_begin → account (lookup) → cached? (password to be proven again?) → on its way back?
- *	wait 50 ms → room? → dial
+ *	wait 50 ms → room? (in the place of one on its way back? wait 50 ms) → dial
  *
  * An account may have several mail hosts: what is cached is looked for at all of them before one is
  * dialled; they are dialled in order, all within the lease's deadline.
@@ -26,6 +26,8 @@ struct lease {
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
 	struct key name, proof, key, account;
+	struct key record; /* what proofs.h knows of the key is under this one */
+	bool token;	   /* the proof is one, not a password */
 	struct key habit;  /* who comes, as far as one can tell (habits.h) */
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */
@@ -51,6 +53,9 @@ struct lease {
 	struct client *next;	/* of those that wait so */
 	bool awaits_logout;	/* of this account's idle connections */
 	struct client *logout_previous, *logout_next; /* all that do */
+	bool awaits_room;	/* in the place of a connection on its way back, */
+	bool has_awaited_room;	/* which it does once */
+	struct client *room_previous, *room_next; /* all that do */
 	bool dialling;				      /* counts as leased */
 	bool awaits;
 	bool returning;
@@ -81,7 +86,7 @@ void lease_set_returning(struct client *c);
 void lease_unset_returning(struct client *c);
 
 /* A connection of this key will not come back after all (its session is gone), or has come: those
- * who wait for it look again. */
+ * who wait for it, or for the room that it makes, look again. */
 void lease_wake(const struct key *key);
 
 /* Hands the client, which waits for a recheck, an idle connection that it wants or a plain one of

@@ -125,6 +125,7 @@ void lease_begin(struct client *c, const struct msg *m)
 	struct account known;
 
 	*l = (struct lease){ .serial = m->serial,
+			     .token = m->LEASE.proof_kind != PROOF_PASSWORD,
 			     .plain = m->LEASE.plain || c->swapped,
 			     .repeats = c->must_repeat,
 			     .client_id = m->LEASE.client_id,
@@ -135,11 +136,11 @@ void lease_begin(struct client *c, const struct msg *m)
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
 	if (master_is_on(b)) {
 		l->master = true;
-		if (m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_PASSWORD, "shared secret was wrong");
+		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
+			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
 			return;
 		}
-	} else if (b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
+	} else if (!l->token && b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
 		l->secret = secret_keep(m->LEASE.secret);
 	}
 	if (make_proof(b, m, &l->proof) < 0 ||

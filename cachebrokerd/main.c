@@ -93,12 +93,6 @@ static int read_options(int argc, char **argv, struct options *o)
 	return optind < argc ? usage(stderr, EXIT_USAGE) : -1;
 }
 
-static void report(void *context, bool is_error, const char *line)
-{
-	(void)context;
-	(void)log_write(is_error ? LOG_ERR : LOG_WARNING, span_str(line));
-}
-
 /* A dump of this process would hold what it has just digested. */
 static void forbid_dumps(void)
 {
@@ -291,7 +285,7 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 {
 	b->config_path = o->config;
 	b->config_fd = config_fd;
-	if (config_load(&b->config, o->config, config_fd, report, NULL, NULL) != 0)
+	if (config_load(&b->config, o->config, config_fd, broker_report_config, b, NULL) != 0)
 		return -EINVAL;
 	broker_name_settings(b);
 	b->tls_policy = tls_policy(&b->config);

@@ -45,13 +45,15 @@ int protocol_file_open(const char *path)
 	return r < 0 ? r : take_fd(&fd);
 }
 
-int protocol_file_append(int fd, struct span record)
+int protocol_file_append(int fd, struct span record, uint32_t most)
 {
 	struct stat st;
 	ssize_t n = 0;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
+	if (most > 0 && st.st_size + (off_t)record.n > (off_t)most)
+		return -EOVERFLOW; /* EFBIG is RLIMIT_FSIZE */
 	while (record.n > 0 && (n = write(fd, record.p, record.n)) > 0)
 		record = span_from(record, (size_t)n);
 	if (record.n == 0)

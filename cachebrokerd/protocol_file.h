@@ -9,8 +9,9 @@
  * -errno. */
 int protocol_file_open(const char *path);
 
-/* Appends a whole record or nothing. 0 or -errno. */
-int protocol_file_append(int fd, struct span record);
+/* Appends a whole record or nothing. -EOVERFLOW: the file would be longer than `most` bytes (0: no
+ * bound). 0 or -errno. */
+int protocol_file_append(int fd, struct span record, uint32_t most);
 
 /* Empties it. 0 or -errno. */
 int protocol_file_clear(int fd);

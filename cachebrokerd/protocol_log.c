@@ -58,6 +58,7 @@ struct protocol_log {
 	int file; /* -1: not open */
 	/* both; fixed once it runs */
 	char *path;
+	uint32_t most; /* bytes in the file; 0: no bound */
 	int epoll, wake, finished;
 	/* both, under the lock */
 	pthread_mutex_t lock;
@@ -129,7 +130,7 @@ static int append(struct protocol_log *l, const struct buf *record)
 	int r = open_file(l);
 
 	if (r == 0)
-		r = protocol_file_append(l->file, buf_span(record));
+		r = protocol_file_append(l->file, buf_span(record), l->most);
 	if (r < 0)
 		give_up(l, r);
 	return r;
@@ -313,7 +314,7 @@ static int start_writer(struct protocol_log *l)
 	return r;
 }
 
-struct protocol_log *protocol_log_new(struct loop *loop, const char *path,
+struct protocol_log *protocol_log_new(struct loop *loop, const char *path, uint32_t most,
 				      protocol_failed_fn *on_failed, void *context)
 {
 	struct protocol_log *l = calloc(1, sizeof(*l));
@@ -323,6 +324,7 @@ struct protocol_log *protocol_log_new(struct loop *loop, const char *path,
 		return NULL;
 	}
 	l->loop = loop;
+	l->most = most;
 	l->on_failed = on_failed;
 	l->context = context;
 	l->file = l->epoll = l->wake = l->finished = -1;

@@ -27,8 +27,9 @@ typedef void protocol_done_fn(void *context, int result);
 /* The file cannot be written: all sessions have been cut off from it. */
 typedef void protocol_failed_fn(void *context, int error);
 
-/* NULL: no memory. path is copied; on_failed is called from the loop. */
-struct protocol_log *protocol_log_new(struct loop *loop, const char *path,
+/* NULL: no memory. path is copied; the file grows to `most` bytes (0: no bound); on_failed is
+ * called from the loop. */
+struct protocol_log *protocol_log_new(struct loop *loop, const char *path, uint32_t most,
 				      protocol_failed_fn *on_failed, void *context);
 
 /* Writes what has been said so far and ends the thread. NULL is allowed. */

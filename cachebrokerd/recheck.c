@@ -4,6 +4,9 @@
  * down, an errand that dies) leaves things as they are; the next login of the user tries again, but
  * not before PAUSE_MS. What an errand hands back is believed only if it is the very socket that it
  * was given; the password counts as proven from the moment its connection was made.
+ *
+ * Tokens are not proven here (RECHECK_ITSELF): they end by themselves after an hour or so, and the
+ * client learns from the mail host's own report, before its answer, that it must fetch another one.
  */
 #include "cachebrokerd/recheck.h"
 
@@ -57,10 +60,11 @@ enum recheck_need recheck_need(const struct client *c)
 	const struct lease *l = &c->lease;
 
 	if (b->config.auth_recheck > 0 &&
-	    proofs_fresh(b->proofs, &l->account, &l->key, due_before(b)))
+	    proofs_fresh(b->proofs, &l->record, &l->key, due_before(b)))
 		return RECHECK_NOT;
-	if ((!l->secret && !l->master) || dialled >= DIALLED_MOST || !errand_may_log_in(b) ||
-	    !host_is_up(l->host) || !proofs_current(b->proofs, &l->account, &l->key))
+	if (l->token || (!l->secret && !l->master) || dialled >= DIALLED_MOST ||
+	    !errand_may_log_in(b) || !host_is_up(l->host) ||
+	    !proofs_current(b->proofs, &l->record, &l->key))
 		return RECHECK_ITSELF;
 	return b->config.auth_recheck > 0 ? RECHECK_BEHIND : RECHECK_BEFORE;
 }
@@ -80,12 +84,13 @@ static void finish(struct recheck *r, enum errand_verdict verdict)
 		lease_proven(c, verdict);
 }
 
-void recheck_refused(struct broker *b, const struct key *account, const struct key *key, bool end)
+void recheck_refused(struct broker *b, const struct key *account, const struct key *record,
+		     const struct key *key, bool end)
 {
-	if (!end && !proofs_current(b->proofs, account, key))
+	if (!end && !proofs_current(b->proofs, record, key))
 		return; /* a wrong password, not one that was right */
-	proofs_refuse(b->proofs, account, key);
-	(void)connection_close_account(b, account, NULL, COUNTER_superseded);
+	proofs_refuse(b->proofs, record, key);
+	(void)connection_close_record(b, account, record, NULL);
 	broker_count(b);
 	for (struct client *c = b->clients, *next; end && c; c = next) {
 		next = c->next;
@@ -127,7 +132,7 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 			   r->host->label);
 		/* of a master user's login it may be the master that is refused, for all accounts
 		 */
-		recheck_refused(b, &r->account, &r->key, !r->master);
+		recheck_refused(b, &r->account, &r->account, &r->key, !r->master);
 	}
 	finish(r, verdict);
 	return 0;

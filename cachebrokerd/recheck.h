@@ -14,7 +14,8 @@ enum recheck_need {
 	RECHECK_NOT,	/* it was proven lately */
 	RECHECK_BEHIND, /* answer, and have it proven behind the answer */
 	RECHECK_BEFORE, /* have it proven, then answer */
-	RECHECK_ITSELF, /* no errand can do it now: the session itself, by a fresh login */
+	RECHECK_ITSELF, /* no errand can do it now, or it is a token: the session itself, by a
+			 * fresh login */
 };
 enum recheck_need recheck_need(const struct client *c);
 
@@ -29,7 +30,9 @@ int recheck_start(struct client *c, struct secret **secret, bool waits, struct r
 void recheck_leave(struct recheck **r);
 
 /* The mail host refused this key to a session, or to an errand (`end`: the sessions that use it
- * end, too): the account's idle connections are closed, those in use are not kept. */
-void recheck_refused(struct broker *b, const struct key *account, const struct key *key, bool end);
+ * end, too): the account's idle connections of that record (proofs.h) are closed, those in use are
+ * not kept. */
+void recheck_refused(struct broker *b, const struct key *account, const struct key *record,
+		     const struct key *key, bool end);
 
 #endif

@@ -23,6 +23,7 @@
 #include "cachebrokerd/state_db.h"
 #include "cachebrokerd/state_history.h"
 #include "cachebrokerd/state_hosts.h"
+#include "cachebrokerd/state_words.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -136,39 +137,6 @@ static int start_writer(struct state *s)
 	return -r;
 }
 
-static void log_found(const char *path, enum state_db_found found)
-{
-	switch (found) {
-	case STATE_DB_OURS:
-		return;
-	case STATE_DB_REBUILT:
-		log_printf(LOG_NOTICE,
-			   "state file %s: made anew, it was of another boot or version "
-			   "or damaged",
-			   path);
-		return;
-	case STATE_DB_OLD:
-		log_printf(LOG_NOTICE,
-			   "state file %s: up-imapproxy's statistics are kept as %s.old", path,
-			   path);
-		return;
-	case STATE_DB_OLD_LOST:
-		log_printf(LOG_NOTICE,
-			   "state file %s: up-imapproxy's statistics were in the way and "
-			   "could not be kept",
-			   path);
-		return;
-	}
-}
-
-static void log_unusable(const char *path, int error)
-{
-	log_printf(LOG_WARNING,
-		   "state file %s (or %s-lock) cannot be used: %s; pimpstat will show "
-		   "nothing, mail is served all the same",
-		   path, path, state_db_error(error));
-}
-
 struct state *state_open(const char *path, bool fresh)
 {
 	struct state *s = calloc(1, sizeof(*s));
@@ -183,11 +151,11 @@ struct state *state_open(const char *path, bool fresh)
 	int r = state_db_open(path, fresh, &s->now, &s->hosts, &s->db, &found);
 
 	if (r == 0) {
-		log_found(path, found);
+		state_words_found(path, found);
 		r = start_writer(s);
 	}
 	if (r < 0) {
-		log_unusable(path, r);
+		state_words_unusable(path, r);
 		state_db_close(s->db);
 		s->db = NULL;
 	}

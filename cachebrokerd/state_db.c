@@ -387,8 +387,12 @@ static int clear_place(const char *path, enum state_db_found *found)
 		return state_file_remove(path) == 0 ? 0 : state_file_empty(path);
 	}
 	if (kind == STATE_FILE_OLD) {
-		r = state_file_keep_old(path);
-		*found = r > 0 ? STATE_DB_OLD_LOST : STATE_DB_OLD;
+		bool again = false;
+
+		r = state_file_keep_old(path, &again);
+		*found = r > 0	 ? STATE_DB_OLD_LOST
+			 : again ? STATE_DB_OLD_AGAIN
+				 : STATE_DB_OLD;
 	}
 	return r < 0 ? r : 0;
 }

@@ -41,6 +41,7 @@ enum state_db_found {
 	STATE_DB_OURS,	   /* a file of this boot, or none */
 	STATE_DB_REBUILT,  /* a file of another boot, schema or a damaged one: made anew */
 	STATE_DB_OLD,	   /* up-imapproxy's: kept as PATH.old */
+	STATE_DB_OLD_AGAIN, /* the same, in place of another PATH.old */
 	STATE_DB_OLD_LOST, /* up-imapproxy's: emptied, because the folder cannot be written */
 };
 

@@ -119,13 +119,15 @@ int state_file_lock_name(const char *path, char *text, size_t cap)
 	return add_suffix(path, "-lock", text, cap);
 }
 
-int state_file_keep_old(const char *path)
+int state_file_keep_old(const char *path, bool *ret_again)
 {
 	char kept[PATH_MAX];
+	struct stat st;
 	int r = add_suffix(path, ".old", kept, sizeof(kept));
 
 	if (r < 0)
 		return r;
+	*ret_again = lstat(kept, &st) == 0;
 	if (rename(path, kept) == 0)
 		return 0;
 	r = state_file_empty(path);

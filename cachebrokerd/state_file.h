@@ -3,6 +3,7 @@
 #ifndef CACHEBROKERD_STATE_FILE_H
 #define CACHEBROKERD_STATE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum state_file_kind {
@@ -23,8 +24,9 @@ int state_file_judge(const char *path, enum state_file_kind *ret);
  * damaged? */
 int state_file_is_ours(const char *path);
 
-/* Renames an old file to PATH.old. Returns 0; 1 when it could only be emptied; -errno. */
-int state_file_keep_old(const char *path);
+/* Renames an old file to PATH.old. *ret_again: there was one before, which is gone. Returns 0; 1
+ * when it could only be emptied; -errno. */
+int state_file_keep_old(const char *path, bool *ret_again);
 
 /* Removes the file and its lock file. Returns 0 or -errno, as in a folder that cannot be written.
  */

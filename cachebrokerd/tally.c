@@ -30,10 +30,13 @@ int tally_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from
 	return 0;
 }
 
-int tally_line(struct client *c, struct span line)
+int tally_line(struct client *c, bool old_log, struct span line)
 {
 	if (++c->lines > LINES_MOST)
 		return -EPROTO;
-	(void)log_write(LOG_NOTICE, line);
+	if (old_log)
+		(void)log_write_as(LOG_IDENT_OLD, LOG_INFO, line);
+	else
+		(void)log_write(LOG_NOTICE, line);
 	return 0;
 }

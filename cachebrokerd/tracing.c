@@ -48,7 +48,8 @@ static void on_failed(void *context, int error)
 	struct tracing *t = context;
 
 	log_printf(LOG_WARNING, "protocol log %s: %s: tracing has ended for all users",
-		   t->broker->config.protocol_log_filename, strerror(-error));
+		   t->broker->config.protocol_log_filename,
+		   error == -EOVERFLOW ? "protocol_log_max is reached" : strerror(-error));
 	t->users->count = 0;
 	state_traces_changed(t->broker->state);
 	/* also those that joined when the disk had failed and this was not known here */
@@ -64,7 +65,8 @@ struct tracing *tracing_new(struct broker *b)
 		return NULL;
 	t->broker = b;
 	t->users = state_traces_of(b->state);
-	t->log = protocol_log_new(b->loop, b->config.protocol_log_filename, on_failed, t);
+	t->log = protocol_log_new(b->loop, b->config.protocol_log_filename,
+				  b->config.protocol_log_max, on_failed, t);
 	if (!t->log) {
 		free(t);
 		return NULL;

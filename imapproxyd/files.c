@@ -44,10 +44,13 @@ static int move_old_away(const char *path)
 
 	if (n < 0 || (size_t)n >= sizeof(old))
 		return -ENAMETOOLONG;
+	bool again = lstat(old, &st) == 0;
+
 	if (rename(path, old) < 0)
 		return -errno;
 	report(LOG_NOTICE,
-	       "stat_filename: the statistics of up-imapproxy that were there are %s now", old);
+	       "stat_filename: the statistics of up-imapproxy that were there are %s now%s", old,
+	       again ? ", in place of what had that name" : "");
 	return 0;
 }
 

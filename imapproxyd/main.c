@@ -400,6 +400,8 @@ int main(int argc, char **argv)
 	report_open();
 	int r = load_settings(&v, &options);
 
+	if (r < 0)
+		report_facility(LOG_MAIL, LOG_DEBUG);
 	if (r == 0) {
 		wrappers_warn();
 		umask(027);

@@ -2,7 +2,8 @@
  *
  * Until a background start has succeeded its messages must reach the terminal it was started from,
  * and the log, because the starter may be a boot script that nobody watches. Standard error itself
- * may become a log file or /dev/null meanwhile, so a copy of it is kept.
+ * may become a log file or /dev/null meanwhile, so a copy of it is kept. What is said of the
+ * configuration waits for the facility that it names.
  */
 #include "imapproxyd/report.h"
 
@@ -21,23 +22,25 @@ static int starter = -1;
 static enum log_target log_target_now = LOG_TO_NOBODY;
 static char early_bytes[EARLY_MAX]; /* lines: a digit, the priority; the text; NUL */
 static struct buf early = BUF_OVER(early_bytes);
-static bool is_early;
+static bool is_early; /* the log's place is not known, */
+static bool is_waiting; /* nor what lines are marked with */
 
 void report_open(void)
 {
 	starter = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	log_target_now = LOG_TO_SYSLOG;
 	log_open(IDENT, LOG_TO_SYSLOG);
-	is_early = true;
+	is_early = is_waiting = true;
 }
 
 /* A flood of warnings is cut: the starter and the system's logger have them all. */
-static void keep(int priority, struct span text)
+static bool keep(int priority, struct span text)
 {
 	if (early.cap - early.len < text.n + 2)
-		return;
+		return false;
 	(void)(buf_add_char(&early, (char)('0' + priority)) || buf_add(&early, text) ||
 	       buf_add_char(&early, '\0'));
+	return true;
 }
 
 static void repeat_early(void)
@@ -49,6 +52,14 @@ static void repeat_early(void)
 
 		(void)log_write(line.p[0] - '0', span_from(line, 1));
 	}
+}
+
+void report_facility(int facility, int least_important)
+{
+	log_limits(facility, least_important);
+	if (is_waiting)
+		repeat_early();
+	is_waiting = false;
 }
 
 void report_log_to(enum log_target target, int facility, int least_important)
@@ -81,8 +92,8 @@ void report(int priority, const char *format, ...)
 		return;
 	if (starter >= 0)
 		(void)dprintf(starter, "%s: %s\n", IDENT, text);
-	if (is_early)
-		keep(priority, span_str(text));
+	if (is_early && keep(priority, span_str(text)) && is_waiting)
+		return;
 	if (log_write(priority, span_str(text)) < 0 && log_target_now == LOG_TO_SYSLOG) {
 		/* The logger was restarted. */
 		log_reopen();

@@ -7,8 +7,13 @@
 
 #include "lib/log.h"
 
-/* Begins: lines go to a copy of standard error (the starter's) and to the system's logger. */
+/* Begins: lines go to a copy of standard error (the starter's), and are kept for
+ * report_facility(). */
 void report_open(void);
+
+/* The facility and the least important priority are known now, or will never be: what was said
+ * until now goes to the system's logger, which has had nothing of it yet. */
+void report_facility(int facility, int least_important);
 
 /* The log's place is known now. For LOG_TO_STDERR and LOG_TO_FILE standard error must already be
  * it. A file gets the lines of before, too. */

@@ -267,6 +267,8 @@ int settings_load(struct settings *s, const char *config_path, int text_fd, cons
 		report(LOG_ERR, "%s: %s", config_path, strerror(-errors));
 	if (errors != 0)
 		return errors < 0 ? 1 : errors;
+	if (at_start)
+		report_facility((int)s->config.syslog_facility, (int)s->config.syslog_prioritymask);
 	s->foreground = s->config.foreground_mode || systemd_waits();
 	errors = run_checks(s, at_start);
 	if (errors == 0 && choose_pid_file(s, pid_file) < 0) {

@@ -184,8 +184,8 @@ static void on_end(struct run *run, struct child *c, int status)
 	child_ended(c, clock_ms());
 	child_words(status, words, sizeof(words));
 	if (run->phase == STARTING) {
-		report(LOG_ERR, "%s %s %s", child_program(c), words,
-		       was_ready ? "during the start" : "before it was ready");
+		report(LOG_ERR, "%s %s %s; its own lines in the log say why", child_program(c),
+		       words, was_ready ? "during the start" : "before it was ready");
 		begin_stop(run, -ECHILD);
 	} else if (run->phase == RUNNING) {
 		report(LOG_ERR, "%s (process %d) %s; it is started again%s", child_program(c), pid,

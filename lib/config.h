@@ -34,6 +34,9 @@ struct config_list {
 	size_t count;
 };
 
+/* Values of log_format. */
+enum config_log_format { LOG_FORMAT_UNSET, LOG_FORMAT_IMAPPROXY, LOG_FORMAT_KEEPWARM };
+
 /* How many keys there are. */
 #define CONFIG_COUNT_ONE(...) +1
 enum {

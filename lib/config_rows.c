@@ -32,6 +32,13 @@ static const struct config_name no_mailhosts[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name log_formats[] = {
+	{ "", LOG_FORMAT_UNSET },
+	{ "imapproxy", LOG_FORMAT_IMAPPROXY },
+	{ "keepwarm", LOG_FORMAT_KEEPWARM },
+	{ NULL, 0 },
+};
+
 static const struct config_name log_facilities[] = {
 	{ "LOG_USER", LOG_USER },
 	{ "LOG_MAIL", LOG_MAIL },
@@ -121,25 +128,27 @@ static int print_list(const char *key, const struct config_list *list, char *tex
 	return list->count > 0 ? (int)used : snprintf(text, cap, "#%s\n", key);
 }
 
+/* A key without a value would be an error to the parser. */
+static int print_text(const char *key, const char *value, bool is_secret, char *text, size_t cap)
+{
+	return *value ? snprintf(text, cap, "%s %s\n", key, is_secret ? "***" : value)
+		      : snprintf(text, cap, "#%s\n", key);
+}
+
 static int print_row(const struct config *c, const struct config_row *row, char *text, size_t cap)
 {
 	const void *value = config_member(row, c);
 	const char *key = config_written_key(row);
 
 	switch (row->type) {
-	case CONFIG_TEXT: {
-		const char *s = *(char *const *)value;
-
-		/* A key without a value would be an error to the parser. */
-		return *s ? snprintf(text, cap, "%s %s\n", key, row->flags & SECRET ? "***" : s)
-			  : snprintf(text, cap, "#%s\n", key);
-	}
+	case CONFIG_TEXT:
+		return print_text(key, *(char *const *)value, row->flags & SECRET, text, cap);
 	case CONFIG_NUM:
 		return snprintf(text, cap, "%s %u\n", key, *(const uint32_t *)value);
 	case CONFIG_BOOL:
 		return snprintf(text, cap, "%s %s\n", key, *(const uint32_t *)value ? "yes" : "no");
 	case CONFIG_NAME:
-		return snprintf(text, cap, "%s %s\n", key, name_of(row, *(const uint32_t *)value));
+		return print_text(key, name_of(row, *(const uint32_t *)value), false, text, cap);
 	case CONFIG_PAIR: {
 		const struct config_pair *pair = value;
 

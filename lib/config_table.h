@@ -12,6 +12,7 @@
  *        SECRET    printed as ***
  *        NETWORKS  a list as in cidr.h
  *        DIRECTORIES  as in config_directory.h
+ *        MECHANISMS  a list as in sasl.h
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
 #ifndef LIB_CONFIG_TABLE_H
@@ -96,6 +97,9 @@
 	    "Longest command line before login.") \
 	NUM(idle_timeout, "1860", 60, 86400, "s", RELOAD, \
 	    "A session without traffic is closed after so long (RFC 9051: 30 minutes at least).") \
+	TEXT(auth_mechanisms, "PLAIN LOGIN", 100, RELOAD | MECHANISMS, \
+	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
+	     "XOAUTH2, OAUTHBEARER; none: only the command LOGIN.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \
@@ -142,6 +146,9 @@
 	/* logs */ \
 	TEXT(log_target, "", 255, 0, \
 	     "syslog, stderr or file:PATH; unset: stderr in the foreground, else syslog.") \
+	NAME(log_format, "", log_formats, RELOAD, \
+	     "imapproxy: lines about logins as the old program wrote them; keepwarm: our own; " \
+	     "unset: imapproxy where in.imapproxyd runs the service.") \
 	NAME(syslog_facility, "LOG_MAIL", log_facilities, RELOAD, \
 	     "Facility of the log lines.") \
 	NAME(syslog_prioritymask, "LOG_DEBUG", log_priorities, RELOAD, \
@@ -155,6 +162,8 @@
 	TEXT(protocol_log_filename, "/var/log/imapproxy_protocol.log", 255, 0, \
 	     "Log of the sessions of traced users (XPROXY_TRACE, pimpstat --trace); /dev/null: " \
 	     "nowhere.") \
+	NUM(protocol_log_max, "1024M", 0, 4294967295, "B", 0, \
+	    "A log that has grown to that ends all traces, with one warning; 0: no bound.") \
 	/* TLS toward mail hosts */ \
 	NAME(server_tls, "none", tls_modes, RELOAD, \
 	     "TLS toward mail hosts: none; starttls, on their usual port; implicit, mostly on " \

@@ -10,6 +10,7 @@
 
 #include "lib/cidr.h"
 #include "lib/config_directory.h"
+#include "lib/sasl.h"
 #include "lib/span.h"
 
 void config_free_text(const struct config_row *row, char **text)
@@ -81,6 +82,21 @@ static bool check_networks(struct config_problems *p, const struct config_row *r
 	return false;
 }
 
+static bool check_mechanisms(struct config_problems *p, const struct config_row *row,
+			     const char *value)
+{
+	struct span bad;
+	uint32_t set;
+
+	if (sasl_list_read(span_str(value), &set, &bad) == 0)
+		return true;
+	config_say(p, true,
+		   "%s: '%.*s' is not allowed: give none, or some of PLAIN LOGIN XOAUTH2 "
+		   "OAUTHBEARER",
+		   config_written_key(row), bad.n < 60 ? (int)bad.n : 60, bad.p);
+	return false;
+}
+
 static int set_text(struct config_problems *p, const struct config_row *row, const char *value)
 {
 	char **text = config_member(row, p->config);
@@ -91,6 +107,8 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 		return 0;
 	}
 	if ((row->flags & NETWORKS) && !check_networks(p, row, value))
+		return 0;
+	if ((row->flags & MECHANISMS) && !check_mechanisms(p, row, value))
 		return 0;
 	char *copy = strdup(value);
 
@@ -200,7 +218,8 @@ static int set_name(struct config_problems *p, const struct config_row *row, con
 			*(uint32_t *)config_member(row, p->config) = n->value;
 			return 0;
 		}
-		int wrote = snprintf(allowed + used, sizeof(allowed) - used, " %s", n->name);
+		int wrote = snprintf(allowed + used, sizeof(allowed) - used, "%s%s",
+				     *n->name ? " " : "", n->name);
 
 		if (wrote > 0 && (size_t)wrote < sizeof(allowed) - used)
 			used += (size_t)wrote;

@@ -181,6 +181,11 @@ static int deliver(struct span line, bool *ret_full)
 
 int log_write(int priority, struct span text)
 {
+	return log_write_as(state.ident, priority, text);
+}
+
+int log_write_as(const char *ident, int priority, struct span text)
+{
 	char bytes[LOG_LINE_MAX];
 	struct buf out = { .data = bytes, .cap = sizeof(bytes) - 1 };
 	bool full;
@@ -194,7 +199,7 @@ int log_write(int priority, struct span text)
 		       (r = buf_add_char(&out, '>')));
 	else if (state.target == LOG_TO_FILE)
 		(void)((r = add_time(&out, clock_wall())) || (r = buf_add_char(&out, ' ')));
-	if (r < 0 || buf_add_str(&out, state.ident) < 0 || buf_add_char(&out, '[') < 0 ||
+	if (r < 0 || buf_add_str(&out, ident) < 0 || buf_add_char(&out, '[') < 0 ||
 	    buf_add_u64(&out, (uint64_t)getpid()) < 0 || buf_add_str(&out, "]: ") < 0)
 		return -EIO;
 	add_text(&out, text);

@@ -18,6 +18,9 @@ enum log_target {
 	LOG_TO_NOBODY,
 };
 
+/* The name of the old program's lines (log_format imapproxy). */
+#define LOG_IDENT_OLD "in.imapproxyd"
+
 /* Longest line; the rest is cut. */
 #define LOG_LINE_MAX 2000
 
@@ -54,7 +57,10 @@ void log_set_socket(int fd);
 /* Writes one line. Returns 0, or -EIO when it could not be delivered. */
 int log_write(int priority, struct span text);
 
-/* The same from a format. */
+/* The same under another name; for the lines of a program whose place we take. */
+int log_write_as(const char *ident, int priority, struct span text);
+
+/* log_write() from a format. */
 __attribute__((format(printf, 2, 3))) void log_printf(int priority, const char *format, ...);
 
 #endif

@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 7
+#define MSG_VERSION 8
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -31,7 +31,9 @@ enum msg_role {
 
 enum msg_service { SERVICE_IMAP = 1 };
 
-enum msg_proof { PROOF_PASSWORD = 1 };
+/* What a client proves itself with. The kind is part of the proof: the same bytes as a password and
+ * as a token, or by another mechanism, are another proof. */
+enum msg_proof { PROOF_PASSWORD = 1, PROOF_XOAUTH2, PROOF_OAUTHBEARER };
 
 enum msg_refusal {
 	REFUSAL_UNAVAILABLE = 1, /* no mail host, no directory: try again later */
@@ -41,6 +43,8 @@ enum msg_refusal {
 	REFUSAL_SHUTDOWN,
 	REFUSAL_PASSWORD, /* the mail host refused the password when it was proven again */
 	REFUSAL_ADDRESS,  /* who comes from there may not connect */
+	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
+	REFUSAL_ROOM,	  /* cache_size connections are in use */
 };
 
 enum msg_outcome {

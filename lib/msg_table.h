@@ -17,10 +17,11 @@
 	TEXT(N, client, 64) \
 	TEXT(N, local, 64)
 
-/* Everything that a session must know; times in seconds, sizes in bytes. `settings` names this
+/* Everything that a session must know; times in seconds, sizes in bytes; auth_mechanisms is a set
+ * of enum sasl_mechanism (lib/sasl.h): those that are offered before login. `settings` names this
  * configuration: it differs after each reload and each start. A listener gets it, too (session is
  * 0 then), for its children, and for itself: one that root started obeys uid, gid and
- * chroot_directory once, at the first. */
+ * chroot_directory once, at the first. `old_log`: the old program's log lines are wanted. */
 #define MSG_WELCOME_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U64(N, settings) \
@@ -43,13 +44,16 @@
 	U32(N, starttls) \
 	U32(N, require_tls) \
 	TEXT(N, plaintext_addresses, 1000) \
+	U32(N, auth_mechanisms) \
+	U32(N, old_log) \
 	TEXT(N, hide_capabilities, 1000) \
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, allow_addresses, 1000) \
 	TEXT(N, deny_addresses, 1000) \
 	TEXT(N, chroot_directory, 255)
 
-/* Give me a backend connection for this account. `client_id` is a digest of what ID said before
+/* Give me a backend connection for this account. proof_kind, of enum msg_proof, says what `secret`
+ * is; with a token there is no authzid. `client_id` is a digest of what ID said before
  * login, 0 for nothing: with the client's address it says what this client was seen to turn on
  * before. `plain`: only one on which nothing is turned on. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
@@ -133,8 +137,10 @@
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
-/* A log line of this session that its process could not write itself. */
+/* A log line of this session that its process could not write itself; `old_log`: it is one of the
+ * old program's, under whose name it is written. */
 #define MSG_LINE_FIELDS(N, U32, U64, TEXT) \
+	U32(N, old_log) \
 	TEXT(N, line, 1500)
 
 /* Broker to session: end now, for this reason (of enum session_end), and tell the client this

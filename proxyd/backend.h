@@ -5,6 +5,9 @@
 #include "proxyd/session.h"
 #include "proxyd/tag.h"
 
+/* Bytes of base64 of a mail host's report why it refuses a token; a longer one is left out. */
+#define BACKEND_REPORT_MAX 2048
+
 /* Reads the next response, with its literals, into *ret (without its last CRLF), which lives until
  * backend_taken(). 0; -ECONNRESET at the end of the stream; -EMSGSIZE for one too long for the
  * buffer; -ETIMEDOUT; -ECANCELED; -errno. */

@@ -1,8 +1,10 @@
 /* Logging in at a mail host with what the client gave (RFC 9051 sections 6.2.2, 6.2.3, 7.1;
- * SASL-IR: RFC 4959; LITERAL+: RFC 7888; ID: RFC 2971).
+ * SASL-IR: RFC 4959; LITERAL+: RFC 7888; ID: RFC 2971; tokens: RFC 7628).
  *
  * One round trip where the mail host offers AUTH=PLAIN with SASL-IR; the password never goes to one
  * that says LOGINDISABLED and offers nothing else; its human texts never come back to the client.
+ * A mail host that refuses a token first reports why, and waits for an answer that says nothing: it
+ * gets that at once, so that no client keeps a mail host waiting, and the client has the report.
  */
 #include "proxyd/backend.h"
 
@@ -11,12 +13,14 @@
 #include "lib/base64.h"
 #include "lib/large.h"
 #include "lib/clock.h"
+#include "lib/sasl.h"
 #include "proxyd/capability.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
+#include "proxyd/sasl_oauth.h"
 
-#define PLAIN_MAX   (SESSION_SECRET_MAX + SESSION_USER_MAX + BACKEND_USER_MAX + 2)
-#define OUT_MAX	    (PLAIN_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
+#define MESSAGE_MAX (SESSION_SECRET_MAX + 3 * BACKEND_USER_MAX + SASL_OAUTH_EXTRA)
+#define OUT_MAX	    (MESSAGE_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
 #define PREAUTH_OUT (SESSION_ID_MAX + 1100)
 #define READ_MOST   (64 * 1024) /* bytes of answers */
 #define LOGIN_STEPS 2 /* times backend_timeout: the longest that a login may take in all */
@@ -68,6 +72,7 @@ static const char *describe(int error)
 {
 	switch (error) {
 	case -ECONNRESET:
+	case -EPIPE:
 		return "the mail host closed the connection";
 	case -ETIMEDOUT:
 		return "the mail host did not answer within backend_timeout";
@@ -87,6 +92,19 @@ static const char *broken(struct attempt *a, int error)
 	return describe(error);
 }
 
+/* The same for an answer that has not come. */
+static const char *miss(struct attempt *a, enum backend_unheard what, int error)
+{
+	a->b->unheard = what;
+	return broken(a, error);
+}
+
+static void keep_refusal(struct backend *b, struct span status)
+{
+	b->said_length = status.n < sizeof(b->said) ? status.n : sizeof(b->said);
+	memcpy(b->said, status.p, b->said_length);
+}
+
 static void keep_capabilities(struct backend *b, struct span list)
 {
 	if (list.n > sizeof(b->capabilities))
@@ -99,6 +117,20 @@ static void keep_capabilities(struct backend *b, struct span list)
 static struct span capabilities(const struct backend *b)
 {
 	return (struct span){ b->capabilities, b->capabilities_length };
+}
+
+/* Keeps what stands behind "+ " for the client, if it is base64 and not empty. */
+static void keep_challenge(struct backend *b, struct span line)
+{
+	static LARGE char kept[BACKEND_REPORT_MAX];
+	char decoded[BACKEND_REPORT_MAX];
+	struct span text = span_from(line, 2);
+
+	if (line.n < 3 || line.p[1] != ' ' || text.n > sizeof(kept) ||
+	    base64_decode(text, decoded, sizeof(decoded)) < 0)
+		return;
+	memcpy(kept, text.p, text.n);
+	b->challenge = (struct span){ kept, text.n };
 }
 
 /* Reads until the tagged completion (1) or a continuation request (0), keeping capability lists; or
@@ -122,6 +154,8 @@ static int read_answer(struct attempt *a)
 			return 1; /* the caller calls backend_taken() */
 		bool continuation = line.n > 0 && line.p[0] == '+';
 
+		if (continuation)
+			keep_challenge(a->b, line);
 		backend_taken(a->b);
 		if (continuation)
 			return 0;
@@ -169,7 +203,7 @@ static const char *read_greeting(struct attempt *a)
 	int r = backend_next(a->b, next_deadline(a), &line);
 
 	if (r < 0)
-		return broken(a, r);
+		return miss(a, UNHEARD_GREETING, r);
 	bool ok = span_istarts(line, SPAN("* OK")), preauth = span_istarts(line, SPAN("* PREAUTH"));
 	bool bye = span_istarts(line, SPAN("* BYE"));
 
@@ -229,29 +263,43 @@ static const char *say_preauth(struct attempt *a)
 	(void)((r = add_id(a, &out)) || (r = begin_command(a, &out, " ")) ||
 	       (r = buf_add(&out, a->account->preauth)) || (r = buf_add_str(&out, "\r\n")) ||
 	       (r = send_and_wipe(a, &out)) || (r = read_answer(a)));
+	a->b->unheard = UNHEARD_PREAUTH;
 	if (r < 0)
 		return broken(a, r);
 	if (r == 0)
 		return "the mail host wants more than the line of preauth_command";
 	bool ok = span_istarts(a->status, SPAN("OK"));
 
+	if (ok)
+		a->b->unheard = HEARD_ALL;
 	backend_taken(a->b);
 	return ok ? NULL : "the mail host did not answer preauth_command with OK";
 }
 
-/* Appends authzid NUL user NUL password in base64 and CRLF (RFC 4616). */
-static int add_plain(struct attempt *a, struct buf *out)
+/* authzid NUL user NUL password (RFC 4616). */
+static int write_plain(const struct credentials *c, struct span user, struct buf *out)
 {
-	const struct credentials *c = a->account->credentials;
-	static LARGE char message[PLAIN_MAX], base64[PLAIN_MAX * 4 / 3 + 4];
-	struct buf plain = BUF_OVER(message);
 	int r;
 
-	(void)((r = buf_add(&plain, (struct span){ c->authzid, c->authzid_length })) ||
-	       (r = buf_add_char(&plain, '\0')) ||
-	       (r = buf_add(&plain, (struct span){ a->b->user, a->b->user_length })) ||
-	       (r = buf_add_char(&plain, '\0')) ||
-	       (r = buf_add(&plain, (struct span){ c->secret, c->secret_length })));
+	(void)((r = buf_add(out, (struct span){ c->authzid, c->authzid_length })) ||
+	       (r = buf_add_char(out, '\0')) || (r = buf_add(out, user)) ||
+	       (r = buf_add_char(out, '\0')) ||
+	       (r = buf_add(out, (struct span){ c->secret, c->secret_length })));
+	return r;
+}
+
+/* Appends the message of PLAIN or of a token's mechanism, in base64, and CRLF. */
+static int add_message(struct attempt *a, struct buf *out)
+{
+	const struct credentials *c = a->account->credentials;
+	const struct span user = { a->b->user, a->b->user_length };
+	static LARGE char message[MESSAGE_MAX], base64[MESSAGE_MAX * 4 / 3 + 4];
+	struct buf plain = BUF_OVER(message);
+	struct sasl_row row;
+	int r = sasl_token_of(c->kind, &row)
+			? sasl_oauth_write(c->kind, user,
+					   (struct span){ c->secret, c->secret_length }, &plain)
+			: write_plain(c, user, &plain);
 	int n = r == 0 ? base64_encode(buf_span(&plain), base64, sizeof(base64)) : r;
 
 	if (n > 0) {
@@ -265,25 +313,40 @@ static int add_plain(struct attempt *a, struct buf *out)
 	return n < 0 ? n : r;
 }
 
+/* Sends AUTHENTICATE and the message, in one step where that can be. 1: completed, see a->status;
+ * 0: the mail host wants more; or -errno. */
+static int authenticate_by(struct attempt *a, struct span mechanism, struct buf *out)
+{
+	bool initial = capability_has(capabilities(a->b), SPAN("SASL-IR"));
+	int r;
+
+	(void)((r = begin_command(a, out, " AUTHENTICATE ")) || (r = buf_add(out, mechanism)) ||
+	       (r = initial ? buf_add_char(out, ' ') : buf_add_str(out, "\r\n")) ||
+	       (r = initial ? add_message(a, out) : 0) || (r = send_and_wipe(a, out)) ||
+	       (r = read_answer(a)));
+	if (r != 0 || initial)
+		return r;
+	(void)((r = add_message(a, out)) || (r = send_and_wipe(a, out)) || (r = read_answer(a)));
+	return r;
+}
+
 /* 1: completed, see a->status; or -errno. */
 static int login_by_plain(struct attempt *a, struct buf *out)
 {
-	bool initial = capability_has(capabilities(a->b), SPAN("SASL-IR"));
-	int r = begin_command(a, out, initial ? " AUTHENTICATE PLAIN " : " AUTHENTICATE PLAIN\r\n");
+	int r = authenticate_by(a, SPAN("PLAIN"), out);
 
-	if (r == 0 && initial)
-		r = add_plain(a, out);
+	return r == 0 ? -EPROTO : r;
+}
+
+/* The same. A report of an error is one step more. */
+static int login_by_token(struct attempt *a, const struct sasl_row *mechanism, struct buf *out)
+{
+	int r = authenticate_by(a, mechanism->name, out);
+
 	if (r == 0)
-		r = send_and_wipe(a, out);
-	if (r == 0)
-		r = read_answer(a);
-	if (r != 0 || initial)
-		return r == 0 ? -EPROTO : r;
-	r = add_plain(a, out);
-	if (r == 0)
-		r = send_and_wipe(a, out);
-	if (r == 0)
-		r = read_answer(a);
+		(void)((r = buf_add(out, sasl_oauth_answer(mechanism->proof))) ||
+		       (r = buf_add_str(out, "\r\n")) || (r = send_and_wipe(a, out)) ||
+		       (r = read_answer(a)));
 	return r == 0 ? -EPROTO : r;
 }
 
@@ -330,6 +393,7 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 	struct span status = a->status, word = span_word(&status, ' ');
 	struct span code = span_from(status, 1);
 
+	keep_refusal(a->b, a->status);
 	if (!span_ieq(word, SPAN("NO")))
 		return fail(a, "the mail host answered the login with BAD");
 	a->answer->why = "the mail host refused the login";
@@ -349,21 +413,46 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 	return BACKEND_REFUSED;
 }
 
+/* Why the mail host cannot be told these credentials, or NULL. */
+static const char *find_obstacle(struct attempt *a, bool offered, bool token)
+{
+	if (offered)
+		return NULL;
+	if (token) {
+		/* not for lack of a good token, nor will it go away by itself (RFC 5530) */
+		a->answer->code = "CANNOT";
+		return "the mail host does not offer the client's mechanism for tokens";
+	}
+	if (capability_has(capabilities(a->b), SPAN("LOGINDISABLED")))
+		return "the mail host offers no login without TLS; no password was sent";
+	return a->account->credentials->authzid_length > 0
+		       ? "the mail host offers no AUTH=PLAIN, which an authorization identity needs"
+		       : NULL;
+}
+
+/* Is AUTH=NAME in the list? */
+static bool offers(const struct backend *b, struct span name)
+{
+	char bytes[40];
+	struct buf word = BUF_OVER(bytes);
+
+	return buf_add_str(&word, "AUTH=") == 0 && buf_add(&word, name) == 0 &&
+	       capability_has(capabilities(b), buf_span(&word));
+}
+
 /* Sends the credentials by the best mechanism on offer and reads the verdict. */
 static enum backend_verdict authenticate(struct attempt *a)
 {
 	static LARGE char bytes[OUT_MAX];
 	struct buf out = BUF_OVER(bytes);
-	struct span list = capabilities(a->b);
-	bool plain = capability_has(list, SPAN("AUTH=PLAIN"));
+	struct sasl_row row = { .name = { "PLAIN", 5 } };
+	bool token = sasl_token_of(a->account->credentials->kind, &row);
+	bool offered = offers(a->b, row.name);
+	const char *why = find_obstacle(a, offered, token);
 
-	if (!plain && capability_has(list, SPAN("LOGINDISABLED")))
-		return fail(a, "the mail host offers no login without TLS; no password was sent");
-	if (!plain && a->account->credentials->authzid_length > 0)
-		return fail(a, "the mail host offers no AUTH=PLAIN, which an authorization "
-			       "identity needs");
-
-	const char *why = a->account->preauth.n > 0 ? say_preauth(a) : NULL;
+	if (why)
+		return fail(a, why);
+	why = a->account->preauth.n > 0 ? say_preauth(a) : NULL;
 
 	if (why)
 		return fail(a, why);
@@ -372,12 +461,15 @@ static enum backend_verdict authenticate(struct attempt *a)
 	if (r == 0) {
 		/* lists from here on are those after login */
 		a->b->capabilities_stale = true;
-		r = plain ? login_by_plain(a, &out) : login_by_login(a, &out);
+		a->b->challenge = SPAN_NONE;
+		r = token     ? login_by_token(a, &row, &out)
+		    : offered ? login_by_plain(a, &out)
+			      : login_by_login(a, &out);
 	}
 	buf_wipe(&out);
 	buf_release(&out);
 	if (r < 0)
-		return fail(a, broken(a, r));
+		return fail(a, miss(a, UNHEARD_LOGIN, r));
 	enum backend_verdict verdict =
 		span_istarts(a->status, SPAN("OK")) ? BACKEND_ACCEPTED : judge_refusal(a);
 
@@ -394,6 +486,8 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 				     clock_ms() + (int64_t)account->timeout * 1000 * LOGIN_STEPS,
 			     .answer = ret };
 
+	b->unheard = HEARD_ALL;
+	b->said_length = 0;
 	b->lost = false;
 	*ret = (struct backend_answer){ .code = "" };
 	ret->why = greet(&a);
@@ -405,7 +499,7 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 		return verdict;
 	int r = b->capabilities_stale && !account->list_can_wait ? ask_capabilities(&a) : 0;
 
-	return r < 0 ? fail(&a, broken(&a, r)) : BACKEND_ACCEPTED;
+	return r < 0 ? fail(&a, miss(&a, UNHEARD_LOGIN, r)) : BACKEND_ACCEPTED;
 }
 
 enum backend_verdict backend_login(struct session *s, bool list_can_wait, const char **ret_code,

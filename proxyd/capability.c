@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "lib/sasl.h"
+
 /* Words that begin like this are not offered after login: they are settled before it, change the
  * stream under the proxy, change who is logged in, or lead past the proxy (URLAUTH: its URLs name
  * the mail host). */
@@ -21,30 +23,18 @@ static const struct span not_offered[] = {
 	{ "XIMAPPROXY", 10 },
 };
 
-int capability_own(bool starttls, bool may_log_in, struct buf *out)
+int capability_add_own(bool starttls, bool may_log_in, uint32_t mechanisms, struct buf *out)
 {
-	struct span list = SPAN(CAPABILITY_OWN);
-	bool said = false; /* what stands in front of the mechanisms */
+	struct sasl_row row;
+	int r;
 
-	for (;;) {
-		struct span word = span_word(&list, ' ');
-		bool mechanism = span_istarts(word, SPAN("AUTH="));
-		int r = 0;
-
-		if (mechanism && !said) {
-			(void)((r = starttls ? buf_add_str(out, "STARTTLS ") : 0) ||
-			       (r = may_log_in ? 0 : buf_add_str(out, "LOGINDISABLED ")));
-			said = true;
-		}
-		if (r == 0 && (may_log_in || !mechanism))
-			r = buf_add(out, word);
-		if (r < 0 || list.n == 0)
-			return r;
-		if (may_log_in || !mechanism)
-			r = buf_add_char(out, ' ');
-		if (r < 0)
-			return r;
-	}
+	(void)((r = buf_add_str(out, CAPABILITY_OWN)) ||
+	       (r = starttls ? buf_add_str(out, " STARTTLS") : 0) ||
+	       (r = may_log_in ? 0 : buf_add_str(out, " LOGINDISABLED")));
+	for (size_t i = 0; r == 0 && may_log_in && sasl_row_at(i, &row); i++)
+		if (mechanisms & row.bit)
+			(void)((r = buf_add_str(out, " AUTH=")) || (r = buf_add(out, row.name)));
+	return r == 0 ? buf_add_str(out, " XIMAPPROXY") : r;
 }
 
 bool capability_has(struct span list, struct span name)

@@ -7,12 +7,14 @@
 
 /* The proxy's own list, before the account and so the mail host is known. XIMAPPROXY is last: it
  * tells Horde what it talks to. IDLE is left out, as up-imapproxy does; it works in a session. */
-#define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
+#define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE"
 
-/* Appends it, with STARTTLS in front of its mechanisms if that is offered. A client that may not
- * log in without TLS is told LOGINDISABLED instead of them (RFC 9051 section 6.2.3). 0 or -ENOBUFS.
- */
-int capability_own(bool starttls, bool may_log_in, struct buf *out);
+/* So long can it be. */
+#define CAPABILITY_OWN_MAX 160
+
+/* Appends it: STARTTLS where it can be begun; AUTH=… for this set of mechanisms (lib/sasl.h), or
+ * LOGINDISABLED where no login is allowed yet (RFC 9051 section 6.2.3). 0 or -ENOBUFS. */
+int capability_add_own(bool starttls, bool may_log_in, uint32_t mechanisms, struct buf *out);
 
 /* Is name in the list (words separated by blanks, in any case)? */
 bool capability_has(struct span list, struct span name);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "lib/sasl.h"
 #include "proxyd/follow_line.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/tls.h"
@@ -14,8 +15,23 @@
 #define ID_LITERAL_MAX 1024
 #define SKIP_MAX       (1 << 20)
 
-/* Finds the end of the line that begins at offset at, reading on as needed, and notes both. */
-static enum command_read find_line(struct session *s, size_t at, int64_t deadline,
+/* How long may the line be, of which this is there? Tokens are longer than passwords: where they
+ * are offered, the lines that can carry one are bounded by the longest one instead. */
+static size_t longest_line(const struct session *s, struct span line, bool sasl)
+{
+	struct imap_command c;
+	size_t most = s->settings->max_line_login;
+
+	if (line.n <= most || !(s->settings->auth_mechanisms & SASL_TOKENS))
+		return most;
+	if (!sasl && (imap_split(line, &c) < 0 || !span_ieq(c.verb, SPAN("AUTHENTICATE"))))
+		return most;
+	return SESSION_SASL_LINE;
+}
+
+/* Finds the end of the line that begins at offset at, reading on as needed, and notes both. `sasl`:
+ * it is one of a SASL exchange. */
+static enum command_read find_line(struct session *s, size_t at, bool sasl, int64_t deadline,
 				   enum session_end *ret_end)
 {
 	size_t seen = 0;
@@ -25,11 +41,13 @@ static enum command_read find_line(struct session *s, size_t at, int64_t deadlin
 		struct span line = span_from(buf_span(&s->in), at);
 		const char *lf = line.n > seen ? memchr(line.p + seen, '\n', line.n - seen) : NULL;
 
+		size_t most = longest_line(s, line, sasl);
+
 		s->command_end = at + (lf ? (size_t)(lf - line.p) + 1 : line.n);
-		if (lf && (size_t)(lf - line.p) <= s->settings->max_line_login)
+		if (lf && (size_t)(lf - line.p) <= most)
 			return COMMAND_WHOLE;
 		seen = line.n;
-		if (lf || line.n > s->settings->max_line_login || s->in.len == s->in.cap)
+		if (lf || line.n > most || s->in.len == s->in.cap)
 			return COMMAND_TOO_LONG;
 		*ret_end = session_read_client(s, deadline, END_LOGIN_TIMEOUT);
 		if (*ret_end != END_NONE)
@@ -71,7 +89,7 @@ enum command_read command_read(struct session *s, int64_t deadline, struct span 
 	size_t at = 0;
 
 	for (;;) {
-		enum command_read r = find_line(s, at, deadline, ret_end);
+		enum command_read r = find_line(s, at, false, deadline, ret_end);
 		size_t end = s->command_end;
 
 		*ret = without_end((struct span){ buf_span(&s->in).p, end });
@@ -102,7 +120,7 @@ enum command_read command_read(struct session *s, int64_t deadline, struct span 
 enum command_read command_read_line(struct session *s, int64_t deadline, struct span *ret,
 				    enum session_end *ret_end)
 {
-	enum command_read r = find_line(s, 0, deadline, ret_end);
+	enum command_read r = find_line(s, 0, true, deadline, ret_end);
 
 	*ret = without_end((struct span){ buf_span(&s->in).p, s->command_end });
 	return r;

@@ -12,7 +12,6 @@
 
 #include "lib/clock.h"
 #include "lib/fd.h"
-#include "lib/kv.h"
 #include "lib/large.h"
 #include "lib/log.h"
 #include "proxyd/backend.h"
@@ -21,70 +20,10 @@
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 #include "proxyd/kept.h"
+#include "proxyd/oldlog.h"
+#include "proxyd/refusal.h"
 
 #define AGAIN_MOST 3 /* connections that are tried when a reused one died at its first command */
-
-/* What the client is told when there is no lease. */
-static const struct {
-	enum msg_refusal reason;
-	const char *code;
-} refusals[] = {
-	{ REFUSAL_UNAVAILABLE, "UNAVAILABLE" },
-	{ REFUSAL_UNKNOWN, "AUTHENTICATIONFAILED" },
-	{ REFUSAL_LIMIT, "LIMIT" },
-	{ REFUSAL_ATTEMPTS, "LIMIT" },
-	{ REFUSAL_SHUTDOWN, "UNAVAILABLE" },
-	{ REFUSAL_PASSWORD, "AUTHENTICATIONFAILED" },
-};
-
-static const char *code_of(uint32_t reason)
-{
-	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-		if ((uint32_t)refusals[i].reason == reason)
-			return refusals[i].code;
-	return "UNAVAILABLE";
-}
-
-static struct span user_of(const struct session *s)
-{
-	return (struct span){ s->credentials.user, s->credentials.user_length };
-}
-
-/* One line a failed login: what fail2ban and the like read. */
-static void log_failure(struct session *s, const char *code, struct span why)
-{
-	char bytes[LOG_LINE_MAX];
-	struct buf line = BUF_OVER(bytes);
-
-	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->id) < 0 ||
-	    kv_add(&line, "user", user_of(s)) < 0 || kv_add(&line, "client", s->hello.client) < 0 ||
-	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
-	    kv_add(&line, "code", span_str(*code ? code : "none")) < 0 ||
-	    kv_add(&line, "why", why) < 0)
-		return;
-	if (log_write(LOG_NOTICE, buf_span(&line)) == 0)
-		return;
-	struct msg m = { .type = MSG_LINE, .LINE = { .line = buf_span(&line) } };
-
-	if (m.LINE.line.n > 1500)
-		m.LINE.line.n = 1500;
-	(void)link_push(&s->link, &m, -1); /* the logger was restarted: the broker writes it */
-}
-
-/* tag NO [CODE] LOGIN failed */
-static enum session_end refuse(struct session *s, struct span tag, const char *code)
-{
-	char bytes[IMAP_TAG_MAX + 100];
-	struct buf out = BUF_OVER(bytes);
-
-	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " NO ") < 0 ||
-	    (*code && (buf_add_char(&out, '[') < 0 || buf_add_str(&out, code) < 0 ||
-		       buf_add_str(&out, "] ") < 0)) ||
-	    buf_add_str(&out,
-			s->credentials.sasl ? "AUTHENTICATE failed\r\n" : "LOGIN failed\r\n") < 0)
-		return END_INTERNAL;
-	return session_tell(s, buf_span(&out));
-}
 
 static int add_list(const struct session *s, const char *before, const char *behind,
 		    struct buf *out)
@@ -133,10 +72,10 @@ static enum session_end request_lease(struct session *s, bool plain, struct msg 
 
 	for (;;) {
 		struct msg lease = { .type = MSG_LEASE,
-				     .LEASE = { .proof_kind = PROOF_PASSWORD,
+				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
 						.client_id = client_id_of(s),
-						.user = user_of(s),
+						.user = session_claimed_user(s),
 						.authzid = { c->authzid, c->authzid_length },
 						.secret = { c->secret, c->secret_length } } };
 		int r = link_request(&s->link, &lease, reply, ret_fd, deadline);
@@ -236,23 +175,17 @@ static bool is_usable_now(struct session *s, bool prove)
 	return is_usable(s, prove) && (!s->backend.examined || kept_close(s) == 0);
 }
 
-static enum login_result refused(struct session *s, struct span tag, const char *code,
-				 struct span why, enum session_end *ret_end)
-{
-	log_failure(s, code, why);
-	*ret_end = refuse(s, tag, code);
-	return *ret_end == END_NONE ? LOGIN_REFUSED : LOGIN_OVER;
-}
-
 static enum login_result accepted(struct session *s, struct span tag, enum session_end *ret_end)
 {
 	bool sasl = s->credentials.sasl;
 
-	copy_span(user_of(s), s->user, sizeof(s->user), &s->user_length);
+	copy_span(session_claimed_user(s), s->user, sizeof(s->user), &s->user_length);
 	if (!s->backend.cached) /* else another login may have to be made for this client */
 		session_wipe_credentials(s); /* telling a slow client may take a while */
 	s->offer_until = s->started + (int64_t)s->settings->login_timeout * 1000;
 	*ret_end = accept_client(s, tag, sasl);
+	oldlog_write(s, s->backend.cached && !s->backend.made ? OLDLOG_REUSED : OLDLOG_NEW,
+		     SPAN_NONE);
 	return *ret_end == END_NONE ? LOGIN_OK : LOGIN_OVER;
 }
 
@@ -296,7 +229,7 @@ static enum session_end make_sure_of_list(struct session *s, struct span told)
 	if (span_eq(told, (struct span){ s->backend.capabilities, s->backend.capabilities_length }))
 		return END_NONE;
 	return add_list(s, "* CAPABILITY ", "\r\n", &out) < 0 ? END_INTERNAL
-								: session_tell(s, buf_span(&out));
+							      : session_tell(s, buf_span(&out));
 }
 
 /* The mail host's OK brought no list, and the one that is known saves the client a round trip. */
@@ -324,10 +257,18 @@ static enum login_result log_in_fresh(struct session *s, struct span tag, struct
 		return s->backend.capabilities_stale ? accepted_unheard(s, tag, known, ret_end)
 						     : accepted(s, tag, ret_end);
 	backend_close(&s->backend, false);
+	if (verdict != BACKEND_REFUSED)
+		s->backend.challenge = SPAN_NONE;
 	if (*limited)
 		return LOGIN_REFUSED;
-	return refused(s, tag, verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE" : code,
-		       span_str(why), ret_end);
+	return refusal_tell(
+		s, tag,
+		&(struct refusal){ .code = verdict == BACKEND_FAILED && !*code ? "UNAVAILABLE"
+									       : code,
+				   .why = span_str(why),
+				   .line = oldlog_failure(&s->backend),
+				   .more = { s->backend.said, s->backend.said_length } },
+		ret_end);
 }
 
 static enum login_result attempt(struct session *s, struct span tag, enum session_end *ret_end)
@@ -340,14 +281,14 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 
 		*ret_end = request_lease(s, false, &reply, &fd);
 		if (*ret_end == END_NO_BROKER)
-			return refused(s, tag, "UNAVAILABLE", SPAN("the broker did not answer"),
-				       ret_end);
+			return refusal_tell_reason(s, tag, REFUSAL_UNAVAILABLE,
+						   SPAN("the broker did not answer"), ret_end);
 		if (*ret_end != END_NONE)
 			return LOGIN_OVER;
 		if (reply.type == MSG_REFUSED) {
 			s->id = reply.REFUSED.session;
-			return refused(s, tag, code_of(reply.REFUSED.reason), reply.REFUSED.text,
-				       ret_end);
+			return refusal_tell_reason(s, tag, reply.REFUSED.reason, reply.REFUSED.text,
+						   ret_end);
 		}
 		if (reply.type != MSG_LEASED) {
 			*ret_end = END_INTERNAL;
@@ -358,8 +299,9 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		take_lease(s, &reply.LEASED, fd);
 		if (!s->backend.cached) {
 			limited = may_be_limited;
-			enum login_result result = log_in_fresh(
-				s, tag, reply.LEASED.capabilities, &limited, ret_end);
+			oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
+			enum login_result result =
+				log_in_fresh(s, tag, reply.LEASED.capabilities, &limited, ret_end);
 
 			if (!limited)
 				return result;
@@ -372,6 +314,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 			return accepted(s, tag, ret_end);
 		}
 		s->offer.open = false;
+		oldlog_write(s, OLDLOG_DEAD, SPAN_NONE);
 		send_outcome(s, OUTCOME_STALE);
 		backend_close(&s->backend, false);
 	}
@@ -391,10 +334,10 @@ static bool lease_again(struct session *s, bool *ret_prove)
 {
 	const struct credentials *c = &s->credentials;
 	struct msg reply, lease = { .type = MSG_LEASE,
-				    .LEASE = { .proof_kind = PROOF_PASSWORD,
+				    .LEASE = { .proof_kind = c->kind,
 					       .plain = true,
 					       .client_id = client_id_of(s),
-					       .user = user_of(s),
+					       .user = session_claimed_user(s),
 					       .authzid = { c->authzid, c->authzid_length },
 					       .secret = { c->secret, c->secret_length } } };
 	int fd = -1;

@@ -9,10 +9,12 @@
 #include "lib/base64.h"
 #include "lib/clock.h"
 #include "lib/large.h"
+#include "lib/sasl.h"
 #include "proxyd/admin.h"
 #include "proxyd/capability.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/sasl_oauth.h"
 #include "proxyd/tls.h"
 #include "proxyd/tracer.h"
 
@@ -54,22 +56,23 @@ static enum session_end on_noop(struct dialogue *d, const struct imap_command *c
 	return answer(d, c->tag, "OK Completed");
 }
 
-/* Tells the client the proxy's own list, between these two. */
-static enum session_end tell_capabilities(struct session *s, const char *before, const char *after)
+/* The proxy's own list of capabilities. */
+static enum session_end tell_list(struct session *s, const char *before, const char *behind)
 {
-	char bytes[300];
+	char bytes[CAPABILITY_OWN_MAX + 60];
 	struct buf out = BUF_OVER(bytes);
 
 	if (buf_add_str(&out, before) < 0 ||
-	    capability_own(tls_is_offered(s), tls_may_log_in(s), &out) < 0 ||
-	    buf_add_str(&out, after) < 0)
+	    capability_add_own(tls_is_offered(s), tls_may_log_in(s),
+			       s->settings->auth_mechanisms, &out) < 0 ||
+	    buf_add_str(&out, behind) < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));
 }
 
 static enum session_end on_capability(struct dialogue *d, const struct imap_command *c)
 {
-	enum session_end end = tell_capabilities(d->s, "* CAPABILITY ", "\r\n");
+	enum session_end end = tell_list(d->s, "* CAPABILITY ", "\r\n");
 
 	d->s->asked_capability = true;
 	return end == END_NONE ? answer(d, c->tag, "OK Completed") : end;
@@ -162,6 +165,7 @@ static int read_login(struct span args, struct credentials *to)
 	to->user_length = user.len;
 	to->secret_length = secret.len;
 	to->authzid_length = 0;
+	to->kind = PROOF_PASSWORD;
 	to->sasl = false;
 	return 0;
 }
@@ -238,17 +242,37 @@ static int take_password(struct span message, struct credentials *to)
 	return read_part(message, to->secret, sizeof(to->secret), &to->secret_length);
 }
 
-/* A mechanism: its name and its messages in turn, each after a prompt. */
+/* A token of to->kind and whose it is. */
+static int take_token(struct span message, struct credentials *to)
+{
+	struct buf user = BUF_OVER(to->user);
+	struct span token;
+	int r = sasl_oauth_read(to->kind, message, &user, &token);
+
+	if (r == 0 && token.n > sizeof(to->secret))
+		r = -ENOBUFS;
+	if (r < 0)
+		return r;
+	memcpy(to->secret, token.p, token.n);
+	to->user_length = user.len;
+	to->secret_length = token.n;
+	note_secret(to, token.n);
+	return 0;
+}
+
+/* A mechanism: which row of lib/sasl.h, and its messages in turn, each after a prompt. */
 static const struct mechanism {
-	struct span name;
+	enum sasl_mechanism bit;
 	struct {
 		struct span prompt;
 		take_fn *take;
 	} messages[2];
 	size_t count;
 } mechanisms[] = {
-	{ { "PLAIN", 5 }, { { { "+ \r\n", 4 }, read_plain } }, 1 },
-	{ { "LOGIN", 5 },
+	{ SASL_PLAIN, { { { "+ \r\n", 4 }, read_plain } }, 1 },
+	{ SASL_XOAUTH2, { { { "+ \r\n", 4 }, take_token } }, 1 },
+	{ SASL_OAUTHBEARER, { { { "+ \r\n", 4 }, take_token } }, 1 },
+	{ SASL_LOGIN,
 	  { { { "+ VXNlcm5hbWU6\r\n", 16 }, take_user },
 	    { { "+ UGFzc3dvcmQ6\r\n", 16 }, take_password } },
 	  2 },
@@ -276,6 +300,8 @@ static enum session_end refuse_message(struct dialogue *d, struct span tag, int 
 		return complain(d, tag, "BAD Authentication cancelled");
 	if (error == -ENOBUFS)
 		return complain(d, tag, "NO AUTHENTICATE failed");
+	if (error == -ENODATA)
+		return complain(d, tag, "NO [CANNOT] A user name is needed with the token");
 	return complain(d, tag, "BAD Invalid authentication data");
 }
 
@@ -323,6 +349,23 @@ static enum session_end authenticate(struct dialogue *d, struct span tag, const 
 	return refuse_message(d, tag, r);
 }
 
+/* The offered mechanism of this name; the credentials to come are of its kind. NULL: none. */
+static const struct mechanism *find_mechanism(struct session *s, struct span name)
+{
+	struct sasl_row row;
+	size_t i = 0;
+
+	while (sasl_row_at(i, &row) && !span_ieq(name, row.name))
+		i++;
+	if (!sasl_row_at(i, &row) || !(s->settings->auth_mechanisms & row.bit))
+		return NULL;
+	s->credentials.kind = row.proof;
+	for (i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++)
+		if (mechanisms[i].bit == row.bit)
+			return &mechanisms[i];
+	return NULL;
+}
+
 static enum session_end on_authenticate(struct dialogue *d, const struct imap_command *c)
 {
 	/* The tag and the initial response outlive the command's bytes: the exchange reads on. */
@@ -333,10 +376,10 @@ static enum session_end on_authenticate(struct dialogue *d, const struct imap_co
 	memcpy(tag_bytes, c->tag.p, c->tag.n);
 	if (name.n == 0)
 		return complain(d, tag, "BAD Missing required argument to Authenticate");
-	for (size_t i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++)
-		if (span_ieq(name, mechanisms[i].name))
-			return authenticate(d, tag, &mechanisms[i], initial, initial.n > 0);
-	return complain(d, tag, "NO no mechanism available");
+	const struct mechanism *m = find_mechanism(d->s, name);
+
+	return m ? authenticate(d, tag, m, initial, initial.n > 0)
+		 : complain(d, tag, "NO no mechanism available");
 }
 
 /* Whatever else the client sends before it has its answer could have been put there by somebody
@@ -445,7 +488,7 @@ static enum session_end judge(struct dialogue *d, enum command_read what, struct
 
 enum session_end prelogin_greet(struct session *s)
 {
-	return tell_capabilities(s, "* OK [CAPABILITY ", "] Keepwarm ready.\r\n");
+	return tell_list(s, "* OK [CAPABILITY ", "] Keepwarm ready.\r\n");
 }
 
 enum session_end prelogin_run(struct session *s)

@@ -99,6 +99,8 @@ bool relay_is_between_responses(const struct relay *r)
 	       !r->follow.server_rest && r->looked_at == 0;
 }
 
+/* What it said before it left, BYE mostly, can still be read. Over a Unix socket (TLS) every write
+ * fails from then on, while TCP takes one more. */
 static enum session_end write_to_backend(struct relay *r)
 {
 	if (r->approved == 0)
@@ -106,11 +108,17 @@ static enum session_end write_to_backend(struct relay *r)
 	ssize_t n =
 		io_write_now(r->s->backend.fd, (struct span){ buf_span(&r->s->in).p, r->approved });
 
-	if (n < 0)
-		return relay_replace_backend(r) ? END_NONE : END_BACKEND_LOST;
-	if (r->secret_until > 0 &&
-	    !repeat_note(&r->repeat, (struct span){ buf_span(&r->s->in).p, (size_t)n }))
+	if (n < 0) {
+		if (relay_replace_backend(r))
+			return END_NONE;
+		if (r->s->offer.open || r->s->backend.examined)
+			return END_BACKEND_LOST; /* what it said may not be for this client */
+		r->backend_deaf = true;
+		n = (ssize_t)r->approved;
+	} else if (r->secret_until > 0 &&
+		   !repeat_note(&r->repeat, (struct span){ buf_span(&r->s->in).p, (size_t)n })) {
 		relay_forget_repeat(r);
+	}
 	buf_consume(&r->s->in, (size_t)n);
 	r->approved -= (size_t)n;
 	return END_NONE;
@@ -193,7 +201,9 @@ static void read_backend(struct relay *r)
 		if (r->s->traced)
 			tracer_server(span_from(buf_span(&r->s->backend.in),
 						r->s->backend.in.len - (size_t)n));
-	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
+	} else if (n == -EAGAIN) {
+		r->backend_ended = r->backend_deaf;
+	} else if (n != -EINTR && n != -ENOBUFS) {
 		r->backend_ended = true;
 	}
 }
@@ -283,6 +293,10 @@ static enum session_end wait_for_traffic(struct relay *r)
 
 	if (relay_is_offer_stuck(r)) /* however much there is to read */
 		return end_stuck_offer(r);
+	if (r->backend_deaf && !r->backend_ended && has_room(down)) {
+		read_backend(r); /* nothing more will come than what is there */
+		return END_NONE;
+	}
 	short client_events = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
 				      (r->looked_at > 0 ? POLLOUT : 0));
 	short backend_events = (short)(r->backend_ended ? 0

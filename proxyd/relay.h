@@ -21,6 +21,7 @@ struct relay {
 	bool client_ended; /* it sends no more */
 	bool client_gone;  /* it takes no more: what comes for it is thrown away */
 	bool backend_ended;
+	bool backend_deaf;    /* it takes no more: what it said before is still read */
 	bool at_rest;	      /* memory has been given back since the last traffic */
 	int64_t last_traffic; /* monotonic ms */
 	int64_t ended_at;     /* when the client left; 0: it has not */

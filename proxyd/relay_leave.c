@@ -60,7 +60,7 @@ enum session_end relay_judge(struct relay *r)
 	if (!logout && r->backend_ended && r->repeat.armed && relay_replace_backend(r))
 		return END_NONE;
 	if (!logout && r->backend_ended && (r->looked_at == 0 || r->client_gone))
-		return END_BACKEND_CLOSED;
+		return r->backend_deaf ? END_BACKEND_LOST : END_BACKEND_CLOSED;
 	if (logout || (r->client_ended && is_all_passed_on(r)))
 		end = end_idle(r);
 	if (end != END_NONE)

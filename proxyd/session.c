@@ -20,6 +20,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
+#include "proxyd/oldlog.h"
 #include "proxyd/tls.h"
 #include "proxyd/tracer.h"
 
@@ -228,8 +229,7 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	       (r = kv_add(line, "reason", span_str(end_word(end)))) ||
 	       (r = kv_add(line, "client", s->hello.client)) ||
 	       (r = kv_add_u64(line, "port", s->hello.client_port)) ||
-	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)) ||
-	       (r = tls_add_facts(line)));
+	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)));
 	if (r == 0 && served)
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
 		       (r = kv_add(line, "host", span_str(s->backend.host))) ||
@@ -240,6 +240,10 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 					   : span_str(not_cached_word(s->not_cached)))) ||
 		       (r = kv_add_u64(line, "from_client", s->from_client)) ||
 		       (r = kv_add_u64(line, "from_backend", s->from_backend)));
+	size_t known = line->len;
+
+	if (r == 0 && tls_add_facts(line) < 0) /* names of any length: not at the others' cost */
+		line->len = known;
 	return r;
 }
 
@@ -273,6 +277,7 @@ static void report(struct session *s, enum session_end end)
 	char bytes[1500];
 	struct buf line = BUF_OVER(bytes);
 
+	oldlog_end(s, end);
 	if (add_summary(s, end, &line) == 0 &&
 	    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) == 0)
 		line.len = 0;

@@ -17,15 +17,18 @@
 #define END_NONE END_COUNT
 
 #define SESSION_USER_MAX   255	/* of a user name, in bytes */
-#define SESSION_SECRET_MAX 8191 /* of a password */
+#define SESSION_SECRET_MAX 8191 /* of a password or a token */
 #define BACKEND_USER_MAX   512	/* of a login name at the mail host */
 #define SESSION_ID_MAX	   2048 /* of what ID said before login */
 #define SESSION_LIST_MAX   4096 /* of a mail host's capability list */
+#define SESSION_SASL_LINE  12288 /* of a line with a token in base64, whatever max_line_login is */
+#define BACKEND_SAID_MAX   200	/* of a mail host's refusal */
 
 /* What the client proved itself with; wiped as soon as the backend has judged it. */
 struct credentials {
 	size_t user_length, authzid_length, secret_length;
 	size_t secret_touched; /* so many bytes of it have ever been written */
+	enum msg_proof kind;   /* what the secret is */
 	bool sasl;	       /* by AUTHENTICATE: decides the text of the answer */
 	char user[SESSION_USER_MAX];
 	char authzid[SESSION_USER_MAX];
@@ -43,6 +46,9 @@ struct session_settings {
 	char chroot_directory[256];
 };
 
+/* Which good answer the mail host owes a login that failed. */
+enum backend_unheard { HEARD_ALL, UNHEARD_GREETING, UNHEARD_PREAUTH, UNHEARD_LOGIN };
+
 /* The backend connection of this session. */
 struct backend {
 	int fd; /* -1: none */
@@ -59,10 +65,14 @@ struct backend {
 	struct buf in; /* read and not yet dealt with */
 	size_t taken;  /* of it: the response that is being dealt with */
 	size_t user_length, capabilities_length, preauth_length;
+	struct span challenge; /* its report why it refuses a token, base64; until the next login */
 	char host[256];
 	char user[BACKEND_USER_MAX];	     /* login name at the mail host */
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */
 	char preauth[1000];		     /* a command that comes before the login */
+	enum backend_unheard unheard;
+	size_t said_length;
+	char said[BACKEND_SAID_MAX]; /* its refusal of a login, in its own words, for the log */
 };
 
 /* What is turned on on a connection that is given back, or that is not. */

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from keepwarm import trace  # noqa: E402
 from keepwarm.backend import Backend  # noqa: E402
 from keepwarm.scene import Scene  # noqa: E402
 from keepwarm.system import SANITIZED, System  # noqa: E402
@@ -88,3 +89,11 @@ def system(make, backend):
 def scene(make):
     """A system with somebody else's session in it."""
     return Scene(make)
+
+
+@pytest.fixture
+def traced(make, backend):
+    """A system that traces anna."""
+    system = make.system(backend, enable_admin_commands="yes")
+    trace.trace(system, "anna")
+    return system

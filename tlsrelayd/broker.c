@@ -31,7 +31,7 @@ static void lose_broker(struct master *m, int r)
 		return;
 	m->broker_source = sd_event_source_disable_unref(m->broker_source);
 	fd_drop(&m->broker);
-	crew_forget_requests(m);
+	seats_forget_requests(m);
 	if (r != -ECONNRESET && r != -EPIPE)
 		log_printf(LOG_WARNING, "the broker at %s: %s; connecting anew", m->socket_path,
 			   strerror(-r));
@@ -84,7 +84,7 @@ static int take_message(struct master *m)
 	if ((request.type != MSG_TLS_ACCEPT && request.type != MSG_TLS_CONNECT) ||
 	    request.serial == 0)
 		return -EBADMSG;
-	crew_take(m, &request, take_fd(&fd));
+	seats_take(m, &request, take_fd(&fd));
 	return 0;
 }
 
@@ -96,7 +96,7 @@ static int on_broker(sd_event_source *source, int fd, uint32_t events, void *con
 	(void)fd;
 	if (events & EPOLLOUT) {
 		(void)sd_event_source_set_io_events(source, EPOLLIN);
-		crew_send_unsent(m);
+		seats_send_unsent(m);
 	}
 	for (int i = 0; i < MESSAGES_ONCE && r == 0 && m->broker >= 0; i++)
 		r = take_message(m);

@@ -34,6 +34,9 @@ struct ssl_st *contexts_accept(const struct contexts *c, uint32_t service);
  * or empty. NULL without memory, or for a name that cannot be one. */
 struct ssl_st *contexts_dial(const struct contexts *c, const char *host, struct span ticket);
 
+/* Frees what a finished handshake leaves behind and nobody asks for: the peer's chain. */
+void contexts_slim(struct ssl_st *ssl);
+
 /* Is told about sessions with mail hosts that may be resumed; `context` is what was set with
  * contexts_set_owner(). */
 typedef void contexts_ticket_fn(void *context, struct span ticket);

@@ -103,7 +103,7 @@ int link_receive_report(int link, struct link_report *report)
 		return n < 0 ? -errno : -ECONNRESET;
 	if ((size_t)n < REPORT_LEAST || report->ticket_length > TICKET_MAX ||
 	    (size_t)n != REPORT_LEAST + report->ticket_length || report->word < LINK_READY ||
-	    report->word > LINK_GONE || report->failure.reason < TLS_UNAVAILABLE ||
+	    report->word > LINK_LINE || report->failure.reason < TLS_UNAVAILABLE ||
 	    report->failure.reason > TLS_TIMEOUT)
 		return -EBADMSG;
 	make_printable(report->version, sizeof(report->version));

@@ -30,6 +30,7 @@ enum link_word {
 	LINK_FAILED,
 	LINK_TICKET, /* a session that may be resumed */
 	LINK_GONE,   /* the last word of a connection that was ready */
+	LINK_LINE,   /* for the log, in `failure`: a worker reaches no logger */
 };
 
 struct link_report {

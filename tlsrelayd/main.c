@@ -9,6 +9,7 @@
 #include "lib/activation.h"
 #include "lib/bundle.h"
 #include "lib/log.h"
+#include "tlsrelayd/heap.h"
 #include "tlsrelayd/master.h"
 #include "tlsrelayd/sandbox.h"
 
@@ -74,7 +75,7 @@ int main(int argc, char **argv)
 	sandbox_forbid_dumps();
 	log_open("tlsrelayd", target);
 	log_follow();
-	if (take_fds(&m) < 0 || master_load(&m) < 0) {
+	if (heap_setup() < 0 || take_fds(&m) < 0 || master_load(&m) < 0) {
 		log_printf(LOG_ERR, "tlsrelayd cannot start");
 		return EXIT_FAILED;
 	}

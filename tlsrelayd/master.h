@@ -43,7 +43,7 @@ struct master {
 	int pause_ms;
 	bool missed_broker;
 	struct msg_TLS_STATE told;
-	/* crew.c */
+	/* crew.c, seats.c */
 	struct worker_proc *workers;
 	struct seat *seats;    /* by id */
 	struct seat *unsent;   /* whose answer the broker did not take yet */
@@ -76,18 +76,20 @@ void broker_introduce(struct master *m);
 /* Sends m; -EAGAIN: later, broker_wait() says when; any other error has ended the connection. */
 int broker_send(struct master *m, const struct msg *message, int fd);
 
-/* Has crew_send_unsent() called when the broker takes something again. */
+/* Has seats_send_unsent() called when the broker takes something again. */
 void broker_wait(struct master *m);
 
-/* --- crew.c --- */
+/* --- seats.c --- */
 
 /* A request of the broker's with the TCP connection, which is taken over. */
-void crew_take(struct master *m, const struct msg *request, int tcp);
+void seats_take(struct master *m, const struct msg *request, int tcp);
 
 /* The broker is gone: what it waited for is given up. Open connections go on. */
-void crew_forget_requests(struct master *m);
+void seats_forget_requests(struct master *m);
 
-void crew_send_unsent(struct master *m);
+void seats_send_unsent(struct master *m);
+
+/* --- crew.c --- */
 
 /* Reaps what has ended. */
 void crew_reap(struct master *m);

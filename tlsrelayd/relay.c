@@ -99,7 +99,7 @@ void relay_wipe(struct relay *r)
 	r->stage = RELAY_OVER;
 }
 
-/* --- before TLS ---------------------------------------------------------------------------------- */
+/* --- before TLS ------------------------------------------------------------------------------- */
 
 static enum relay_news fail(struct relay *r, enum msg_tls_failure reason, const char *sentence,
 			    struct errors_text *failure)
@@ -201,7 +201,7 @@ static enum relay_news shake_hands(struct relay *r, struct errors_text *failure)
 	return RELAY_FAILED;
 }
 
-/* --- from TLS to the plain side ------------------------------------------------------------------ */
+/* --- from TLS to the plain side --------------------------------------------------------------- */
 
 /* Gives data to the plain side. Returns how much it took; when it is gone, all of it. */
 static size_t give_plain(struct relay *r, const char *data, size_t n)
@@ -276,7 +276,7 @@ static enum relay_news pump_in(struct relay *r)
 	return RELAY_NOTHING;
 }
 
-/* --- from the plain side to TLS ------------------------------------------------------------------ */
+/* --- from the plain side to TLS --------------------------------------------------------------- */
 
 /* Returns how much was taken, 0 when it must wait, -EPIPE when the connection is gone. */
 static int give_tls(struct relay *r, const char *data, size_t n)
@@ -359,7 +359,7 @@ static enum relay_news pump_out(struct relay *r)
 	return RELAY_NOTHING;
 }
 
-/* --- both ---------------------------------------------------------------------------------------- */
+/* --- both ------------------------------------------------------------------------------------- */
 
 static enum relay_news pump(struct relay *r)
 {

@@ -23,8 +23,6 @@
 #include "lib/ids.h"
 #include "relay_filter.h"
 
-#define OUT_OF_THE_WAY 16
-
 static int limit(int what)
 {
 	const struct rlimit none = { 0, 0 };
@@ -38,36 +36,12 @@ void sandbox_forbid_dumps(void)
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static int lift(int *fd)
+int sandbox_arrange(int *link)
 {
-	if (*fd < 0)
-		return 0;
-	int lifted = fcntl(*fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
-
-	if (lifted < 0)
+	if (*link != SANDBOX_LINK && dup3(*link, SANDBOX_LINK, O_CLOEXEC) < 0)
 		return -errno;
-	*fd = lifted;
-	return 0;
-}
-
-int sandbox_arrange(int *link, int *log)
-{
-	int r = lift(link);
-
-	if (r == 0)
-		r = lift(log);
-	if (r == 0 && dup3(*link, SANDBOX_LINK, O_CLOEXEC) < 0)
-		r = -errno;
-	/* without a log its place is taken all the same: no other descriptor may come there */
-	if (r == 0 && dup3(*log >= 0 ? *log : *link, SANDBOX_LOG, O_CLOEXEC) < 0)
-		r = -errno;
-	if (r == 0 && syscall(SYS_close_range, SANDBOX_NEXT, ~0u, 0) < 0)
-		r = -errno;
-	if (r == 0) {
-		*link = SANDBOX_LINK;
-		*log = *log >= 0 ? SANDBOX_LOG : -1;
-	}
-	return r;
+	*link = SANDBOX_LINK;
+	return syscall(SYS_close_range, SANDBOX_NEXT, ~0u, 0) < 0 ? -errno : 0;
 }
 
 static int give_up_capabilities(void)

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -23,7 +24,6 @@
 
 #include "lib/clock.h"
 #include "lib/fd.h"
-#include "lib/log.h"
 #include "lib/msg.h"
 #include "tlsrelayd/link.h"
 #include "tlsrelayd/relay.h"
@@ -64,7 +64,7 @@ static struct worker worker;
 static struct link_job job;
 static struct link_report report;
 
-/* --- reports -------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 /* The master reads all the time; while it loads certificates it may be late. */
 static void send_report(void)
@@ -125,6 +125,7 @@ static void take_ticket(void *context, struct span ticket)
 
 static void log_end(const struct conn *c, const char *what)
 {
+	char text[200];
 	int64_t now = clock_ms();
 
 	if (now < worker.next_line_ms) {
@@ -132,15 +133,17 @@ static void log_end(const struct conn *c, const char *what)
 		return;
 	}
 	worker.next_line_ms = now + LINE_EVERY_MS;
+	(void)snprintf(text, sizeof(text), "%s", what);
 	if (worker.lines_left_out > 0)
-		log_printf(LOG_INFO, "%s: %s; %u such lines before it were left out", c->relay.peer,
-			   what, worker.lines_left_out);
-	else
-		log_printf(LOG_INFO, "%s: %s", c->relay.peer, what);
+		(void)snprintf(text, sizeof(text), "%s (and %u lines were left out before)", what,
+			       worker.lines_left_out);
 	worker.lines_left_out = 0;
+	begin_report(c, LINK_LINE);
+	errors_say(&report.failure, c->relay.peer, TLS_HANDSHAKE, text);
+	send_report();
 }
 
-/* --- connections ---------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static void leave_list(struct conn *c)
 {
@@ -222,6 +225,7 @@ static void become_open(struct conn *c)
 	c->set = worker.open_set;
 	leave_list(c);
 	report_ready(c);
+	contexts_slim(c->relay.ssl);
 }
 
 static void step(struct conn *c, uint32_t tcp_events, uint32_t plain_events)
@@ -256,7 +260,7 @@ static void step(struct conn *c, uint32_t tcp_events, uint32_t plain_events)
 	watch_both(c);
 }
 
-/* --- jobs ----------------------------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static struct conn *new_conn(const int fds[2])
 {
@@ -321,7 +325,7 @@ static void take_jobs(void)
 		if (r == -ECONNRESET || r == -EPIPE)
 			lose_master();
 		else if (r < 0)
-			log_printf(LOG_ERR, "a connection was lost: %s", strerror(-r));
+			break; /* descriptors ran out: the master gives that one up in time */
 		else if (job.kind == LINK_LEAVE)
 			worker.leaving = true;
 		else
@@ -330,7 +334,7 @@ static void take_jobs(void)
 	}
 }
 
-/* --- the loop ------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void expire(void)
 {
@@ -417,15 +421,12 @@ static int add_member(int fd, void *mark)
 
 static int prepare(const struct worker_setup *setup)
 {
-	int log = log_socket();
-
 	worker.setup = setup;
 	worker.link = setup->link;
-	int r = sandbox_arrange(&worker.link, &log);
+	int r = sandbox_arrange(&worker.link);
 
 	if (r < 0)
 		return r;
-	log_set_socket(log);
 	worker.open_set = epoll_create1(EPOLL_CLOEXEC);
 	worker.shake_set = epoll_create1(EPOLL_CLOEXEC);
 	if (worker.open_set < 0 || worker.shake_set < 0)
@@ -448,7 +449,10 @@ int worker_run(const struct worker_setup *setup)
 	int r = prepare(setup);
 
 	if (r < 0) {
-		log_printf(LOG_ERR, "a worker cannot lock itself up: %s", strerror(-r));
+		report = (struct link_report){ .word = LINK_LINE };
+		errors_say(&report.failure, "a worker cannot lock itself up", TLS_UNAVAILABLE,
+			   strerror(-r));
+		send_report();
 		return 1;
 	}
 	serve();

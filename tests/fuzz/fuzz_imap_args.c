@@ -1,5 +1,5 @@
 /* The small parsers under foreign bytes: a client's command and its strings, ID lists, capability
- * lists, base64, and the configuration file. Each input goes to all of them.
+ * lists, base64, messages with tokens, and the configuration file. Each input goes to all of them.
  */
 #include <assert.h>
 #include <errno.h>
@@ -7,9 +7,11 @@
 
 #include "lib/base64.h"
 #include "lib/config.h"
+#include "lib/sasl.h"
 #include "proxyd/capability.h"
 #include "proxyd/follow.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/sasl_oauth.h"
 #include "proxyd/tag.h"
 #include "proxyd/verbs.h"
 
@@ -115,6 +117,33 @@ static void check_base64(struct span input)
 	assert(n >= 0 && span_eq((struct span){plain, (size_t)n}, input));
 }
 
+/* What is taken for a name and a token is written and reads the same. */
+static void check_token(enum msg_proof kind, struct span input)
+{
+	char name[INPUT_MOST], again[INPUT_MOST], text[3 * INPUT_MOST + SASL_OAUTH_EXTRA];
+	struct buf user = BUF_OVER(name), same = BUF_OVER(again), out = BUF_OVER(text);
+	struct span token, second;
+
+	if (sasl_oauth_read(kind, input, &user, &token) < 0)
+		return;
+	assert(user.len > 0 && token.n > 0 && is_inside(token, input));
+	assert(!memchr(name, '\0', user.len) && !memchr(name, '\001', user.len));
+	assert(sasl_oauth_write(kind, buf_span(&user), token, &out) == 0);
+	assert(sasl_oauth_read(kind, buf_span(&out), &same, &second) == 0);
+	assert(span_eq(buf_span(&user), buf_span(&same)) && span_eq(token, second));
+}
+
+static void check_mechanisms(struct span input)
+{
+	struct span bad;
+	uint32_t set;
+
+	if (sasl_list_read(input, &set, &bad) < 0)
+		assert(bad.n > 0 && is_inside(bad, input));
+	else
+		assert(set <= (SASL_PLAIN | SASL_LOGIN | SASL_TOKENS));
+}
+
 static void hear(void *context, bool is_error, const char *line)
 {
 	unsigned *errors = context;
@@ -159,6 +188,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_id(input);
 	check_capability(input);
 	check_base64(input);
+	check_token(PROOF_XOAUTH2, input);
+	check_token(PROOF_OAUTHBEARER, input);
+	check_mechanisms(input);
 	check_config(input);
 	(void)tag_completes(&tag, input, &rest);
 	return 0;

@@ -66,6 +66,8 @@ STREAMS = {
 }
 
 LINES = {
+    "xoauth2": b"user=anna@example.org\1auth=Bearer ya29.vF9-_~+/==\1\1",
+    "oauthbearer": b"n,a=anna=2C=3d,\1host=h\1port=143\1auth=Bearer vF9dft4=\1\1",
     "login-atoms": b"a1 LOGIN user pass",
     "login-quoted": b'a1 LOGIN "us\\"er" "pa\\\\ss"',
     "login-literals": b"a1 LOGIN {4}\r\nuser {4+}\r\np\"ss",

@@ -181,6 +181,17 @@ static long try_knock_with_the_door(struct session *s)
 	return msgsock_send(JAIL_DOOR, &knock, JAIL_DOOR);
 }
 
+/* Has the door, which all sessions share, wrapped in TLS and read by tlsrelayd. */
+static long try_wrap_the_door(struct session *s)
+{
+	const struct msg wrap = { .type = MSG_TLS_ACCEPT,
+				  .serial = 1000,
+				  .TLS_ACCEPT = { .service = SERVICE_IMAP,
+						  .client = s->hello.client } };
+
+	return msgsock_send(JAIL_LINK, &wrap, JAIL_DOOR);
+}
+
 /* Moves the door, which all sessions share, to where shutdown() is allowed. */
 static long try_shut_the_moved_door(struct session *s)
 {
@@ -267,6 +278,7 @@ static long try_shut_the_moved_door(struct session *s)
 	ROW(wait4) \
 	ROW(empty_knock) \
 	ROW(knock_with_the_door) \
+	ROW(wrap_the_door) \
 	ROW(shut_the_moved_door)
 /* clang-format on */
 

@@ -1,7 +1,7 @@
 """A scripted IMAP server in threads: believable by default, odd where a test turns a knob.
 
 Every connection is recorded: every byte received, every command, who logged in and how. A connection on
-which nothing was ever said (the broker's look whether the host is there) is in `accepted` only. The password of user X is `pw-X` unless backend.passwords says otherwise.
+which nothing was ever said (the broker's look whether the host is there) is in `accepted` only. The password of user X is `pw-X` unless backend.passwords says otherwise; tokens are those of backend.tokens.
 """
 import base64
 import re
@@ -16,6 +16,7 @@ AFTER = (
     "IMAP4rev1 LITERAL+ SASL-IR LOGIN-REFERRALS ID ENABLE IDLE UNSELECT NAMESPACE UIDPLUS CONDSTORE "
     "COMPRESS=DEFLATE NOTIFY STARTTLS LOGINDISABLED AUTH=PLAIN X-TEST"
 )
+REPORT = b'{"status":"invalid_token","schemes":"bearer","scope":"mail"}'  # why a token is refused (RFC 7628)
 CLOSE = "close"  # instead of an answer: closes the connection
 SILENCE = "silence"  # instead of an answer: nothing, for ever
 PATIENCE = 60  # no thread outlives this, whatever the test forgot
@@ -74,6 +75,7 @@ class Conn(threading.Thread):
         self.user = None
         self.selected = None
         self.enabled = set()
+        self.answers = []  # to reports why a token is refused
         self.closed = threading.Event()
 
     # --- what tests do with it ----------------------------------------------------------------------
@@ -236,6 +238,30 @@ class Conn(threading.Thread):
         user = base64.b64decode(initial if initial is not None else self.ask(b"Username:"))
         return self.judge(command, user, base64.b64decode(self.ask(b"Password:")), "AUTH LOGIN")
 
+    def sasl_xoauth2(self, command, initial):
+        response = base64.b64decode(initial if initial is not None else self.ask(b""))
+        user, auth, *end = response.split(b"\1")
+        assert user.startswith(b"user=") and auth.startswith(b"auth=Bearer ") and end == [b"", b""], response
+        return self.judge_token(command, user[5:], auth[12:], "XOAUTH2", initial, b"")
+
+    def sasl_oauthbearer(self, command, initial):
+        response = base64.b64decode(initial if initial is not None else self.ask(b""))
+        header, auth, *end = response.split(b"\1")
+        assert header.startswith(b"n,a=") and header.endswith(b","), response
+        assert auth.startswith(b"auth=Bearer ") and end == [b"", b""], response
+        user = header[4:-1].replace(b"=2C", b",").replace(b"=3D", b"=")
+        return self.judge_token(command, user, auth[12:], "OAUTHBEARER", initial, b"AQ==")
+
+    def judge_token(self, command, user, token, mechanism, initial, answer):
+        """A refusal begins with a report, whose answer must be the one that the mechanism has."""
+        right = token in self.backend.tokens.get(user.decode("latin-1"), ())
+        if not right and self.backend.report is not None:
+            self.send(self.backend.report)
+            self.answers.append(self.read_line())
+            assert self.answers[-1] == answer, self.answers
+        how = mechanism + (" with initial response" if initial is not None else "")
+        return self.judge(command, user, token, how)
+
     def judge(self, command, user, password, how):
         login = Login(self, user.decode("latin-1"), password, how)
         self.backend.logins.append(login)
@@ -335,6 +361,8 @@ class Backend:
         self.before_continuation = b""
         self.refusal = b"TAG NO [AUTHENTICATIONFAILED] Private words of the backend\r\n"
         self.passwords = {}
+        self.tokens = {}  # user -> tokens that are good
+        self.report = b"+ " + base64.b64encode(REPORT) + b"\r\n"  # None: refuses a token without one
         self.gates = {}
         self.answers = {}  # verb -> bytes (TAG is replaced), CLOSE, SILENCE or a function of the connection
         self.tls = None  # an ssl.SSLContext: every connection begins with TLS
@@ -426,7 +454,7 @@ class Backend:
     def verdict(self, user, password):
         """True, or what to send instead of OK."""
         right = self.passwords.get(user, b"pw-" + user.encode("latin-1"))
-        return True if password == right else self.refusal
+        return True if password == right or password in self.tokens.get(user, ()) else self.refusal
 
     @staticmethod
     def marker(user):

@@ -18,8 +18,8 @@ NOBODY = 65534
 SETTINGS = {
     "session": 7, "settings": 1, "uid": NOBODY, "gid": NOBODY, "login_timeout": 60, "login_attempts": 3,
     "max_errors": 10, "max_line_login": 8192, "idle_timeout": 1860, "backend_timeout": 30, "lease_timeout": 30,
-    "caching": 1, "log_facility": 16, "log_priority": 7, "starttls": 1, "allow_addresses": "all",
-    "deny_addresses": "none", "plaintext_addresses": "none",
+    "caching": 1, "drain_bytes": 262144, "drain_time": 5, "log_facility": 16, "log_priority": 7, "starttls": 1,
+    "auth_mechanisms": 3, "allow_addresses": "all", "deny_addresses": "none", "plaintext_addresses": "none",
 }
 
 
@@ -123,3 +123,18 @@ class Handover:
         """Waits for proxyd's end: its last log line."""
         self.proxyd.wait(DEADLINE)
         return self.log_text().splitlines()[-1]
+
+    # --- a session behind its login -----------------------------------------------------------------
+    def lease(self, client, user=b"anna"):
+        """The client logs in and gets a connection that was cached: a Unix socket, as of a TLS mail host. Returns the
+        mail host's end."""
+        client.send(b"a LOGIN " + user + b" pw-anna\r\n")
+        asked = self.next()
+        assert asked.name == "LEASE", asked
+        ours, theirs = socket.socketpair()
+        self.link.push("LEASED", fds=[theirs.fileno()], serial=asked.serial, session=7, cached=1, host="mail",
+                       backend_user="anna", capabilities="IMAP4rev1 UNSELECT")
+        theirs.close()
+        ours.settimeout(DEADLINE)
+        client.expect(rb"(\* .*\r\n)*a OK .*\r\n")
+        return Client(0, sock=ours, greet=False)

@@ -151,6 +151,15 @@ def tcp_is_held(local_port, remote_port):
     return False
 
 
+def tcp_unread(local_port, remote_port):
+    """How many bytes wait to be read from the established TCP socket with these two ports."""
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        if [int(end.rpartition(":")[2], 16) for end in field[1:3]] == [local_port, remote_port] and field[3] == "01":
+            return int(field[4].partition(":")[2], 16)
+    return None
+
+
 def memory(pid):
     """All memory of the process that can be read, as one byte string (needs the right to trace it)."""
     parts = []

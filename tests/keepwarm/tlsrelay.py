@@ -31,8 +31,8 @@ def tcp_pair():
 class Relay:
     """A tlsrelayd with this configuration; `broker` is the connection that it has made to us."""
 
-    def __init__(self, directory, files=None, **keys):
-        self.directory = directory
+    def __init__(self, directory, files=None, program="tlsrelayd", **keys):
+        self.directory, self.program = directory, program
         self.run_directory = directory / "run"
         self.run_directory.mkdir(mode=0o700)
         self.config, self.keys = directory / "imapproxy.conf", {}
@@ -109,7 +109,7 @@ class Relay:
         os.pwrite(self.archive, data, 0)
 
     def launch(self, **popen):
-        argv = [BUILD / "tlsrelayd", "-f", self.config, "-r", self.run_directory, "-l", "file"]
+        argv = [BUILD / self.program, "-f", self.config, "-r", self.run_directory, "-l", "file"]
         env = dict(os.environ)
         if self.files is not None:
             self.archive = os.memfd_create("archive")

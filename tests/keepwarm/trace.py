@@ -4,7 +4,7 @@ import subprocess
 
 from keepwarm import process
 from keepwarm.process import wait_until
-from keepwarm.system import BUILD
+from keepwarm.system import BUILD, System
 
 MARK = re.compile(rb"\n\n-----> C= (\d+) ([^ ]*) (?:(CLIENT|SERVER|PROXY): sd \[(\d+)\]( the same line goes on)?\n"
                   rb"|PROXY: ([^\n]*)\n)")
@@ -74,3 +74,15 @@ def xproxy(system, command):
     """One command on a connection of its own: its tagged reply."""
     with system.client() as client:
         return client.command(command).tagged.decode()
+
+
+def settled(system):
+    """What all sessions have said until now stands in the log: a user more or less is traced only after that."""
+    trace(system, "settled")
+    untrace(system, "settled")
+
+
+def idle_system(make, backend, **config):
+    system = System(backend.port, enable_admin_commands="yes", **config)
+    make.started.append(system)
+    return system

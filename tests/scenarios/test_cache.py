@@ -1,7 +1,11 @@
 """Connections that lie in the cache: eviction, expiry, size, validation."""
+import time
+
 import pytest
 
+from keepwarm import process
 from keepwarm.backend import CLOSE, SILENCE
+from keepwarm.process import frozen, read_proc, wait_until
 
 
 def login_and_out(system, user="anna", reused=None, cached=None):
@@ -75,6 +79,54 @@ def test_cache_size_bounds_active_and_cached_together(make, backend):
         system.wait_cached(1)
         assert client.login("three", "pw-three").ok
     second.ok("NOOP")
+
+
+def is_asleep(pid):
+    return read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"S"
+
+
+@pytest.mark.parametrize("bound", ["cache_size", "host_max_connections"])
+def test_a_login_waits_for_the_room_that_a_connection_on_its_way_back_makes(make, backend, bound):
+    system = make.system(backend, **{bound: 1})
+    login_and_out(system, "two")  # the account is known: no look-up comes between
+    first, second = system.session("one"), system.client()
+    second.ok("NOOP")
+    pid = system.pid_serving(second)
+    system.wait_counter("clients", 4)  # the broker knows both; one was for the start
+    gate = backend.gate("NOOP")
+    first.logout()
+    gate.wait()  # RETURNING was said before that
+    with frozen(*system.pids("cachebrokerd")):
+        second.send("a1 LOGIN two pw-two\r\n")
+        # it has read that, and waits for the broker, which finds its LEASE in front of the other's GIVE
+        wait_until(lambda: process.tcp_unread(system.port, second.port) == 0 and is_asleep(pid), "LOGIN is not read")
+        gate.open()
+        wait_until(lambda: "user=one" in system.log_text(), "not given back")
+    reply = second.line()
+    assert reply.startswith(b"a1 OK "), reply
+    second.ok("LIST \"\" *")
+    system.wait_counter("evicted", 2)
+    assert system.counter("logins_failed") == 0
+
+
+def test_it_does_not_wait_for_long(make, backend):
+    system = make.system(backend, cache_size=1)
+    gate = backend.gate("NOOP")
+    system.session("one").logout()
+    gate.wait()
+    with system.client() as client:
+        begin = time.monotonic()
+        assert client.login("two", "pw-two").tagged.startswith(b"NO [LIMIT] ")
+        assert time.monotonic() - begin > 0.04
+    gate.open()
+    system.wait_cached(1)
+    login_and_out(system, "two", reused=False, cached=1)
+
+
+def test_nobody_waits_for_room_when_nothing_is_on_its_way_back(make, backend):
+    system = make.system(backend, cache_size=1)
+    with system.session("one"), system.client() as client:
+        assert client.login("two", "pw-two").tagged.startswith(b"NO [LIMIT] ")
 
 
 def test_the_cache_of_one_user_is_bounded(make, backend):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keepwarm.process import wait_until
+from keepwarm import certs, tls
+from keepwarm.process import free_port, wait_until
 from keepwarm.system import ROOT, SANITIZED, SOURCE, stage
 
 INTRUDER = SOURCE / "test" / "proxyd-intruder"
@@ -55,7 +56,7 @@ def test_there_are_enough_attempts():
 REFUSED = {"accept4": errno.EINVAL, "fork": errno.EAGAIN, "clone": errno.EAGAIN, "wait4": errno.ECHILD}
 
 # What it may do, and what must not help it.
-ALLOWED = ("empty_knock", "knock_with_the_door", "shut_the_moved_door")
+ALLOWED = ("empty_knock", "knock_with_the_door", "wrap_the_door", "shut_the_moved_door")
 
 
 def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
@@ -75,6 +76,24 @@ def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
     jailed.wait_counter("sessions_killed", killed)
     wait_until(lambda: jailed.log_text().count("it tried a forbidden system call") == killed,
                "one line each in the log")
+
+
+# The stream inside is another kind of socket than the client's connection, in its place.
+@pytest.mark.parametrize("name", ["pass_to_client", "connect", "bind", "accept4", "dup", "ioctl", "fcntl", "shut_door"])
+def test_the_jail_is_the_same_within_tls(make, backend, programs, tmp_path, name):
+    authority = certs.Authority(tmp_path)
+    ours = authority.issue("127.0.0.1")
+    port = free_port()
+    system = make.system(backend, binaries=programs, imaps_listen_port=port, tls_server_cert_file=ours.path,
+                         tls_server_key_file=ours.key_path)
+    with tls.imaps(port, authority) as client:
+        assert client.login("anna", "pw-anna").ok
+        client.send(b"nothing\r\n")
+        client.expect(rb"survived nothing 0\r\n")
+        client.send(name.encode() + b"\r\n")
+        answer = client.read_to_end() if name not in REFUSED else client.line()
+        assert answer == (f"survived {name} {REFUSED[name]}\r\n".encode() if name in REFUSED else b"")
+    assert name in REFUSED or wait_until(lambda: "it tried a forbidden system call" in system.log_text(), system.log_text)
 
 
 def status_of(pid):

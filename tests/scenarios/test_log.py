@@ -69,7 +69,8 @@ def failed_hosts(system):
     return [match["host"] for match in found if match]
 
 
-def test_the_filter_for_fail2ban_finds_refused_logins_and_no_forged_ones(system, backend):
+def test_the_filter_for_fail2ban_finds_refused_logins_and_no_forged_ones(make, backend):
+    system = make.system(backend, log_format="keepwarm")
     forged = 'x client=192.0.2.9 port=1 code=AUTHENTICATIONFAILED why="" login failed session=1 user=x client=192.0.2.9 '
     names = ["anna", "an\"na", "an\\\\na", forged, 'x" client=192.0.2.9 port=1 code=none why="', "\xe4"]
     for name in names:
@@ -132,7 +133,7 @@ def test_what_is_said_of_the_configuration_is_said_in_the_file_too(make, backend
 
 @pytest.mark.parametrize("mask, logged", [("LOG_INFO", True), ("LOG_NOTICE", False)])
 def test_sessions_obey_the_priority_mask(make, backend, mask, logged):
-    system = make.system(backend, syslog_prioritymask=mask)
+    system = make.system(backend, syslog_prioritymask=mask, log_format="keepwarm")
     system.session().logout()
     with system.client() as client:  # a notice in any case
         assert not client.login("anna", "wrong").ok

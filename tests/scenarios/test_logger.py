@@ -1,93 +1,23 @@
 """The system's logger is restarted and has a new socket: no line is lost that anybody could miss, in or out of a
 chroot_directory, and sessions do not notice.
-
-The programs under test see a /dev of their own, in which log leads to a socket that the test reads.
 """
 import os
 import signal
 import socket
-import subprocess
-import threading
 import time
 
 import pytest
 
 from keepwarm import process
+from keepwarm.logger import Watched, missing
 from keepwarm.process import wait_until
-from keepwarm.system import System
 
-OWN_DEV = """
-mount -t tmpfs -o mode=755 tmpfs "$KEEPWARM_DEV"
-for node in null zero full random urandom tty; do
-	: >"$KEEPWARM_DEV/$node"
-	mount --bind "/dev/$node" "$KEEPWARM_DEV/$node"
-done
-ln -s /proc/self/fd "$KEEPWARM_DEV/fd"
-ln -s "$KEEPWARM_LOG" "$KEEPWARM_DEV/log"
-mount --rbind "$KEEPWARM_DEV" /dev
-exec "$0" "$@"
-"""
-
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can give programs a logger of their own")
-
-
-class Logger:
-    def __init__(self, path):
-        self.path, self.lines, self.sock = path, [], None
-        self.start()
-
-    def start(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.sock.bind(str(self.path))
-        self.path.chmod(0o666)
-        threading.Thread(target=self.receive, args=(self.sock,), daemon=True).start()
-
-    def receive(self, sock):
-        while True:
-            try:
-                data = sock.recv(4096)
-            except OSError:
-                return
-            if not data:
-                return
-            self.lines.append(data.decode("utf-8", "replace"))
-
-    def stop(self):
-        self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
-        self.path.unlink()
-
-    def restart(self):
-        """As rsyslog does it: another socket under the same name."""
-        self.stop()
-        self.lines.clear()
-        self.start()
-
-    def wait(self, *words, count=1):
-        def found():
-            return len([line for line in self.lines if all(word in line for word in words)]) == count
-        wait_until(found, lambda: f"not {count} lines with {words}: {self.lines}")
-
-
-class Watched(System):
-    """A system whose log is read by a Logger."""
-
-    def __init__(self, backend, **config):
-        super().__init__(backend.port, log_target="syslog", **config)
-        dev = self.folder / "dev"
-        dev.mkdir()
-        self.logger = Logger(self.folder / "logger")
-        self.prefix = ("env", f"KEEPWARM_DEV={dev}", f"KEEPWARM_LOG={self.logger.path}",
-                       "unshare", "--mount", "sh", "-ec", OWN_DEV)
-
-    def log_text(self):
-        return super().log_text() + "\n".join(self.logger.lines)
+WHY_NOT = missing()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"{WHY_NOT}")
 
 
 @pytest.fixture(params=[False, True], ids=["", "chroot"])
 def system(request, make, backend):
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no mount namespace can be made here")
     system = Watched(backend)
     if request.param:
         system.write_config(chroot_directory=system.folder / "jail")
@@ -103,7 +33,7 @@ def test_sessions_log_to_the_new_logger_and_those_of_before_too(system):
     system.logger.restart()
     before.ok("NOOP")
     assert not guest.login("guest", "wrong").ok
-    system.logger.wait("login failed", "user=guest")
+    system.logger.wait("LOGIN: 'guest'", "failed:")
     before.logout()
     system.logger.wait("session ended", "user=before", "reason=logout")
     guest.logout()
@@ -213,3 +143,30 @@ def test_a_session_cannot_fill_the_log_through_the_broker(make, backend):
     assert 100 <= system.log_text().count("forged 1") + system.log_text().count("?reason=forged") <= 220
     assert "forged 100" not in system.log_text()
     assert not [line for line in system.log_text().splitlines() if line.startswith("reason=forged")]
+
+
+LOCAL1 = 17 << 3
+
+
+def priorities(system, word):
+    return {int(line[1:line.index(">")]) for line in system.logger.lines if word in line}
+
+
+def test_lines_about_the_configuration_have_its_facility(make, backend):
+    system = Watched(backend, syslog_facility="LOG_LOCAL1", connect_timeut="5")
+    make.started.append(system)
+    system.start()
+    system.logger.wait("connect_timeut: unknown key", count=1)
+    assert priorities(system, "connect_timeut") == {LOCAL1 + 4}
+    assert priorities(system, "is ready") == {LOCAL1 + 5}
+    system.logger.stop()
+
+
+def test_a_start_that_fails_is_in_the_log(make, backend):
+    system = Watched(backend, cache_size="many")
+    make.started.append(system)
+    with pytest.raises(AssertionError, match="exited with 1"):
+        system.start()
+    system.logger.wait("cache_size: 'many' is not allowed", count=1)
+    system.supervisor = None
+    system.logger.stop()

@@ -308,7 +308,7 @@ def test_no_log_and_no_file_but_the_configuration_holds_a_secret(scene):
     with system.client() as client:
         client.login("anna", "wrong")
         client.login("nobody", SHARED)
-    wait_until(lambda: system.log_text().count("login failed") == 2, "log lines are missing")
+    wait_until(lambda: system.log_text().count(") failed: ") == 2, "log lines are missing")
     for path in system.folder.rglob("*"):
         if path.is_file() and path != system.conf:
             data = path.read_bytes()

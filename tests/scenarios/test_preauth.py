@@ -63,7 +63,8 @@ def test_whatever_is_not_ok_is_no_login(make, backend, answer):
     with system.client() as client:
         assert client.login("anna", "pw-anna").tagged.startswith(b"NO [UNAVAILABLE] LOGIN failed")
     assert not backend.logins and b"pw-anna" not in backend.everything()
-    system.wait_log("login failed")
+    system.wait_log("LOGIN: 'anna' (")
+    system.wait_log(") failed: ")
     assert "token" not in system.log_text()
 
 

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from keepwarm import tokens
 from keepwarm.imap import b64, plain
 from keepwarm.process import memory, wait_until
 from keepwarm.system import SANITIZED
@@ -27,26 +28,46 @@ def forms(password):
 LONG = "".join(f"Lang{number:04}-5e1d7a" + "b" for number in range(12))
 PIECES = [LONG[i:i + 16].encode() for i in range(0, len(LONG) - 15, 16)]
 
-FORMBOOK = forms(RIGHT) + forms(WRONG)
+TOKEN = "Marke-4b7e19d3-Berechtigt"
+STALE = "Marke-c0a8e5f2-Abgelaufen"
+
+
+def token_forms(token):
+    """The token, and what it looks like in each mechanism's message, whole and the part that the token alone is."""
+    blobs = [b64(tokens.message(mechanism, user, token)) for mechanism in tokens.MECHANISMS
+             for user in (USER, IDLER)]
+    return [token.encode(), b64(token), *blobs, *(blob[-28:-4] for blob in blobs)]
+
+
+FORMBOOK = forms(RIGHT) + forms(WRONG) + token_forms(TOKEN) + token_forms(STALE)
 
 
 @pytest.fixture
 def scene(make):
     """Right and wrong logins in every way; one session is open, one connection is cached."""
-    backend = make.backend(passwords={USER: RIGHT.encode(), IDLER: RIGHT.encode()})
-    system = make.system(backend, login_attempts=100, syslog_prioritymask="LOG_DEBUG")
+    backend = make.backend(passwords={USER: RIGHT.encode(), IDLER: RIGHT.encode()},
+                           before=tokens.BEFORE, tokens={USER: [TOKEN.encode()]})
+    system = make.system(backend, login_attempts=100, syslog_prioritymask="LOG_DEBUG",
+                         auth_mechanisms=tokens.OFFERED)
+    for mechanism in tokens.MECHANISMS:
+        for initial in (True, False):
+            with system.client() as client:
+                assert not tokens.login(client, mechanism, USER, STALE, initial).ok
+                assert tokens.login(client, mechanism, USER, TOKEN, initial).ok
+                client.logout()
+    system.wait_cached(1)
     for how in ("quoted", "literals", "plain-initial", "plain", "login"):
         with system.client() as client:
             assert not client.login(USER, WRONG, how).ok
             assert client.login(USER, RIGHT, how).ok
             client.logout()
-        system.wait_cached(1)
+        system.wait_cached(2)
     with system.client() as client:
         client.send(f"a1 LOGIN {USER} {RIGHT} too many\r\na2 AUTHENTICATE PLAIN {RIGHT}\r\na3 {RIGHT}\r\n")
         for tag in ("a1", "a2", "a3"):
             client.reply(tag)
     system.session(IDLER, RIGHT).logout()
-    system.wait_cached(2)
+    system.wait_cached(3)
     client = system.session(USER, RIGHT)
     client.ok("NOOP")
     yield system, backend, client
@@ -62,7 +83,8 @@ def absent(where, data, control=USER.encode()):
 def test_the_backend_did_get_the_password(scene):
     """Else all searches here would prove nothing."""
     data = scene[1].everything()
-    assert any(form in data for form in forms(RIGHT)) and any(form in data for form in forms(WRONG))
+    for sent in (forms(RIGHT), forms(WRONG), token_forms(TOKEN), token_forms(STALE)):
+        assert any(form in data for form in sent)
 
 
 def test_no_log_holds_a_secret(scene):
@@ -141,6 +163,27 @@ def test_a_fresh_sessions_process_forgets_the_secret_after_the_login(scene):
         absent("the session's memory", memory(system.pid_serving(client)))
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
+@pytest.mark.parametrize("mechanism", tokens.MECHANISMS)
+def test_a_sessions_process_forgets_a_token(scene, mechanism):
+    """A refused one while its client has not yet answered the report; a good one after the login, fresh and reused."""
+    system, backend, _ = scene
+    with system.client() as client:
+        tag = tokens.send(client, mechanism, USER, STALE)
+        assert client.line().startswith(b"+ ")
+        absent("the session's memory", memory(system.pid_serving(client)), control=b"] Keepwarm ready")
+        client.send("\r\n")
+        client.reply(tag)
+        assert tokens.login(client, mechanism, USER, TOKEN).ok
+        client.ok("NOOP")
+        absent("the session's memory", memory(system.pid_serving(client)))
+        client.logout()
+    with tokens.session(system, USER, TOKEN, mechanism) as client:
+        client.ok("NOOP")
+        absent("the session's memory", memory(system.pid_serving(client)))
+    assert TOKEN.encode() in [login.password for login in backend.logins]
+
+
 def test_no_command_line_or_environment_holds_a_secret(scene):
     for pid in scene[0].pids():
         for name in ("cmdline", "environ"):
@@ -176,6 +219,19 @@ MALFORMED = {
     "LOGIN's password with NUL": b"a1 AUTHENTICATE LOGIN " + b64(USER) + b"\r\n" + b64(RIGHT + "\0") + b"\r\n",
     "a mechanism that is none": b"a1 AUTHENTICATE XPLAIN " + BLOB + b"\r\n",
 }
+for tokens_mechanism in tokens.MECHANISMS:
+    blob = b64(tokens.message(tokens_mechanism, USER, TOKEN))
+    command = b"a1 AUTHENTICATE " + tokens_mechanism.encode()
+    MALFORMED |= {
+        f"{tokens_mechanism} with garbage behind": command + b" " + blob + b"!!\r\n",
+        f"{tokens_mechanism} on a line of its own, with garbage": command + b"\r\n" + blob + b"!!\r\n",
+        f"{tokens_mechanism} without a user": command + b" " + b64(tokens.message(tokens_mechanism, "", TOKEN)) + b"\r\n",
+        f"{tokens_mechanism} with NUL": command + b" " + b64(tokens.message(tokens_mechanism, USER, TOKEN + "\0")) + b"\r\n",
+        f"{tokens_mechanism} in the clear": command + b" " + TOKEN.encode() + b"\r\n",
+        f"{tokens_mechanism} and a long user": command + b" " + b64(tokens.message(tokens_mechanism, "u" * 300, TOKEN)) + b"\r\n",
+        f"{tokens_mechanism} and a long line": command + b" " + blob + b"x" * 14000 + b"\r\n",
+        f"{tokens_mechanism} and a long line of its own": command + b"\r\n" + blob + b"x" * 14000 + b"\r\n",
+    }
 if not SANITIZED:  # whose dynamic loader leaves the registers of memcpy() on the stack
     MALFORMED["LOGIN's password as the user, then cancelled"] = b"a1 AUTHENTICATE LOGIN " + b64(RIGHT) + b"\r\n*\r\n"
 
@@ -195,4 +251,4 @@ def test_a_sessions_process_forgets_what_was_malformed(once, what):
 
 @pytest.fixture(scope="module")
 def once(make_once):
-    return make_once.system(make_once.backend())
+    return make_once.system(make_once.backend(), auth_mechanisms=tokens.OFFERED)

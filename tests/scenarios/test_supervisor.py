@@ -217,8 +217,26 @@ def test_an_old_statistics_file_is_replaced(idle, make):
     (idle.folder / "state").write_bytes(b"old" * 24)
     idle.start()
     assert (idle.folder / "state.old").read_bytes() == b"old" * 24
-    assert idle.log_text().count("state.old now") == 1
+    assert idle.log_text().count("state.old now") == 1 and "in place of" not in idle.log_text()
     wait_until(lambda: idle.counter("clients") >= 1, "no statistics")
+
+
+def test_an_old_statistics_file_that_takes_the_place_of_another_says_so(idle, make):
+    (idle.folder / "state.old").write_bytes(b"older")
+    (idle.folder / "state").write_bytes(b"old" * 24)
+    idle.start()
+    assert (idle.folder / "state.old").read_bytes() == b"old" * 24
+    assert idle.log_text().count("state.old now, in place of what had that name") == 1
+
+
+def test_what_is_said_of_the_configuration_is_said_once(make, backend):
+    system = make.system(backend, connect_timeut="5")
+    assert system.log_text().count("connect_timeut: unknown key") == 1, system.log_text()
+    system.write_config(cache_siz="5", lookup_processes="3")
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("taken over")
+    assert system.log_text().count("cache_siz: unknown key") == 1, system.log_text()
+    assert system.log_text().count("lookup_processes: the new value") == 1, system.log_text()
 
 
 def test_statistics_that_cannot_be_written_do_not_stop_mail(idle):

@@ -7,7 +7,7 @@ import pytest
 
 from keepwarm.handover import Handover
 from keepwarm.imap import Client, b64
-from keepwarm.process import wait_until
+from keepwarm.process import cpu_share, frozen, wait_until
 
 CLEAR = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
 WITH_STARTTLS = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
@@ -173,6 +173,17 @@ def test_foreign_words_cannot_forge_the_log():
         assert r'tls="a b" cipher="x\" user=root" sni="n\x0a' in line and line.count("\n") == 0 and "..." in line
 
 
+def test_a_long_name_does_not_cost_the_line_its_other_facts():
+    with Handover() as handover:
+        client, _ = begin(handover, name=b"\xff" * 255)
+        host = handover.lease(client, user=b'"' + b"\xfe" * 255 + b'"')
+        client.close()
+        host.expect(rb"(\S+) NOOP\r\n")
+        host.close()
+        line = handover.end()
+        assert " cached=reset-failed from_client=0 from_backend=" in line and "sni" not in line
+
+
 def test_the_broker_can_end_a_session_whose_handshake_is_under_way():
     with Handover("-s", "imaps") as handover:
         asked = handover.accept_tls()
@@ -318,3 +329,118 @@ def test_errors_count_on_behind_starttls():
         client.send(b"a NONSENSE\r\n")
         client.expect_exact("a BAD Please login first\r\n* BYE Too many errors\r\n")
         wait_until(lambda: handover.proxyd.poll() is not None, "proxyd goes on")
+
+
+# --- so are the streams of TLS mail hosts ------------------------------------------------------------------
+@pytest.fixture
+def both():
+    """A session whose client and mail host both are Unix sockets: (handover, client, host)."""
+    with Handover() as handover:
+        client, tcp = begin(handover)
+        host = handover.lease(client)
+        client.send(b"b NOOP\r\n")
+        host.expect_exact("b NOOP\r\n")
+        host.send(b"b OK done\r\n")
+        client.expect_exact("b OK done\r\n")
+        yield handover, client, host
+        tcp.close()
+
+
+def test_what_a_mail_host_said_before_it_left_reaches_the_client(both):
+    handover, client, host = both
+    with frozen(handover.proxyd.pid):
+        host.send(b"* 3 EXISTS\r\n* BYE Autologout\r\n")
+        host.close()
+        client.send(b"c NOOP\r\n")  # this write fails, at once
+    client.expect_exact("* 3 EXISTS\r\n* BYE Autologout\r\n")
+    client.expect_close()
+    assert "reason=backend-lost" in handover.end()
+
+
+def test_all_of_it_although_it_does_not_fit_at_once(both):
+    handover, client, host = both
+    with frozen(handover.proxyd.pid):
+        host.send(b"* LIST () NIL x\r\n" * 6000)
+        host.close()
+        client.send(b"c NOOP\r\n" * 3)
+    assert client.read_to_end().count(b"* LIST () NIL x\r\n") == 6000
+    assert "reason=backend-lost" in handover.end()
+
+
+def test_a_mail_host_that_left_without_a_word(both):
+    handover, client, host = both
+    with frozen(handover.proxyd.pid):
+        host.close()
+        client.send(b"c NOOP\r\n")
+    client.expect_exact("* BYE [UNAVAILABLE] Connection to the mail host was lost\r\n")
+    client.expect_close()
+    assert handover.next().name == "TALLY"
+
+
+def test_a_mail_host_that_left_with_our_bytes_unread(both):
+    """The kernel says ECONNRESET instead of the end of the stream, behind what was sent."""
+    handover, client, host = both
+    client.send(b"c NOOP\r\n")
+    wait_until(lambda: host.sock.recv(100, socket.MSG_PEEK) == b"c NOOP\r\n", "not passed on")
+    host.send(b"* BYE Autologout\r\n")
+    host.close()
+    client.expect_exact("* BYE Autologout\r\n")
+    client.expect_close()
+    assert "reason=backend-closed" in handover.end()
+
+
+def test_a_client_that_only_stops_sending_still_hears_its_answers(both):
+    handover, client, host = both
+    client.send(b"c FETCH 1 BODY[]\r\n")
+    host.expect_exact("c FETCH 1 BODY[]\r\n")
+    client.sock.shutdown(socket.SHUT_WR)
+    host.send(b"* 1 FETCH (BODY[] {5}\r\nhello)\r\nc OK done\r\n")
+    host.expect(rb"(\S+) NOOP\r\n")
+    client.expect_exact("* 1 FETCH (BODY[] {5}\r\nhello)\r\nc OK done\r\n")
+    assert handover.next().name == "RETURNING"
+
+
+def test_a_client_that_is_gone_altogether_lets_its_connection_be_kept(both):
+    handover, client, host = both
+    client.send(b"c LIST \"\" *\r\n")
+    host.expect_exact("c LIST \"\" *\r\n")
+    client.close()
+    host.send(b"* LIST () NIL x\r\n" * 100 + b"c OK done\r\n")
+    barrier = host.expect(rb"(\S+) NOOP\r\n")[1]
+    host.send(barrier + b" OK done\r\n")
+    assert handover.next().name == "RETURNING"
+    given = handover.next()
+    assert given.name == "GIVE" and given.sock.family == socket.AF_UNIX
+    assert "cached=yes" in handover.end()
+
+
+def test_commands_of_a_client_that_is_gone_are_still_passed_on(both):
+    handover, client, host = both
+    with frozen(handover.proxyd.pid):
+        client.send(b"c STORE 1 +FLAGS (\\Seen)\r\nz LOGOUT\r\n")
+        client.close()
+    host.expect_exact("c STORE 1 +FLAGS (\\Seen)\r\n")
+    host.send(b"c OK done\r\n")
+    host.expect(rb"(\S+) NOOP\r\n")
+
+
+def test_nobody_spins_while_the_other_side_does_not_read(both):
+    """Hang-ups are reported again and again."""
+    handover, client, host = both
+    line = b"* LIST () NIL " + b"x" * 1000 + b"\r\n"
+    host.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            host.sock.send(line)
+    host.sock.setblocking(True)
+    host.close()
+    assert cpu_share([handover.proxyd.pid], 0.5) < 0.3
+    client.sock.shutdown(socket.SHUT_RD)
+
+
+def test_logout_ends_the_stream_behind_its_answer(both):
+    _, client, host = both
+    client.send(b"z LOGOUT\r\n")
+    client.expect_exact("* BYE LOGOUT received\r\nz OK Completed\r\n")
+    client.expect_close()
+    host.expect(rb"(\S+) NOOP\r\n")

@@ -1,4 +1,7 @@
 """TLS toward mail hosts with the real tlsrelayd: how many handshakes the mail host sees, and what a bad certificate does."""
+import contextlib
+import os
+import signal
 import ssl
 
 import pytest
@@ -88,7 +91,7 @@ def test_verification_that_is_turned_on_ends_what_was_made_without(start, tmp_pa
     system.session("anna", reused=False).logout()
     system.wait_given()
     system.write_config(tls_verify_server="yes")
-    system.supervisor.send_signal(1)
+    system.supervisor.send_signal(signal.SIGHUP)
     system.wait_cached(0)
     wait_until(lambda: backend.accepted and not backend.open_connections(), "it was not closed")
     with system.client() as client:
@@ -116,3 +119,31 @@ def test_mail_hosts_that_hang_up_evict_what_is_cached(start):
     backend.logins[-1].conn.drop()
     system.wait_cached(0)
     system.session("anna", reused=False).logout()
+
+
+def test_tls_connections_live_on_without_the_broker(start):
+    backend, system = start()
+    with system.session("anna") as client:
+        (broker,) = system.pids("cachebrokerd")
+        os.kill(broker, signal.SIGKILL)
+        client.ok("SELECT INBOX")
+        assert b"<anna>" in client.ok("FETCH 1 BODY[]").text
+        with system.session("bert", reused=False) as other:
+            assert b"<bert>" in other.ok("SELECT INBOX").text + other.ok("FETCH 1 BODY[]").text
+            client.ok("NOOP")
+        wait_until(lambda: system.pids("cachebrokerd") not in ([], [broker]), "no new broker")
+    assert len(backend.logins) == 2
+
+
+def test_logins_wait_for_the_next_tlsrelayd(start):
+    backend, system = start()
+    system.session("anna", reused=False).logout()
+    system.wait_given()
+    relays = system.pids("tlsrelayd")
+    for pid in relays:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with system.session("anna", reused=False) as client:
+        assert b"<anna>" in client.ok("SELECT INBOX").text + client.ok("FETCH 1 BODY[]").text
+    assert len(backend.logins) == 2
+    assert not set(relays) & set(system.pids("tlsrelayd"))

@@ -3,39 +3,19 @@ import base64
 import os
 import re
 import signal
-import socket
-import struct
-import subprocess
 import threading
 
 import pytest
 
 from keepwarm import trace
 from keepwarm.imap import LOGINS
-from keepwarm.messages import ACCEPTED, REFUSED, Peer
 from keepwarm.process import wait_until
-from keepwarm.system import SANITIZED, System
 from test_activation import WAYS, available
 from test_activation import started as started_by_others
 from test_select_cache import Box, visit
 
 SECRET = "top-secret-42"
-NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture
-def traced(make, backend):
-    """A system that traces anna."""
-    system = make.system(backend, enable_admin_commands="yes")
-    trace.trace(system, "anna")
-    return system
-
-
-def settled(system):
-    """What all sessions have said until now stands in the log: a user more or less is traced only after that."""
-    trace.trace(system, "settled")
-    trace.untrace(system, "settled")
 
 
 # --- what stands in it ----------------------------------------------------------------------------------
@@ -77,7 +57,7 @@ def test_no_way_of_logging_in_leaves_its_password(traced, backend, how, reused):
     with traced.session("anna", SECRET, how, reused=reused) as client:
         client.ok("NOOP")
         client.logout()
-    settled(traced)
+    trace.settled(traced)
     text = trace.raw(traced)
     assert b"NOOP" in text
     for secret in (SECRET.encode(), base64.b64encode(SECRET.encode()).rstrip(b"="), b"LOGIN", b"AUTHENTICATE"):
@@ -208,7 +188,7 @@ def test_what_the_proxy_answers_itself_stands_in_it_as_such(traced):
         client.send("x COMPRESS DEFLATE\r\n")
         client.expect_exact("x BAD Unrecognized command\r\n")
         client.logout()
-    settled(traced)
+    trace.settled(traced)
     assert trace.said(traced, "CLIENT") == b"x COMPRESS DEFLATE\r\nz9 LOGOUT\r\n"
     assert trace.said(traced, "PROXY") == b"x BAD Unrecognized command\r\n"
     sides = [record.side for record in trace.records(traced)]
@@ -236,7 +216,7 @@ def test_only_the_traced_user_stands_in_it(traced):
         traced.session(user).logout()
     with traced.client() as client:
         assert not client.login("anna", "wrong").ok
-    settled(traced)
+    trace.settled(traced)
     assert [record for record in trace.records(traced) if record.side != "NOTE"] == []
 
 
@@ -251,7 +231,7 @@ def test_on_and_off_while_sessions_run(make, backend):
         client.ok("NAMESPACE")
         trace.trace(system, "anna")
         client.ok("LIST \"\" *")
-        settled(system)
+        trace.settled(system)
         text = trace.said(system, "CLIENT")
         assert re.fullmatch(rb"t\d NOOP\r\nt\d LIST \"\" \*\r\n", text), text
         assert trace.notes(system)[:3] == [trace.ENABLED, trace.DISABLED, trace.ENABLED]
@@ -262,7 +242,7 @@ def test_a_login_that_fails_behind_a_traced_name_leaves_nothing(traced, backend)
         assert not client.login("anna", SECRET).ok
         assert client.login("bert", "pw-bert").ok
         client.ok("NOOP")
-    settled(traced)
+    trace.settled(traced)
     assert trace.said(traced, "CLIENT") == b"" and SECRET.encode() not in trace.raw(traced)
 
 
@@ -322,7 +302,7 @@ def test_eight_busy_sessions_stand_in_it_line_by_line_and_in_order(traced, backe
         assert not thread.is_alive()
     for client in clients:
         client.logout()
-    settled(traced)
+    trace.settled(traced)
     records = trace.records(traced)
     sessions = {record.session for record in records} - {None}
     assert len(sessions) == 8
@@ -357,157 +337,6 @@ def test_a_writer_that_stands_still_holds_up_no_session(traced, backend):
             return b"NOOP" in trace.said(traced, "CLIENT")
         wait_until(goes_on, "nothing is taken any more")
         assert any("records are missing here." in note for note in trace.notes(traced))
-
-
-# --- the file -------------------------------------------------------------------------------------------
-def test_the_file_is_for_its_owner_only(traced):
-    with traced.session("anna") as client:
-        client.ok("NOOP")
-    assert os.stat(trace.path(traced)).st_mode & 0o7777 == 0o600
-
-
-def idle_system(make, backend, **config):
-    system = System(backend.port, enable_admin_commands="yes", **config)
-    make.started.append(system)
-    return system
-
-
-def victim_of(path, owner):
-    """A file that the broker's user could write to."""
-    victim = path.parent / "victim"
-    victim.write_text("precious")
-    victim.chmod(0o666)
-    if os.geteuid() == 0:
-        os.chown(victim, owner, owner)
-    return victim
-
-
-def plant_link(path):
-    victim = victim_of(path, NOBODY)
-    path.symlink_to(victim)
-    return victim
-
-
-def plant_second_name(path):
-    victim = victim_of(path, NOBODY)
-    os.link(victim, path)
-    return victim
-
-
-def plant_folder(path):
-    path.mkdir()
-
-
-def plant_fifo(path):
-    os.mkfifo(path)
-    path.chmod(0o666)
-
-
-@pytest.mark.parametrize("late", [False, True], ids=["before the start", "later"])
-@pytest.mark.parametrize("plant", [plant_link, plant_second_name, plant_folder, plant_fifo], ids=lambda plant: plant.__name__)
-def test_what_is_no_plain_file_is_not_written_to(make, backend, plant, late):
-    system = idle_system(make, backend)
-    if late:
-        system.start()
-        trace.path(system).unlink(missing_ok=True)
-    victim = plant(trace.path(system))
-    if not late:
-        system.start()
-    assert trace.xproxy(system, "XPROXY_TRACE anna") == "NO internal server error"
-    assert trace.xproxy(system, "XPROXY_NEWLOG") == "NO internal server error"
-    assert trace.pimpstat(system, "--trace", "anna")[0] == 1
-    with system.session("anna") as client:
-        client.ok("NOOP")
-        client.logout()
-    assert trace.pimpstat(system, "--traced") == (0, "", "")
-    assert victim is None or victim.read_text() == "precious"
-
-
-@needs_root
-def test_a_file_of_somebody_else_is_not_written_to(make, backend):
-    system = make.system(backend, enable_admin_commands="yes")
-    trace.path(system).unlink()
-    victim_of(trace.path(system), 0).rename(trace.path(system))
-    assert trace.xproxy(system, "XPROXY_TRACE anna") == "NO internal server error"
-    assert trace.xproxy(system, "XPROXY_NEWLOG") == "NO internal server error"
-    assert trace.path(system).read_text() == "precious"
-
-
-@needs_root
-def test_a_file_of_somebody_else_is_not_taken_over_at_the_start(make, backend):
-    """Who made it may have it open for reading still, whoever it belongs to then."""
-    system = idle_system(make, backend)
-    path = trace.path(system)
-    victim_of(path, 1).rename(path)
-    with open(path, "rb") as spy:
-        system.start()
-        assert trace.xproxy(system, "XPROXY_TRACE anna") == "NO internal server error"
-        system.session("anna").logout()
-        assert spy.read() == b"precious" and os.stat(path).st_uid == 1
-    assert "belongs to another user" in system.log_text()
-
-
-@needs_root
-def test_a_file_that_root_has_made_is_handed_over_at_the_start(make, backend):
-    system = idle_system(make, backend)
-    victim_of(trace.path(system), 0).rename(trace.path(system))
-    system.start()
-    assert trace.xproxy(system, "XPROXY_TRACE anna") == "OK Tracing enabled for user anna."
-    assert os.stat(trace.path(system)).st_mode & 0o7777 == 0o600
-
-
-def test_dev_null_is_nowhere(make, backend):
-    system = make.system(backend, enable_admin_commands="yes", protocol_log_filename="/dev/null")
-    before = os.stat("/dev/null")
-    assert trace.xproxy(system, "XPROXY_TRACE anna") == "OK Tracing enabled for user anna."
-    with system.session("anna") as client:
-        client.ok("NOOP")
-    assert trace.xproxy(system, "XPROXY_TRACE") == "OK Tracing disabled"
-    after = os.stat("/dev/null")
-    assert (before.st_mode, before.st_uid) == (after.st_mode, after.st_uid)
-
-
-def check_full_disk(system, backend):
-    """The trace ends, with whole records; the session does not, and later ones are served."""
-    backend.mailboxes["anna"] = {b"INBOX": [b"m" * 70 + b"\r\n"] * 3000}
-    trace.trace(system, "anna")
-    with system.session("anna") as client:
-        client.ok("SELECT INBOX")
-        client.ok("FETCH 1:* BODY[]")
-        client.ok("FETCH 1:* BODY[]")
-        system.wait_log("tracing has ended for all users")
-        client.ok("NOOP")
-        client.logout()
-    assert trace.pimpstat(system, "--traced") == (0, "", "")
-    records = trace.records(system)
-    assert len(records) > 3 and records[-1].data.endswith(b"\n")
-    system.session("anna").logout()
-
-
-def test_a_bound_on_file_sizes_ends_the_trace_and_no_session(make, backend):
-    if SANITIZED:
-        pytest.skip("a sanitizer's processes have files of their own")
-    system = make.system(backend, prefix=["prlimit", f"--fsize={300 * 1024}", "--"])
-    check_full_disk(system, backend)
-
-
-@needs_root
-def test_a_full_disk_ends_the_trace_and_no_session(make, backend):
-    system = idle_system(make, backend)
-    disk = system.folder / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "none", disk], check=False).returncode != 0:
-        pytest.skip("no tmpfs can be mounted")
-    try:
-        (disk / "protocol.log").touch()
-        trace.path(system).unlink(missing_ok=True)
-        system.write_config(protocol_log_filename=disk / "protocol.log")
-        system.start()
-        (system.folder / "protocol.log").symlink_to(disk / "protocol.log")  # for trace.path()
-        check_full_disk(system, backend)
-        system.stop_and_keep()
-    finally:
-        subprocess.run(["umount", "-l", disk], check=False)
 
 
 # --- it survives ----------------------------------------------------------------------------------------
@@ -557,86 +386,10 @@ def test_however_a_session_is_started(make, backend, way):
 
 @needs_root
 def test_in_a_chroot(make, backend):
-    system = idle_system(make, backend)
+    system = trace.idle_system(make, backend)
     system.write_config(chroot_directory=system.folder / "jail")
     system.start()
     trace.trace(system, "anna")
     with system.session("anna") as client:
         client.ok("NOOP")
     trace.wait_said(system, "SERVER", b"OK Noop")
-
-
-# --- a session's process that was taken over ------------------------------------------------------------
-def traced_peer(system, user="anna"):
-    """A peer that has a lease, and the log's socket."""
-    peer = Peer(system).hello()
-    peer.push("LEASE", serial=1, proof_kind=1, user=user, secret=f"pw-{user}")
-    first = peer.receive()
-    assert first.name == "TRACE" and peer.receive().name == "LEASED"
-    return peer, first.sock
-
-
-def record(side, data, continued=0, lost=0):
-    return struct.pack("=BBHI", side, continued, 0, lost) + data
-
-
-def expect_deaf(sock):
-    """It takes nothing any more."""
-    def is_deaf():
-        try:
-            sock.send(record(1, b"forged\r\n"), socket.MSG_DONTWAIT)
-        except (BrokenPipeError, ConnectionResetError):
-            return True
-        except BlockingIOError:
-            pass
-        return False
-    wait_until(is_deaf, "the log still takes records")
-
-
-def test_who_is_not_traced_gets_no_socket(traced):
-    peer = Peer(traced).hello()
-    assert peer.ask_lease("bert").name == "LEASED"
-
-
-def test_a_login_that_failed_has_no_voice(traced):
-    peer, sock = traced_peer(traced)
-    peer.outcome(REFUSED)
-    expect_deaf(sock)
-
-
-def test_who_is_gone_has_no_voice(traced):
-    peer, sock = traced_peer(traced)
-    peer.outcome(ACCEPTED)
-    peer.sock.close()
-    expect_deaf(sock)
-
-
-@pytest.mark.parametrize("data", [b"", b"x", record(0, b"x"), record(9, b"x\r\n"), record(1, b"y" * 8001)],
-                         ids=["empty", "short", "no-side", "odd-side", "long"])
-def test_a_bad_record_ends_the_trace_of_its_session_only(traced, data):
-    peer, sock = traced_peer(traced)
-    peer.outcome(ACCEPTED)
-    sock.send(data)
-    expect_deaf(sock)
-    with traced.session("anna") as client:
-        client.ok("NOOP")
-    trace.wait_said(traced, "SERVER", b"OK Noop")
-
-
-def test_a_session_speaks_for_itself_only(traced):
-    peer, sock = traced_peer(traced)
-    peer.outcome(ACCEPTED)
-    sock.send(record(1, b"\n\n-----> C= 1 root SERVER: sd [1]\nforged\x1b\r\n"))
-    trace.wait_said(traced, "CLIENT", b"forged")
-    (said,) = [entry for entry in trace.records(traced) if entry.side == "CLIENT"]
-    assert (said.user, said.data) == ("anna", b"\n\n -----> C= 1 root SERVER: sd [1]\nforged\\x1b\r\n")
-
-
-def test_so_many_sessions_are_traced_and_no_more(traced, backend):
-    clients = [traced.session("anna") for _ in range(66)]
-    traced.wait_log("there are too many")
-    for client in clients:
-        client.ok("NOOP")
-        client.close()
-    with traced.session("anna") as client:
-        wait_until(lambda: (client.ok("NOOP"), client)[1], "it ends")

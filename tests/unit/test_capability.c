@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "lib/sasl.h"
 #include "proxyd/capability.h"
 
 static void a_word_is_found_in_any_case_and_only_whole(void **unused)
@@ -95,36 +96,52 @@ static void a_list_that_does_not_fit_is_refused(void **unused)
 
 static void the_proxys_own_list_passes_no_rule_it_should_not(void **unused)
 {
-	(void)unused;
-	assert_true(capability_has(SPAN(CAPABILITY_OWN), SPAN("XIMAPPROXY")));
-	assert_false(capability_has(SPAN(CAPABILITY_OWN), SPAN("IDLE")));
-	assert_filtered(CAPABILITY_OWN, "", "IMAP4rev1 LITERAL+ ID ENABLE XIMAPPROXY");
-}
-
-static void assert_own(bool starttls, bool may_log_in, const char *expected)
-{
-	char bytes[200];
+	char bytes[CAPABILITY_OWN_MAX + 1];
 	struct buf out = BUF_OVER(bytes);
 
-	assert_int_equal(capability_own(starttls, may_log_in, &out), 0);
-	assert_int_equal(out.len, strlen(expected));
-	assert_memory_equal(bytes, expected, out.len);
+	(void)unused;
+	assert_int_equal(capability_add_own(true, true, ~0u, &out), 0);
+	assert_true(out.len <= CAPABILITY_OWN_MAX);
+	assert_true(capability_has(buf_span(&out), SPAN("XIMAPPROXY")));
+	assert_false(capability_has(buf_span(&out), SPAN("IDLE")));
+	bytes[out.len] = '\0';
+	assert_filtered(bytes, "", "IMAP4rev1 LITERAL+ ID ENABLE XIMAPPROXY");
+}
+
+static void assert_own(bool starttls, bool may_log_in, uint32_t mechanisms, const char *expected)
+{
+	char bytes[CAPABILITY_OWN_MAX];
+	struct buf out = BUF_OVER(bytes);
+
+	assert_int_equal(capability_add_own(starttls, may_log_in, mechanisms, &out), 0);
+	assert_true(span_eq(buf_span(&out), span_str(expected)));
 	for (size_t room = 0; room < strlen(expected); room++) {
 		out = (struct buf){.data = bytes, .cap = room};
-		assert_int_equal(capability_own(starttls, may_log_in, &out), -ENOBUFS);
+		assert_int_equal(capability_add_own(starttls, may_log_in, mechanisms, &out),
+				 -ENOBUFS);
 	}
+}
+
+static void the_proxys_own_list_has_the_mechanisms_of_the_site(void **unused)
+{
+	(void)unused;
+	assert_own(false, true, SASL_PLAIN | SASL_LOGIN,
+		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY");
+	assert_own(false, true, 0, "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE XIMAPPROXY");
+	assert_own(false, true, SASL_TOKENS,
+		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=XOAUTH2 AUTH=OAUTHBEARER "
+		   "XIMAPPROXY");
 }
 
 static void tls_changes_the_proxys_own_list(void **unused)
 {
 	(void)unused;
-	assert_own(false, true, CAPABILITY_OWN);
-	assert_own(true, true,
-		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN AUTH=LOGIN "
-		   "XIMAPPROXY");
-	assert_own(true, false,
+	assert_own(true, true, SASL_PLAIN,
+		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS AUTH=PLAIN XIMAPPROXY");
+	assert_own(true, false, SASL_PLAIN,
 		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS LOGINDISABLED XIMAPPROXY");
-	assert_own(false, false, "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE LOGINDISABLED XIMAPPROXY");
+	assert_own(false, false, SASL_PLAIN,
+		   "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE LOGINDISABLED XIMAPPROXY");
 }
 
 static void a_list_is_found_in_each_of_its_places(void **unused)
@@ -197,6 +214,7 @@ int main(void)
 		cmocka_unit_test(hidden_words_are_left_out_whole_and_in_any_case),
 		cmocka_unit_test(a_list_that_does_not_fit_is_refused),
 		cmocka_unit_test(the_proxys_own_list_passes_no_rule_it_should_not),
+		cmocka_unit_test(the_proxys_own_list_has_the_mechanisms_of_the_site),
 		cmocka_unit_test(tls_changes_the_proxys_own_list),
 		cmocka_unit_test(a_list_is_found_in_each_of_its_places),
 		cmocka_unit_test(a_list_is_not_found_in_text),

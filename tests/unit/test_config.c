@@ -328,6 +328,10 @@ static void names_are_one_of_a_list(void **unused)
 	assert_int_equal(parse("syslog_facility LOG_NOWHERE"), 1);
 	assert_non_null(strstr(reports, "give one of LOG_USER LOG_MAIL LOG_DAEMON"));
 	assert_non_null(strstr(reports, "LOG_LOCAL7\n"));
+	assert_clean("auth_mechanisms plain  XOAUTH2\nauth_mechanisms none");
+	assert_error("auth_mechanisms PLAIN CRAM-MD5",
+		     "f:1: auth_mechanisms: 'CRAM-MD5' is not allowed: give none, or some of "
+		     "PLAIN LOGIN XOAUTH2 OAUTHBEARER");
 }
 
 static void pairs_are_two_numbers_the_smaller_first(void **unused)

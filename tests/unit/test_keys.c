@@ -259,6 +259,33 @@ static void keys_are_the_same_only_with_every_byte(void **unused)
 	keys_free(NULL);
 }
 
+static void a_token_is_another_proof_by_each_mechanism_and_no_password(void **unused)
+{
+	struct key proofs[3], leases[3];
+
+	(void)unused;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(keys_proof(keys, PROOF_PASSWORD + i, SPAN("same"), &proofs[i]), 0);
+		leases[i] = account_of(base, &proofs[i]);
+	}
+	assert_all_differ(proofs, 3);
+	assert_all_differ(leases, 3);
+}
+
+static void an_accounts_tokens_have_a_record_of_their_own(void **unused)
+{
+	struct key_account other = base;
+	struct key all[4];
+
+	(void)unused;
+	other.backend_user = SPAN("other");
+	all[0] = account_of(base, NULL);
+	all[1] = account_of(other, NULL);
+	assert_int_equal(keys_tokens(keys, &all[0], &all[2]), 0);
+	assert_int_equal(keys_tokens(keys, &all[1], &all[3]), 0);
+	assert_all_differ(all, 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -272,6 +299,8 @@ int main(void)
 		cmocka_unit_test(digests_of_different_purposes_never_meet),
 		cmocka_unit_test(another_start_has_another_key),
 		cmocka_unit_test(a_digest_leaves_nothing_for_the_next_one),
+		cmocka_unit_test(a_token_is_another_proof_by_each_mechanism_and_no_password),
+		cmocka_unit_test(an_accounts_tokens_have_a_record_of_their_own),
 		cmocka_unit_test(keys_are_the_same_only_with_every_byte),
 	};
 

@@ -66,7 +66,7 @@ static void start(const char *file)
 {
 	result_count = expected = 0;
 	assert_int_equal(loop_new(&loop), 0);
-	l = protocol_log_new(loop, file, on_failed, NULL);
+	l = protocol_log_new(loop, file, 0, on_failed, NULL);
 	assert_non_null(l);
 }
 

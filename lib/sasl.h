@@ -1,0 +1,35 @@
+/* The SASL mechanisms that clients may use: their names in the configuration, in capability lists
+ * and with AUTHENTICATE, and what kind of proof each ends in. Pure.
+ */
+#ifndef LIB_SASL_H
+#define LIB_SASL_H
+
+#include "lib/msg.h"
+
+/* A set of mechanisms is the sum of these. */
+enum sasl_mechanism {
+	SASL_PLAIN = 1,	      /* RFC 4616 */
+	SASL_LOGIN = 2,	      /* AUTH=LOGIN, not the command */
+	SASL_XOAUTH2 = 4,     /* Google's, before there was an RFC */
+	SASL_OAUTHBEARER = 8, /* RFC 7628 */
+};
+
+#define SASL_TOKENS (SASL_XOAUTH2 | SASL_OAUTHBEARER)
+
+struct sasl_row {
+	struct span name;
+	enum sasl_mechanism bit;
+	enum msg_proof proof; /* what a login by it is proven with */
+};
+
+/* Row i of the table and true, or false behind the last one. */
+bool sasl_row_at(size_t i, struct sasl_row *ret);
+
+/* The mechanism of a kind of token; false for another kind of proof. */
+bool sasl_token_of(uint32_t proof, struct sasl_row *ret);
+
+/* Reads names separated by blanks, in any case, or "none". 0; -EINVAL, then *ret_bad is the word
+ * that is no such name. */
+int sasl_list_read(struct span list, uint32_t *ret, struct span *ret_bad);
+
+#endif
