@@ -45,17 +45,28 @@ C_PROXY  := $(HOSTED)
 LD_PROXY := $(if $(SAN),$(LDHOST),-static-pie -Wl,-z,relro,-z,now)
 endif
 
+# --- lookupd's drivers, each built if its library is there: KIND=LIBRARY -----------------------------
+DRIVER_LIBS    := http=libcurl ldap=ldap pgsql=libpq mysql=libmariadb
+library_of      = $(word 2,$(subst =, ,$(1)))
+DRIVERS        := $(foreach d,$(DRIVER_LIBS),$(if $(shell $(PKG) --exists $(call library_of,$(d)) && echo 1),$(d)))
+DRIVERS_C      := lookupd/driver_static.c lookupd/driver_userdb.c lookupd/driver_lmdb.c lookupd/driver_authdaemon.c \
+                  $(foreach d,$(DRIVERS),lookupd/driver_$(word 1,$(subst =, ,$(d))).c)
+DRIVERS_PKG    := $(foreach d,$(DRIVERS),$(call library_of,$(d)))
+DRIVERS_FLAGS  := $(foreach l,$(DRIVERS_PKG),-DHAVE_$(shell echo $(l) | tr a-z A-Z)) \
+                  $(if $(DRIVERS_PKG),$(shell $(PKG) --cflags $(DRIVERS_PKG)))
+
 # --- sources, one folder per program --------------------------------------------------------------
 LIB_C    := $(wildcard lib/*.c)
 SRC_proxyd         := $(wildcard proxyd/*.c)
 SRC_cachebrokerd   := $(wildcard cachebrokerd/*.c)
-SRC_lookupd        := $(wildcard lookupd/*.c)
+SRC_lookupd        := $(filter-out lookupd/driver_%.c,$(wildcard lookupd/*.c)) $(DRIVERS_C)
 SRC_tlsrelayd      := $(wildcard tlsrelayd/*.c)
 SRC_pimpstat       := $(wildcard pimpstat/*.c)
 SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
+LIBS_lookupd       = $(shell $(PKG) --libs lmdb $(DRIVERS_PKG))
 LIBS_tlsrelayd     = $(shell $(PKG) --libs libssl libcrypto libsystemd)
 LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
@@ -68,6 +79,8 @@ all: $(addprefix $(B)/,$(PROGRAMS))
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(HOSTED) $(CFLAGS) -c $< -o $@
+
+$(B)/obj/lookupd/%.o: CPPFLAGS += $(DRIVERS_FLAGS)
 
 $(B)/static/%.o: %.c
 	@mkdir -p $(@D)
@@ -105,7 +118,7 @@ $(foreach p,cachebrokerd lookupd tlsrelayd pimpstat in.imapproxyd,$(eval $(call 
 UNIT_C    := $(wildcard tests/unit/test_*.c)
 UNITS     := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_C))
 ARCHIVES  := $(addprefix $(B)/obj/,proxyd.a cachebrokerd.a lookupd.a tlsrelayd.a pimpstat.a imapproxyd.a lib.a)
-UNIT_LIBS  = $(shell $(PKG) --libs cmocka libssl libcrypto lmdb libsystemd jansson) -lpthread
+UNIT_LIBS  = $(shell $(PKG) --libs cmocka libssl libcrypto lmdb libsystemd jansson) $(LIBS_lookupd) -lpthread
 
 not_main = $(filter-out %/main.c,$(1))
 $(B)/obj/proxyd.a: $(call objects,$(call not_main,$(SRC_proxyd)))
@@ -152,14 +165,17 @@ FUZZ_SECONDS ?= 60
 
 $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/run_corpus.o $(ARCHIVES)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDHOST) $< $(B)/obj/tests/fuzz/run_corpus.o $(B)/obj/proxyd.a $(B)/obj/lib.a -o $@
+	$(CC) $(CFLAGS) $(LDHOST) $< $(B)/obj/tests/fuzz/run_corpus.o $(B)/obj/proxyd.a $(B)/obj/lookupd.a $(B)/obj/lib.a -o $@
 
 fuzz-corpus: $(FUZZ_RUN)
 
-build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(LIB_C) $(FILTER)
+# Of lookupd what is pure.
+FUZZ_LOOKUPD := $(addprefix lookupd/,account.c authrc.c ldapquery.c sqlquery.c textline.c why.c)
+
+build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(FUZZ_LOOKUPD) $(LIB_C) $(FILTER)
 	@mkdir -p $(@D)
 	clang -std=c17 -O1 -g -I. -I$(B)/gen -D_GNU_SOURCE= -DKEEPWARM_VERSION='"fuzz"' -fsanitize=fuzzer,address,undefined $< \
-		$(call not_main,$(SRC_proxyd)) $(LIB_C) -o $@
+		$(call not_main,$(SRC_proxyd)) $(FUZZ_LOOKUPD) $(LIB_C) -o $@
 
 fuzz: $(FUZZERS)
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f); mkdir -p build/corpus/$$n; \

@@ -1,5 +1,5 @@
-/* The account cache. The hash table's own order is that of storing, so its first entry is the
- * oldest. */
+/* The account cache: two tables, accounts that there are and names that are none. A hash table's
+ * own order is that of storing, so its first entry is the oldest. */
 #include "cachebrokerd/accounts.h"
 
 #include <stdlib.h>
@@ -8,15 +8,15 @@
 
 struct entry {
 	struct key name;
-	int64_t until;
-	uint32_t port;
-	size_t host_length, backend_user_length;
+	int64_t fresh_until, until;
+	size_t hosts_length, backend_user_length;
 	UT_hash_handle hh;
-	char texts[]; /* host, backend user */
+	char texts[]; /* hosts, backend user */
 };
 
 struct accounts {
 	struct entry *entries;
+	struct entry *unknown; /* without texts */
 };
 
 struct accounts *accounts_new(void)
@@ -24,16 +24,18 @@ struct accounts *accounts_new(void)
 	return calloc(1, sizeof(struct accounts));
 }
 
-static void forget(struct accounts *a, struct entry *e)
+static void forget(struct entry **table, struct entry *e)
 {
-	HASH_DEL(a->entries, e);
+	HASH_DEL(*table, e);
 	free(e);
 }
 
 void accounts_forget(struct accounts *a)
 {
 	while (a->entries)
-		forget(a, a->entries);
+		forget(&a->entries, a->entries);
+	while (a->unknown)
+		forget(&a->unknown, a->unknown);
 }
 
 void accounts_free(struct accounts *a)
@@ -44,51 +46,79 @@ void accounts_free(struct accounts *a)
 	free(a);
 }
 
-static struct entry *find(struct accounts *a, const struct key *name)
+/* The entry of this name, unless its time is over. */
+static struct entry *find(struct entry **table, const struct key *name, int64_t now)
 {
 	struct entry *e = NULL;
 
-	HASH_FIND(hh, a->entries, name, sizeof(*name), e);
+	HASH_FIND(hh, *table, name, sizeof(*name), e);
+	if (e && now >= e->until) {
+		forget(table, e);
+		return NULL;
+	}
 	return e;
 }
 
-bool accounts_find(struct accounts *a, const struct key *name, int64_t now, struct account *ret)
+static void forget_name(struct entry **table, const struct key *name)
 {
-	struct entry *e = find(a, name);
+	struct entry *e = find(table, name, INT64_MIN);
+
+	if (e)
+		forget(table, e);
+}
+
+enum accounts_state accounts_find(struct accounts *a, const struct key *name, int64_t now,
+				  struct account *ret)
+{
+	struct entry *e = find(&a->entries, name, now);
 
 	if (!e)
-		return false;
-	if (now >= e->until) {
-		forget(a, e);
-		return false;
-	}
-	*ret = (struct account){ .host = { e->texts, e->host_length },
-				 .port = e->port,
-				 .backend_user = { e->texts + e->host_length,
+		return find(&a->unknown, name, now) ? ACCOUNTS_UNKNOWN : ACCOUNTS_NOTHING;
+	*ret = (struct account){ .hosts = { e->texts, e->hosts_length },
+				 .backend_user = { e->texts + e->hosts_length,
 						   e->backend_user_length } };
-	return true;
+	return now < e->fresh_until ? ACCOUNTS_FRESH : ACCOUNTS_STALE;
+}
+
+/* Puts e, which is taken over, into the table, in the place of the oldest if it is full. */
+static void add(struct entry **table, struct entry *e, unsigned most)
+{
+	if (HASH_COUNT(*table) >= most)
+		forget(table, *table);
+	HASH_ADD(hh, *table, name, sizeof(e->name), e);
+	if (!e->hh.tbl)
+		free(e); /* no memory */
 }
 
 void accounts_store(struct accounts *a, const struct key *name, const struct account *account,
-		    int64_t until)
+		    int64_t fresh_until, int64_t until)
 {
-	struct entry *old = find(a, name);
-	struct entry *e = calloc(1, sizeof(*e) + account->host.n + account->backend_user.n);
+	struct entry *e = calloc(1, sizeof(*e) + account->hosts.n + account->backend_user.n);
 
 	if (!e)
 		return;
-	if (old)
-		forget(a, old);
-	else if (HASH_COUNT(a->entries) >= ACCOUNTS_MOST)
-		forget(a, a->entries);
+	/* the account's texts may be those of the entry that goes */
+	memcpy(e->texts, account->hosts.p, account->hosts.n);
+	memcpy(e->texts + account->hosts.n, account->backend_user.p, account->backend_user.n);
+	e->name = *name;
+	e->fresh_until = fresh_until;
+	e->until = until;
+	e->hosts_length = account->hosts.n;
+	e->backend_user_length = account->backend_user.n;
+	forget_name(&a->entries, name);
+	forget_name(&a->unknown, name);
+	add(&a->entries, e, ACCOUNTS_MOST);
+}
+
+void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+
+	forget_name(&a->entries, name);
+	forget_name(&a->unknown, name);
+	if (!e)
+		return;
 	e->name = *name;
 	e->until = until;
-	e->port = account->port;
-	e->host_length = account->host.n;
-	e->backend_user_length = account->backend_user.n;
-	memcpy(e->texts, account->host.p, account->host.n);
-	memcpy(e->texts + account->host.n, account->backend_user.p, account->backend_user.n);
-	HASH_ADD(hh, a->entries, name, sizeof(e->name), e);
-	if (!e->hh.tbl)
-		free(e); /* no memory */
+	add(&a->unknown, e, ACCOUNTS_UNKNOWN_MOST);
 }

@@ -180,7 +180,7 @@ static bool too_old(const struct connection *c, int64_t now)
 /* Would it be made in another way now, or not at all? */
 static bool is_outdated(const struct connection *c)
 {
-	return c->host->tls != config_tls_mode(&c->broker->config) || c->tls != host_tls(c->host);
+	return !host_is_current(c->host) || c->tls != host_tls(c->host);
 }
 
 static void keep_to_limit_per_account(struct connection *c)

@@ -10,7 +10,9 @@
 
 #include "cachebrokerd/dial.h"
 #include "lib/clock.h"
+#include "lib/config_tls.h"
 #include "lib/log.h"
+
 
 struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls)
 {
@@ -37,6 +39,13 @@ struct host *host_find(struct broker *b, struct span name, uint32_t port, enum t
 	h->next = b->hosts;
 	b->hosts = h;
 	return h;
+}
+
+bool host_is_current(const struct host *h)
+{
+	const struct config *c = &h->broker->config;
+
+	return c->directory.count > 0 || h->tls == config_tls_mode(c);
 }
 
 uint64_t host_tls(const struct host *h)
@@ -168,7 +177,7 @@ void host_show_all(struct broker *b)
 	for (struct host *h = b->hosts; h; h = h->next) {
 		h->figures->cached += h->idle_count;
 		h->figures->active += h->connections - h->idle_count - spares_count(h);
-		if (h->tls == config_tls_mode(&b->config))
+		if (host_is_current(h))
 			h->figures->state = h->down_until > 0	   ? STATEFILE_HOST_DOWN
 					    : h->address_count > 0 ? STATEFILE_HOST_UP
 								   : STATEFILE_HOST_UNKNOWN;

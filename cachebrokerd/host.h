@@ -40,6 +40,9 @@ struct host {
  * a name that is too long. */
 struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls);
 
+/* Is it spoken to as the configuration of now says? With directories it is they that say it. */
+bool host_is_current(const struct host *h);
+
 /* How TLS is made with it, as a number (keys.h): another one after a reload that changed that. */
 uint64_t host_tls(const struct host *h);
 

@@ -1,8 +1,6 @@
-/* Finding a connection for a session.
+/* Finding a connection for a session, when the mail hosts of its account are known.
  *
- * The secret is turned into a proof at once, while its message is still in the receive buffer. A
- * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
- * again: until it is clear which connection the session gets.
+ * The keys are those of one host at a time: whoever looks at another one turns the lease to it.
  */
 #include "cachebrokerd/lease.h"
 
@@ -10,7 +8,6 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/habits.h"
@@ -39,7 +36,7 @@ uint32_t lease_longest(const struct broker *b)
 {
 	uint32_t tries = b->config.connect_timeout * DIAL_ROUNDS, one = tries + LOOKUP_EXTRA;
 
-	if (config_tls_mode(&b->config) != TLS_NONE)
+	if (config_tls_possible(&b->config))
 		one += tls_longest(b) * DIAL_ROUNDS;
 	if (master_is_on(b))
 		one += errand_login_seconds(b);
@@ -102,9 +99,7 @@ static void on_deadline(void *context)
 	client_refuse(context, REFUSAL_UNAVAILABLE, "no mail host in time");
 }
 
-/* From here on the lease takes time: all of it together has one deadline, shorter than the
- * session's own. */
-static int start_deadline(struct client *c)
+int lease_start_deadline(struct client *c)
 {
 	struct timer **slot = &c->lease.deadline;
 
@@ -153,6 +148,43 @@ static int renew_keys(struct client *c)
 	return r < 0 ? r : make_keys(c);
 }
 
+static void guess_wish(struct client *c);
+static void dial(struct client *c);
+
+int lease_turn_to(struct client *c, size_t at)
+{
+	struct lease *l = &c->lease;
+
+	l->host_at = at;
+	if (l->host == l->hosts[at])
+		return 0;
+	l->host = l->hosts[at];
+	int r = make_keys(c);
+
+	if (r == 0)
+		guess_wish(c);
+	return r;
+}
+
+/* This mail host cannot serve the client: the next one, if there is one. */
+static void dial_next(struct client *c, enum msg_refusal reason, const char *why)
+{
+	struct lease *l = &c->lease;
+
+	if (l->host_at + 1 < l->host_count && lease_turn_to(c, l->host_at + 1) == 0)
+		dial(c);
+	else
+		client_refuse(c, reason, why);
+}
+
+static void dial_first(struct client *c)
+{
+	if (lease_turn_to(c, 0) == 0)
+		dial(c);
+	else
+		client_refuse(c, REFUSAL_UNAVAILABLE, "no key can be made");
+}
+
 static void on_dialled(void *context, int fd, const char *why)
 {
 	struct client *c = context;
@@ -164,7 +196,7 @@ static void on_dialled(void *context, int fd, const char *why)
 	connection_dialled(b, l->host); /* connection_new() counts it again */
 	settle_errand(c);
 	if (fd < 0) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, why);
+		dial_next(c, REFUSAL_UNAVAILABLE, why);
 		return;
 	}
 	struct connection *fresh =
@@ -187,8 +219,6 @@ static void on_dialled(void *context, int fd, const char *why)
 	}
 	fd_drop(&fd);
 }
-
-static void dial(struct client *c);
 
 static void on_still_there(void *context)
 {
@@ -292,7 +322,7 @@ static void dial(struct client *c)
 		return;
 	secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
+		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
 	if (l->master && !errand_has_listener(b)) {
@@ -305,9 +335,9 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
-		client_refuse(c,
-			      connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
-			      full);
+		dial_next(c,
+			  connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
+			  full);
 		return;
 	}
 	if (dial_start(b, l->host, on_dialled, c, &l->dial) < 0) {
@@ -381,7 +411,7 @@ static bool is_on_its_way_back(const struct key *key)
 static void on_impatient(void *context)
 {
 	stop_awaiting(context);
-	dial(context);
+	dial_first(context);
 }
 
 bool lease_take(struct client *c)
@@ -437,7 +467,8 @@ static bool take_cached(struct client *c)
 	case RECHECK_BEHIND:
 		return take_and_recheck(c);
 	case RECHECK_BEFORE:
-		if (start_deadline(c) < 0 || recheck_start(c, &l->secret, true, &l->recheck) < 0)
+		if (lease_start_deadline(c) < 0 ||
+		    recheck_start(c, &l->secret, true, &l->recheck) < 0)
 			return false;
 		stop_awaiting(c);
 		return true;
@@ -452,7 +483,7 @@ void lease_proven(struct client *c, enum errand_verdict verdict)
 	if (verdict == VERDICT_REFUSED)
 		client_refuse(c, REFUSAL_PASSWORD, "the mail host refused the password");
 	else if (verdict == VERDICT_NONE || !lease_take(c))
-		dial(c);
+		dial_first(c);
 }
 
 static bool may_be_on_its_way(const struct lease *l)
@@ -460,25 +491,36 @@ static bool may_be_on_its_way(const struct lease *l)
 	return is_on_its_way_back(&l->key) || (l->wants && is_on_its_way_back(&l->wanted));
 }
 
-/* The account is known: cache, a moment's wait, or a new connection. */
-static void find_connection(struct client *c)
+/* Begins to wait if a connection may come back in a moment. */
+static bool waits_for_return(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (take_cached(c))
-		return;
-	if (start_deadline(c) < 0) {
+	if (!may_be_on_its_way(l) || recheck_need(c) == RECHECK_ITSELF ||
+	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) < 0)
+		return false;
+	l->awaits = true;
+	l->next = awaiting;
+	awaiting = c;
+	return true;
+}
+
+void lease_find(struct client *c)
+{
+	struct lease *l = &c->lease;
+
+	l->hosts[0]->spares.used = clock_ms();
+	for (size_t i = 0; i < l->host_count; i++)
+		if (lease_turn_to(c, i) == 0 && take_cached(c))
+			return;
+	if (lease_start_deadline(c) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
 		return;
 	}
-	if (may_be_on_its_way(l) && recheck_need(c) != RECHECK_ITSELF &&
-	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) == 0) {
-		l->awaits = true;
-		l->next = awaiting;
-		awaiting = c;
-		return;
-	}
-	dial(c);
+	for (size_t i = 0; i < l->host_count; i++)
+		if (lease_turn_to(c, i) == 0 && waits_for_return(c))
+			return;
+	dial_first(c);
 }
 
 /* Something has come back, or is gone: the first of those who wait for room may have it. */
@@ -507,7 +549,7 @@ static void wake_for_key(const struct key *key)
 			return; /* there was one */
 		if (!may_be_on_its_way(&c->lease)) {
 			stop_awaiting(c);
-			dial(c);
+			dial_first(c);
 			next = awaiting; /* the list may have changed */
 		}
 	}
@@ -526,108 +568,10 @@ static void guess_wish(struct client *c)
 	struct lease *l = &c->lease;
 	struct span wish;
 
+	l->wants = false;
 	if (keys_habit(b->keys, &l->account, l->client_id, span_str(c->origin), &l->habit) < 0)
 		return;
 	wish = habits_find(b->habits, &l->habit, clock_ms(), &l->promise);
 	l->wants = !l->plain && wish.n > 0 &&
 		   keys_fingerprint(b->keys, &l->key, wish, &l->wanted) == 0;
-}
-
-/* The account's record is there: the keys can be made. */
-static void set_account(struct client *c, const struct account *found)
-{
-	struct broker *b = c->broker;
-	struct lease *l = &c->lease;
-	const struct span backend_user = found->backend_user;
-	bool good = backend_user.n <= sizeof(l->backend_user);
-
-	l->host = host_find(b, found->host, found->port, config_tls_mode(&b->config));
-	if (good) {
-		memcpy(l->backend_user, backend_user.p, backend_user.n);
-		l->backend_user_length = backend_user.n;
-	}
-	if (!good || !l->host || make_keys(c) < 0) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
-		return;
-	}
-	if (c->bound && !key_same(&c->bound_to, &l->account)) {
-		client_refuse(c, REFUSAL_ATTEMPTS, "another account after a login");
-		return;
-	}
-	if (l->repeats && !key_same(&c->repeated, &l->key)) {
-		client_refuse(c, REFUSAL_ATTEMPTS, "another login after a dead connection");
-		return;
-	}
-	l->host->spares.used = clock_ms();
-	guess_wish(c);
-	find_connection(c);
-}
-
-static void on_account(void *context, const struct msg *answer)
-{
-	struct client *c = context;
-	char why[201] = "the account cannot be looked up";
-
-	c->lease.question = NULL;
-	if (answer && answer->ACCOUNT.status == ACCOUNT_FOUND) {
-		const struct account found = { .host = answer->ACCOUNT.host,
-					       .port = answer->ACCOUNT.host_port,
-					       .backend_user = answer->ACCOUNT.backend_user };
-
-		accounts_store(c->broker->accounts, &c->lease.name, &found,
-			       clock_ms() + (int64_t)c->broker->config.lookup_ttl * 1000);
-		set_account(c, &found);
-		return;
-	}
-	if (answer && answer->ACCOUNT.error.n > 0) {
-		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
-		why[answer->ACCOUNT.error.n] = '\0';
-	}
-	client_refuse(c,
-		      answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN ? REFUSAL_UNKNOWN
-									  : REFUSAL_UNAVAILABLE,
-		      why);
-}
-
-static int make_proof(const struct broker *b, const struct msg *m, struct key *ret)
-{
-	return master_is_on(b) ? master_proof(b, ret)
-			       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
-}
-
-void lease_begin(struct client *c, const struct msg *m)
-{
-	struct broker *b = c->broker;
-	struct lease *l = &c->lease;
-	const struct msg question = { .type = MSG_LOOKUP,
-				      .LOOKUP = { .service = c->service, .user = m->LEASE.user } };
-	struct account known;
-
-	*l = (struct lease){ .serial = m->serial,
-			     .token = m->LEASE.proof_kind != PROOF_PASSWORD,
-			     .plain = m->LEASE.plain || c->swapped,
-			     .repeats = c->must_repeat,
-			     .client_id = m->LEASE.client_id,
-			     .user_length = m->LEASE.user.n,
-			     .authzid_length = m->LEASE.authzid.n };
-	c->must_repeat = false;
-	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
-	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (master_is_on(b)) {
-		l->master = true;
-		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
-			return;
-		}
-	} else if (!l->token && b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
-		l->secret = secret_keep(m->LEASE.secret);
-	}
-	if (make_proof(b, m, &l->proof) < 0 ||
-	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
-	else if (accounts_find(b->accounts, &l->name, clock_ms(), &known))
-		set_account(c, &known);
-	else if (start_deadline(c) < 0 ||
-		 lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }

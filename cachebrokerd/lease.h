@@ -2,6 +2,9 @@
  *
  *	lease_begin → account (lookup) → cached? (password to be proven again?) → on its way back?
  *	wait 50 ms → room? (in the place of one on its way back? wait 50 ms) → dial
+ *
+ * An account may have several mail hosts: what is cached is looked for at all of them before one is
+ * dialled; they are dialled in order, all within the lease's deadline.
  */
 #ifndef CACHEBROKERD_LEASE_H
 #define CACHEBROKERD_LEASE_H
@@ -9,6 +12,7 @@
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/errand.h"
 #include "lib/msg.h"
+#include "lib/route.h"
 
 struct dial;
 struct master;
@@ -32,7 +36,9 @@ struct lease {
 	bool promise;	   /* nobody has seen it turn anything on */
 	uint64_t client_id;
 	uint64_t settings; /* the configuration that the keys belong to */
-	struct host *host;
+	struct host *hosts[ROUTE_HOSTS_MOST]; /* that serve the account, in order */
+	size_t host_count, host_at;
+	struct host *host; /* hosts[host_at], to which the keys belong; NULL: none yet */
 	struct question *question;
 	struct dial *dial;
 	struct secret *secret;	 /* while it may be needed to prove the password again */
@@ -59,6 +65,16 @@ struct lease {
 
 /* Starts to work on a LEASE message; ends in client_lease() or client_refuse(), perhaps at once. */
 void lease_begin(struct client *c, const struct msg *m);
+
+/* From here on the lease takes time: all of it together has one deadline, shorter than the
+ * session's own. 0 or -errno. */
+int lease_start_deadline(struct client *c);
+
+/* Turns to one of the account's mail hosts: makes the keys. 0 or -errno. */
+int lease_turn_to(struct client *c, size_t at);
+
+/* The account's hosts are known: cache, a moment's wait, or a new connection. */
+void lease_find(struct client *c);
 
 /* The client is gone or was answered: everything under way for it stops. */
 void lease_end(struct client *c);

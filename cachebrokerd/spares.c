@@ -166,7 +166,7 @@ static bool is_wanted(const struct host *h, int64_t now)
 
 	return !of->making && of->ready_count < b->config.spare_backend_connections &&
 	       of->used > 0 && now - of->used < USED_MS && now >= of->pause_until &&
-	       host_is_up(h) && h->tls == config_tls_mode(&b->config) && !b->stopping &&
+	       host_is_up(h) && host_is_current(h) && !b->stopping &&
 	       !b->retiring && errand_room(b) > ERRANDS_LEFT && connection_has_free_room(b, h);
 }
 

@@ -289,9 +289,12 @@ int config_load(struct config *c, const char *path, int fd, config_report_fn *re
 
 void config_wipe(struct config *c)
 {
-	for (size_t i = 0; i < config_row_count; i++)
+	for (size_t i = 0; i < config_row_count; i++) {
 		if (config_rows[i].type == CONFIG_TEXT)
 			config_free_text(&config_rows[i], config_member(&config_rows[i], c));
+		else if (config_rows[i].type == CONFIG_LIST)
+			config_free_list(config_member(&config_rows[i], c));
+	}
 }
 
 int config_run_directory(const struct config *c, const char *config_path, char *path, size_t cap)

@@ -2,8 +2,8 @@
  *
  * A file is `key value` lines; # starts a comment anywhere, so that no value can hold one; the
  * value is the rest of the line with blanks cut off both ends; keys are case-insensitive; the last
- * of two equal keys wins. Bad values are errors with file and line, unknown keys are warnings,
- * because files in the wild carry some.
+ * of two equal keys wins, but all lines of a key that is a LIST in the table count. Bad values are
+ * errors with file and line, unknown keys are warnings, because files in the wild carry some.
  */
 #ifndef LIB_CONFIG_H
 #define LIB_CONFIG_H
@@ -17,9 +17,21 @@
 /* How a connection to a mail host is protected. */
 enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
 
+/* What becomes of an account without a mail host. */
+enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_REFUSE };
+
 struct config_pair {
 	uint32_t least;
 	uint32_t most;
+};
+
+/* The values of a key that may stand there several times, and the lines where they do. */
+#define CONFIG_LIST_MOST 16
+
+struct config_list {
+	char *items[CONFIG_LIST_MOST];
+	unsigned lines[CONFIG_LIST_MOST];
+	size_t count;
 };
 
 /* Values of log_format. */
@@ -29,7 +41,7 @@ enum config_log_format { LOG_FORMAT_UNSET, LOG_FORMAT_IMAPPROXY, LOG_FORMAT_KEEP
 #define CONFIG_COUNT_ONE(...) +1
 enum {
 	CONFIG_KEYS = 0 CONFIG_TABLE(CONFIG_COUNT_ONE, CONFIG_COUNT_ONE, CONFIG_COUNT_ONE,
-				     CONFIG_COUNT_ONE, CONFIG_COUNT_ONE)
+				     CONFIG_COUNT_ONE, CONFIG_COUNT_ONE, CONFIG_COUNT_ONE)
 };
 
 /* One member per key. Strings belong to the config and are never NULL. */
@@ -41,12 +53,14 @@ struct config {
 #define MEMBER_BOOL(key, ...) uint32_t key;
 #define MEMBER_NAME(key, ...) uint32_t key;
 #define MEMBER_PAIR(key, ...) struct config_pair key;
-	CONFIG_TABLE(MEMBER_TEXT, MEMBER_NUM, MEMBER_BOOL, MEMBER_NAME, MEMBER_PAIR)
+#define MEMBER_LIST(key, ...) struct config_list key;
+	CONFIG_TABLE(MEMBER_TEXT, MEMBER_NUM, MEMBER_BOOL, MEMBER_NAME, MEMBER_PAIR, MEMBER_LIST)
 #undef MEMBER_TEXT
 #undef MEMBER_NUM
 #undef MEMBER_BOOL
 #undef MEMBER_NAME
 #undef MEMBER_PAIR
+#undef MEMBER_LIST
 };
 
 /* Told about each problem: `line` is one finished sentence that begins with file:line. */

@@ -26,6 +26,12 @@ static const struct config_name tls_versions[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name no_mailhosts[] = {
+	{ "default", NO_MAILHOST_DEFAULT },
+	{ "refuse", NO_MAILHOST_REFUSE },
+	{ NULL, 0 },
+};
+
 static const struct config_name log_formats[] = {
 	{ "", LOG_FORMAT_UNSET },
 	{ "imapproxy", LOG_FORMAT_IMAPPROXY },
@@ -78,9 +84,12 @@ static const struct config_name log_priorities[] = {
 #define ROW_PAIR(key, text, least_, most_, unit_, flags_, meaning_) \
 	ROW(key, text, .type = CONFIG_PAIR, .least = least_, .most = most_, .unit = unit_, \
 	    .flags = flags_, .meaning = meaning_)
+#define ROW_LIST(key, longest, flags_, meaning_) \
+	ROW(key, "", .type = CONFIG_LIST, .most = longest, .unit = "", .flags = flags_, \
+	    .meaning = meaning_)
 
 const struct config_row config_rows[] = { CONFIG_TABLE(ROW_TEXT, ROW_NUM, ROW_BOOL, ROW_NAME,
-						       ROW_PAIR) };
+						       ROW_PAIR, ROW_LIST) };
 const size_t config_row_count = sizeof(config_rows) / sizeof(config_rows[0]);
 
 void *config_member(const struct config_row *row, const struct config *c)
@@ -103,6 +112,20 @@ static const char *name_of(const struct config_row *row, uint32_t value)
 		if (n->value == value)
 			return n->name;
 	return "?";
+}
+
+static int print_list(const char *key, const struct config_list *list, char *text, size_t cap)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < list->count; i++) {
+		int n = snprintf(text + used, cap - used, "%s %s\n", key, list->items[i]);
+
+		if (n < 0 || (size_t)n >= cap - used)
+			return -1;
+		used += (size_t)n;
+	}
+	return list->count > 0 ? (int)used : snprintf(text, cap, "#%s\n", key);
 }
 
 /* A key without a value would be an error to the parser. */
@@ -131,6 +154,8 @@ static int print_row(const struct config *c, const struct config_row *row, char 
 
 		return snprintf(text, cap, "%s %u %u\n", key, pair->least, pair->most);
 	}
+	case CONFIG_LIST:
+		return print_list(key, value, text, cap);
 	}
 	return -1;
 }
@@ -175,12 +200,22 @@ unsigned config_line_of(const struct config *c, const char *key)
 	return 0;
 }
 
+static bool same_list(const struct config_list *a, const struct config_list *b)
+{
+	for (size_t i = 0; i < a->count && i < b->count; i++)
+		if (strcmp(a->items[i], b->items[i]) != 0)
+			return false;
+	return a->count == b->count;
+}
+
 bool config_key_same(const struct config *a, const struct config *b, size_t i)
 {
 	const void *x = config_member(&config_rows[i], a), *y = config_member(&config_rows[i], b);
 
 	if (config_rows[i].type == CONFIG_TEXT)
 		return strcmp(*(char *const *)x, *(char *const *)y) == 0;
+	if (config_rows[i].type == CONFIG_LIST)
+		return same_list(x, y);
 	bool is_pair = config_rows[i].type == CONFIG_PAIR;
 	size_t size = is_pair ? sizeof(struct config_pair) : sizeof(uint32_t);
 

@@ -4,8 +4,8 @@
 
 #include "lib/config.h"
 
-enum config_type { CONFIG_TEXT, CONFIG_NUM, CONFIG_BOOL, CONFIG_NAME, CONFIG_PAIR };
-enum config_flags { RELOAD = 1, SECRET = 2, NETWORKS = 4, MECHANISMS = 8 };
+enum config_type { CONFIG_TEXT, CONFIG_NUM, CONFIG_BOOL, CONFIG_NAME, CONFIG_PAIR, CONFIG_LIST };
+enum config_flags { RELOAD = 1, SECRET = 2, NETWORKS = 4, MECHANISMS = 8, DIRECTORIES = 16 };
 
 /* One of the words that a NAME key takes; a list ends with a NULL name. */
 struct config_name {
@@ -57,5 +57,8 @@ void config_tls_judge(struct config_problems *p);
 
 /* Frees a text member, overwriting a secret. */
 void config_free_text(const struct config_row *row, char **text);
+
+/* Empties a list member. */
+void config_free_list(struct config_list *list);
 
 #endif

@@ -6,17 +6,19 @@
  *	BOOL(key, default, flags, meaning)
  *	NAME(key, default, names, flags, meaning)	one of a list of names
  *	PAIR(key, default, least, most, unit, flags, meaning)	two numbers
+ *	LIST(key, longest, flags, meaning)	one value a line, in the lines' order; default: none
  *
  * flags: RELOAD    a reload (SIGHUP) takes a new value
  *        SECRET    printed as ***
  *        NETWORKS  a list as in cidr.h
+ *        DIRECTORIES  as in config_directory.h
  *        MECHANISMS  a list as in sasl.h
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
 #ifndef LIB_CONFIG_TABLE_H
 #define LIB_CONFIG_TABLE_H
 
-#define CONFIG_TABLE(TEXT, NUM, BOOL, NAME, PAIR) \
+#define CONFIG_TABLE(TEXT, NUM, BOOL, NAME, PAIR, LIST) \
 	/* the mail host */ \
 	TEXT(server_hostname, "localhost", 255, RELOAD, \
 	     "Mail host that serves every account without one of its own: a name or an address.") \
@@ -103,8 +105,18 @@
 	TEXT(safe_commands, "", 1000, RELOAD, \
 	     "Further commands that leave nothing behind on a connection, separated by spaces.") \
 	/* accounts */ \
+	LIST(directory, 1000, RELOAD | DIRECTORIES, \
+	     "Where accounts are looked up, KIND:PLACE; one line each, asked in this order. " \
+	     "None: every account is on server_hostname.") \
+	NAME(no_mailhost, "default", no_mailhosts, RELOAD, \
+	     "An account that a directory knows, without a mail host: default puts it on " \
+	     "server_hostname, refuse turns its logins away.") \
 	NUM(lookup_ttl, "300", 1, 86400, "s", RELOAD, \
 	    "How long the answer about an account or a host name is believed.") \
+	NUM(lookup_negative_ttl, "10", 0, 3600, "s", RELOAD, \
+	    "How long it is believed that there is no such account.") \
+	NUM(lookup_stale_max, "86400", 0, 2592000, "s", RELOAD, \
+	    "How long an answer about an account is good while its directory cannot be asked.") \
 	NUM(lookup_processes, "2", 1, 64, "", 0, \
 	    "Look-ups that can run at once.") \
 	TEXT(preauth_command, "", 1000, RELOAD | SECRET, \

@@ -23,6 +23,11 @@ enum tls_mode config_tls_mode(const struct config *c)
 	return c->force_tls ? TLS_STARTTLS : TLS_NONE;
 }
 
+bool config_tls_possible(const struct config *c)
+{
+	return config_tls_mode(c) != TLS_NONE || c->directory.count > 0;
+}
+
 bool config_tls_verifies(const struct config *c)
 {
 	if (is_set(c, "tls_verify_server"))
@@ -43,7 +48,7 @@ uint32_t config_server_port(const struct config *c)
 
 bool config_tls_used(const struct config *c)
 {
-	return config_tls_mode(c) != TLS_NONE || *c->tls_server_cert_file ||
+	return config_tls_possible(c) || *c->tls_server_cert_file ||
 	       c->imaps_listen_port != 0;
 }
 
@@ -93,13 +98,13 @@ static bool forced_alone(const struct config *c)
 
 static bool not_verified(const struct config *c)
 {
-	return config_tls_mode(c) != TLS_NONE && is_set(c, "tls_verify_server") &&
+	return config_tls_possible(c) && is_set(c, "tls_verify_server") &&
 	       !c->tls_verify_server;
 }
 
 static bool verified_without_tls(const struct config *c)
 {
-	return config_tls_mode(c) == TLS_NONE && is_set(c, "tls_verify_server") &&
+	return !config_tls_possible(c) && is_set(c, "tls_verify_server") &&
 	       c->tls_verify_server;
 }
 

@@ -7,6 +7,9 @@
 /* How connections to mail hosts are protected: server_tls, or where that is not set force_tls. */
 enum tls_mode config_tls_mode(const struct config *c);
 
+/* May there be TLS with a mail host: by server_tls, or since a directory may ask for it? */
+bool config_tls_possible(const struct config *c);
+
 /* Must their certificates be good? tls_verify_server; where that is not set yes, unless only the
  * old force_tls asks for TLS: a site that comes from up-imapproxy goes on working. */
 bool config_tls_verifies(const struct config *c);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/cidr.h"
+#include "lib/config_directory.h"
 #include "lib/sasl.h"
 #include "lib/span.h"
 
@@ -18,6 +19,13 @@ void config_free_text(const struct config_row *row, char **text)
 		explicit_bzero(*text, strlen(*text));
 	free(*text);
 	*text = NULL;
+}
+
+void config_free_list(struct config_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->items[i]);
+	*list = (struct config_list){ .count = 0 };
 }
 
 /* A number with an optional k or M where the unit is bytes. */
@@ -108,6 +116,45 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 		return -ENOMEM;
 	config_free_text(row, text);
 	*text = copy;
+	return 0;
+}
+
+static bool check_directory(struct config_problems *p, const struct config_row *row,
+			    const char *value)
+{
+	struct span kind;
+	const char *place;
+	const char *problem = config_directory_split(value, &kind, &place);
+
+	if (problem)
+		config_say(p, true, "%s: '%.60s' is not allowed: %s", config_written_key(row),
+			   value, problem);
+	return !problem;
+}
+
+/* Each line of the key adds a value; the default, an empty text, adds none. */
+static int set_list(struct config_problems *p, const struct config_row *row, const char *value)
+{
+	struct config_list *list = config_member(row, p->config);
+
+	if (!*value)
+		return 0;
+	if (list->count == CONFIG_LIST_MOST) {
+		config_say(p, true, "%s: there are more than %d lines of it",
+			   config_written_key(row), CONFIG_LIST_MOST);
+		return 0;
+	}
+	if (strlen(value) > row->most) {
+		config_say(p, true, "%s: the value is longer than %u bytes",
+			   config_written_key(row), row->most);
+		return 0;
+	}
+	if ((row->flags & DIRECTORIES) && !check_directory(p, row, value))
+		return 0;
+	list->items[list->count] = strdup(value);
+	if (!list->items[list->count])
+		return -ENOMEM;
+	list->lines[list->count++] = p->line;
 	return 0;
 }
 
@@ -205,7 +252,7 @@ int config_set_value(struct config_problems *p, const struct config_row *row, co
 	static int (*const setters[])(struct config_problems *, const struct config_row *,
 				      const char *) = {
 		[CONFIG_TEXT] = set_text, [CONFIG_NUM] = set_num,   [CONFIG_BOOL] = set_bool,
-		[CONFIG_NAME] = set_name, [CONFIG_PAIR] = set_pair,
+		[CONFIG_NAME] = set_name, [CONFIG_PAIR] = set_pair, [CONFIG_LIST] = set_list,
 	};
 
 	return setters[row->type](p, row, value);

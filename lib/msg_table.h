@@ -224,11 +224,12 @@
 	U32(N, service) \
 	TEXT(N, user, 512)
 
-/* Its record: status is of enum msg_account. */
+/* Its record: status is of enum msg_account; `hosts` is a text of lib/route.h; `lifetime` is for
+ * how many seconds that may be believed, 0: as long as anything. */
 #define MSG_ACCOUNT_FIELDS(N, U32, U64, TEXT) \
 	U32(N, status) \
-	U32(N, host_port) \
-	TEXT(N, host, 255) \
+	U32(N, lifetime) \
+	TEXT(N, hosts, 2200) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, error, 200)
 

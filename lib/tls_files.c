@@ -31,7 +31,7 @@ struct source {
 
 static void list_sources(const struct config *c, struct source ret[SOURCES])
 {
-	bool out = config_tls_mode(c) != TLS_NONE;
+	bool out = config_tls_possible(c);
 
 	ret[0] = (struct source){ "tls_server_cert_file", c->tls_server_cert_file, .needed = true,
 				  .list = true, .secret = !*c->tls_server_key_file };

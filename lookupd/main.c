@@ -21,6 +21,8 @@
 #include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/log.h"
+#include "lookupd/import.h"
+#include "lookupd/tell.h"
 #include "lookupd/worker.h"
 
 #define WORKERS_MAX	 64
@@ -45,6 +47,8 @@ struct master {
 	const char *run_directory; /* from -r, or NULL */
 	char socket_path[128];
 	struct config config;
+	const char *told_user, *told_service; /* -t, -s */
+	const char *imported;		      /* --import */
 	sigset_t watched, before;
 	struct slot slots[WORKERS_MAX];
 	size_t slot_count;
@@ -52,14 +56,18 @@ struct master {
 	bool ending;
 };
 
-static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n";
+static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n"
+				 "       lookupd -f FILE -t USER [-s imap|pop3]\n"
+				 "       lookupd -f FILE --import ACCOUNTS\n";
 
 static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
 {
+	static const struct option long_options[] = { { "import", required_argument, NULL, 'i' },
+						      { NULL, 0, NULL, 0 } };
 	int c;
 
 	*target = LOG_TO_SYSLOG;
-	while ((c = getopt(argc, argv, "f:r:l:h")) != -1) {
+	while ((c = getopt_long(argc, argv, "f:r:l:t:s:h", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'f':
 			m->config_path = optarg;
@@ -71,6 +79,15 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 			if (log_target_parse(optarg, target) < 0)
 				return EXIT_USAGE;
 			break;
+		case 'i':
+			m->imported = optarg;
+			break;
+		case 't':
+			m->told_user = optarg;
+			break;
+		case 's':
+			m->told_service = optarg;
+			break;
 		case 'h':
 			(void)fputs(usage_text, stdout);
 			exit(EXIT_OK);
@@ -78,6 +95,8 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 			return EXIT_USAGE;
 		}
 	}
+	if ((m->told_service && !m->told_user) || (m->imported && m->told_user))
+		return EXIT_USAGE;
 	return optind == argc && m->config_path ? EXIT_OK : EXIT_USAGE;
 }
 
@@ -106,6 +125,24 @@ static void report_config(void *context, bool is_error, const char *line)
 		log_printf(LOG_ERR, "%s", line);
 }
 
+static void report_directory(const char *line)
+{
+	log_printf(LOG_ERR, "%s", line);
+}
+
+/* Are all directories that it names there to be asked? */
+static int check_directories(const struct config *c, const char *path)
+{
+	struct directories *d;
+	int r = directories_new(c, &d);
+
+	if (r < 0)
+		return r;
+	r = directories_check(d, path, report_directory);
+	directories_free(d);
+	return r;
+}
+
 /* Reads the configuration; an old one is replaced only by a good one. Returns 0 or -EINVAL. */
 static int load_config(struct master *m)
 {
@@ -127,6 +164,10 @@ static int load_config(struct master *m)
 		config_wipe(&fresh);
 		return -EINVAL;
 	}
+	if (check_directories(&fresh, m->config_path) < 0) {
+		config_wipe(&fresh);
+		return -EINVAL;
+	}
 	(void)snprintf(m->socket_path, sizeof(m->socket_path), "%s/lookup", directory);
 	config_wipe(&m->config);
 	m->config = fresh;
@@ -143,6 +184,8 @@ __attribute__((noreturn)) static void become_worker(const struct master *m, pid_
 		_exit(EXIT_OK);
 	/* A hang-up of the whole process group is the master's to handle. */
 	(void)signal(SIGHUP, SIG_IGN);
+	/* Some directories' libraries do not ask for it on their sockets. */
+	(void)signal(SIGPIPE, SIG_IGN);
 	worker_watch_signals();
 	(void)sigprocmask(SIG_SETMASK, &m->before, NULL);
 	worker_run(&m->config, m->socket_path);
@@ -316,6 +359,28 @@ static void watch_signals(struct master *m)
 	sigdelset(&m->before, SIGUSR2);
 }
 
+static void print_config(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	if (is_error)
+		(void)fprintf(stderr, "%s\n", line);
+}
+
+/* A look at one account, or a new table, instead of a service. */
+static int use_once(struct master *m)
+{
+	log_open("lookupd", LOG_TO_NOBODY); /* what is wrong is printed */
+	if (config_load(&m->config, m->config_path, -1, print_config, NULL, NULL) != 0)
+		return EXIT_FAILED;
+	int status = m->imported
+			     ? import_accounts(&m->config, m->imported)
+			     : tell_account(&m->config, m->config_path, m->told_user,
+					    m->told_service ? m->told_service : "imap");
+
+	config_wipe(&m->config);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	static struct master m;
@@ -325,6 +390,8 @@ int main(int argc, char **argv)
 		(void)fputs(usage_text, stderr);
 		return EXIT_USAGE;
 	}
+	if (m.told_user || m.imported)
+		return use_once(&m);
 	log_open("lookupd", target);
 	log_follow();
 	if (take_config_fd(&m) < 0 || load_config(&m) < 0) {

@@ -14,8 +14,6 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
-#include "lookupd/default_host.h"
-#include "lookupd/resolve.h"
 
 #define PAUSE_LEAST_MS 50
 #define PAUSE_MOST_MS  1000
@@ -35,18 +33,18 @@ void worker_watch_signals(void)
 	(void)sigaction(SIGUSR2, &action, NULL);
 }
 
-int worker_answer(const struct config *c, const struct msg *question, char *text,
+int worker_answer(struct directories *d, const struct msg *question, union worker_texts *texts,
 		  struct msg *answer)
 {
 	answer->serial = question->serial;
 	switch (question->type) {
 	case MSG_LOOKUP:
 		answer->type = MSG_ACCOUNT;
-		default_host_answer(c, &question->LOOKUP, &answer->ACCOUNT);
+		directories_answer(d, &question->LOOKUP, &texts->account, &answer->ACCOUNT);
 		return 0;
 	case MSG_RESOLVE:
 		answer->type = MSG_ADDRESSES;
-		resolve_answer(&question->RESOLVE, text, &answer->ADDRESSES);
+		resolve_answer(&question->RESOLVE, texts->addresses, &answer->ADDRESSES);
 		return 0;
 	default:
 		return -EINVAL;
@@ -54,10 +52,10 @@ int worker_answer(const struct config *c, const struct msg *question, char *text
 }
 
 /* Receives one question and answers it. Returns 0, also when nothing was there, or -errno. */
-static int serve_one(const struct config *c, int sock)
+static int serve_one(struct directories *d, int sock)
 {
 	static char data[MSG_MAX];
-	char text[RESOLVE_TEXT_MAX];
+	static union worker_texts texts;
 	struct msg question, answer;
 	int fd = -1;
 	int r = msgsock_receive(sock, ROLE_BROKER, data, &question, &fd);
@@ -65,11 +63,11 @@ static int serve_one(const struct config *c, int sock)
 	fd_drop(&fd);
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
-	r = worker_answer(c, &question, text, &answer);
+	r = worker_answer(d, &question, &texts, &answer);
 	return r < 0 ? r : msgsock_send(sock, &answer, -1);
 }
 
-static int serve(const struct config *c, int sock)
+static int serve(struct directories *d, int sock)
 {
 	const struct msg ready = {.type = MSG_WORKER};
 	struct pollfd wait = {.fd = sock, .events = POLLIN};
@@ -77,13 +75,13 @@ static int serve(const struct config *c, int sock)
 
 	while (r == 0)
 		if (poll(&wait, 1, -1) > 0)
-			r = serve_one(c, sock);
+			r = serve_one(d, sock);
 	return r;
 }
 
 /* Connects and serves until the broker is gone. Returns whether it was there; says so once when it
  * was not for a while, and when it is back. */
-static bool serve_once(const struct config *c, const char *socket_path, bool *missed, bool is_late)
+static bool serve_once(struct directories *d, const char *socket_path, bool *missed, bool is_late)
 {
 	AUTO_FD sock = msgsock_connect(socket_path);
 
@@ -99,7 +97,7 @@ static bool serve_once(const struct config *c, const char *socket_path, bool *mi
 	if (*missed)
 		log_printf(LOG_NOTICE, "the broker at %s is there", socket_path);
 	*missed = false;
-	int r = serve(c, sock);
+	int r = serve(d, sock);
 
 	if (r != -ECONNRESET && r != -EPIPE)
 		log_printf(LOG_WARNING, "the broker at %s: %s; connecting anew", socket_path,
@@ -109,11 +107,14 @@ static bool serve_once(const struct config *c, const char *socket_path, bool *mi
 
 void worker_run(const struct config *c, const char *socket_path)
 {
+	struct directories *d;
 	int pause = PAUSE_LEAST_MS;
 	bool missed = false;
 
+	if (directories_new(c, &d) < 0)
+		return;
 	while (!orphaned) {
-		bool was_there = serve_once(c, socket_path, &missed, pause == PAUSE_MOST_MS);
+		bool was_there = serve_once(d, socket_path, &missed, pause == PAUSE_MOST_MS);
 
 		if (was_there)
 			pause = PAUSE_LEAST_MS;
@@ -122,4 +123,5 @@ void worker_run(const struct config *c, const char *socket_path)
 		(void)poll(NULL, 0, pause);
 		pause = pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
 	}
+	directories_free(d);
 }

@@ -4,6 +4,8 @@
 
 #include "lib/config.h"
 #include "lib/msg.h"
+#include "lookupd/directories.h"
+#include "lookupd/resolve.h"
 
 /* From now on SIGUSR2 means that the broker of now is the last one. */
 void worker_watch_signals(void);
@@ -13,9 +15,15 @@ void worker_watch_signals(void);
  */
 void worker_run(const struct config *c, const char *socket_path);
 
-/* Answers a question: sets *answer, with the question's serial, whose texts borrow c, the question
- * and text (RESOLVE_TEXT_MAX bytes). Returns 0, or -EINVAL for a message that is no question. */
-int worker_answer(const struct config *c, const struct msg *question, char *text,
+/* Room for an answer's texts. */
+union worker_texts {
+	char addresses[RESOLVE_TEXT_MAX];
+	struct directories_texts account;
+};
+
+/* Answers a question: sets *answer, with the question's serial, whose texts borrow the question
+ * and *texts. Returns 0, or -EINVAL for a message that is no question. */
+int worker_answer(struct directories *d, const struct msg *question, union worker_texts *texts,
 		  struct msg *answer);
 
 #endif

@@ -16,14 +16,14 @@ class Key:
     def __init__(self, name, text):
         self.name = re.sub(r"(tlsv1)_(\d)$", r"\1.\2", name)  # as it is spelled in a file
         strings = STRING.findall(text)
-        self.default = strings[0]
+        self.default = "" if text.split(", ", 1)[0].isdigit() else strings[0]  # a LIST has none
         flags = STRING.sub("", text)
         self.reload = bool(re.search(r"\bRELOAD\b", flags))
 
 
 def read_table(root):
     text = (root / "lib/config_table.h").read_text().replace("\\\n", "\n")
-    rows = re.split(r"^\t(?:TEXT|NUM|BOOL|NAME|PAIR)\((?=\w+, )", text, flags=re.M)[1:]
+    rows = re.split(r"^\t(?:TEXT|NUM|BOOL|NAME|PAIR|LIST)\((?=\w+, )", text, flags=re.M)[1:]
     return [Key(*row.split(", ", 1)) for row in rows]
 
 

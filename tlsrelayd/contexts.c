@@ -220,7 +220,7 @@ static int load_client(struct contexts *c, const struct files *l)
 {
 	const struct config *config = l->config;
 
-	if (config_tls_mode(config) == TLS_NONE)
+	if (!config_tls_possible(config))
 		return 0;
 	c->verifies = config_tls_verifies(config);
 	c->client = new_context(l, false);

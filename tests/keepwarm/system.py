@@ -69,9 +69,10 @@ class System:
         self.write_config()
 
     def write_config(self, **changes):
-        """Writes the file; a value of None leaves the key out."""
+        """Writes the file; a value of None leaves the key out, a list is a line for each."""
         self.config.update(changes)
-        lines = [f"{key} {value}\n" for key, value in self.config.items() if value is not None]
+        lines = [f"{key} {one}\n" for key, value in self.config.items() if value is not None
+                 for one in (value if isinstance(value, list) else [value])]
         self.conf.write_text("".join(lines), encoding="utf-8")
 
     # --- start and stop -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Worker(Peer):
         session(system).sock.close()  # when that has been served, we have been seen
 
     def account(self, serial, user, port, host="127.0.0.1"):
-        self.push("ACCOUNT", serial=serial, status=1, host=host, host_port=port, backend_user=user)
+        self.push("ACCOUNT", serial=serial, status=1, hosts=f"0 {port} {host}", backend_user=user)
 
 
 @pytest.mark.parametrize("wrong", ["another serial", "no serial", "another kind", "nothing was asked"])

@@ -6,12 +6,11 @@
 
 #include <cmocka.h>
 
-#include "lookupd/default_host.h"
-#include "lookupd/resolve.h"
 #include "lookupd/worker.h"
 
 static struct config c;
-static char text[RESOLVE_TEXT_MAX];
+static struct directories *d;
+static union worker_texts texts;
 
 static struct msg_ADDRESSES resolve(struct span host, uint32_t version)
 {
@@ -19,7 +18,7 @@ static struct msg_ADDRESSES resolve(struct span host, uint32_t version)
 		.type = MSG_RESOLVE, .serial = 7, .RESOLVE = {.ip_version = version, .host = host}};
 	struct msg answer;
 
-	assert_int_equal(worker_answer(&c, &question, text, &answer), 0);
+	assert_int_equal(worker_answer(d, &question, &texts, &answer), 0);
 	assert_int_equal(answer.type, MSG_ADDRESSES);
 	assert_int_equal(answer.serial, 7);
 	assert_true((answer.ADDRESSES.addresses.n == 0) != (answer.ADDRESSES.error.n == 0));
@@ -34,12 +33,11 @@ static void every_account_is_on_the_default_host(void **unused)
 	struct msg answer;
 
 	(void)unused;
-	assert_int_equal(worker_answer(&c, &question, text, &answer), 0);
+	assert_int_equal(worker_answer(d, &question, &texts, &answer), 0);
 	assert_int_equal(answer.type, MSG_ACCOUNT);
 	assert_int_equal(answer.serial, 9);
 	assert_int_equal(answer.ACCOUNT.status, ACCOUNT_FOUND);
-	assert_int_equal(answer.ACCOUNT.host_port, 143);
-	assert_true(span_eq(answer.ACCOUNT.host, SPAN("localhost")));
+	assert_true(span_eq(answer.ACCOUNT.hosts, SPAN("0 143 localhost")));
 	assert_true(span_eq(answer.ACCOUNT.backend_user, SPAN("alice")));
 	assert_int_equal(answer.ACCOUNT.error.n, 0);
 }
@@ -50,7 +48,7 @@ static void what_is_no_question_is_not_answered(void **unused)
 	struct msg answer;
 
 	(void)unused;
-	assert_int_equal(worker_answer(&c, &question, text, &answer), -EINVAL);
+	assert_int_equal(worker_answer(d, &question, &texts, &answer), -EINVAL);
 }
 
 static void localhost_has_loopback_addresses(void **unused)
@@ -103,10 +101,11 @@ int main(void)
 		cmocka_unit_test(what_is_no_host_name_is_an_error),
 	};
 
-	if (config_init(&c) < 0)
+	if (config_init(&c) < 0 || directories_new(&c, &d) < 0)
 		return 1;
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
+	directories_free(d);
 	config_wipe(&c);
 	return failed;
 }

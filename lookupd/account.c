@@ -1,0 +1,247 @@
+/* The account record. Directories are other people's: every value is checked here, once for all
+ * drivers, before anything is made of it.
+ */
+#include "lookupd/account.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/config_tls.h"
+
+#define IMAP_PORT  143
+#define IMAPS_PORT 993
+
+static bool has_control(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] < ' ' || s.p[i] == 0x7f)
+			return true;
+	return false;
+}
+
+static int set_text(char *text, size_t longest, struct span value)
+{
+	if (value.n > longest || has_control(value))
+		return -EINVAL;
+	memcpy(text, value.p, value.n);
+	text[value.n] = '\0';
+	return 0;
+}
+
+int account_init(struct account *a, struct span user)
+{
+	memset(a, 0, sizeof(*a));
+	if (user.n > ACCOUNT_USER_MAX || memchr(user.p, '\0', user.n))
+		return -EINVAL;
+	memcpy(a->user, user.p, user.n);
+	return 0;
+}
+
+void account_wipe(struct account *a)
+{
+	explicit_bzero(a, sizeof(*a));
+}
+
+int account_set_user(struct account *a, struct span user)
+{
+	return user.n > 0 ? set_text(a->user, ACCOUNT_USER_MAX, user) : 0;
+}
+
+int account_set_password(struct account *a, struct span password)
+{
+	return set_text(a->password, ACCOUNT_PASSWORD_MAX, password);
+}
+
+int account_set_hash(struct account *a, struct span hash)
+{
+	return set_text(a->hash, ACCOUNT_HASH_MAX, hash);
+}
+
+static bool cut_prefix(struct span *text, struct span prefix)
+{
+	if (!span_istarts(*text, prefix))
+		return false;
+	*text = span_from(*text, prefix.n);
+	return true;
+}
+
+/* Cuts the port off the end of HOST:PORT. An address without brackets has several colons and no
+ * port. */
+static int cut_port(struct span *host, uint32_t *ret)
+{
+	const char *colon = memrchr(host->p, ':', host->n);
+	const bool bracketed = host->n > 0 && host->p[0] == '[';
+	uint64_t port = 0;
+
+	*ret = 0;
+	if (!colon || (bracketed && host->p[host->n - 1] == ']') ||
+	    (!bracketed && memchr(host->p, ':', host->n) != colon))
+		return 0;
+	if (span_u64(span_from(*host, (size_t)(colon - host->p) + 1), 65535, &port) < 0 ||
+	    port == 0)
+		return -EINVAL;
+	host->n = (size_t)(colon - host->p);
+	*ret = (uint32_t)port;
+	return 0;
+}
+
+static int read_host(struct span text, struct account_host *ret)
+{
+	struct account_host h = { .scheme = SCHEME_NONE };
+
+	if (cut_prefix(&text, SPAN("imaps://")))
+		h.scheme = SCHEME_IMAPS;
+	else if (cut_prefix(&text, SPAN("imap://")))
+		h.scheme = SCHEME_IMAP;
+	if (h.scheme != SCHEME_NONE && text.n > 0 && text.p[text.n - 1] == '/')
+		text.n--;
+	if (cut_port(&text, &h.port) < 0)
+		return -EINVAL;
+	if (text.n > 2 && text.p[0] == '[' && text.p[text.n - 1] == ']')
+		text = (struct span){ text.p + 1, text.n - 2 };
+	if (!route_is_host(text))
+		return -EINVAL;
+	memcpy(h.name, text.p, text.n);
+	*ret = h;
+	return 0;
+}
+
+int account_add_hosts(struct account *a, struct span hosts)
+{
+	struct span part, word;
+
+	while (hosts.n > 0) {
+		part = span_word(&hosts, ';');
+		while ((word = span_word(&part, ' ')).n > 0) {
+			if (a->host_count == ROUTE_HOSTS_MOST ||
+			    read_host(word, &a->hosts[a->host_count]) < 0)
+				return -EINVAL;
+			a->host_count++;
+		}
+	}
+	return 0;
+}
+
+/* Cuts the next option off the front: its name, and what is behind its = (SPAN_NONE: it has none).
+ */
+static struct span next_option(struct span *options, struct span *ret_value)
+{
+	struct span option = span_word(options, ',');
+	const char *equals = option.n > 0 ? memchr(option.p, '=', option.n) : NULL;
+
+	*ret_value = SPAN_NONE;
+	if (equals) {
+		*ret_value = span_from(option, (size_t)(equals - option.p) + 1);
+		option.n = (size_t)(equals - option.p);
+	}
+	return option;
+}
+
+int account_add_options(struct account *a, struct span options)
+{
+	const size_t used = strlen(a->options);
+	struct buf all = { .data = a->options, .cap = ACCOUNT_OPTIONS_MAX, .len = used };
+	struct span rest = options, value;
+	int r = 0;
+
+	if (has_control(options) || (used > 0 && options.n > 0 && buf_add_char(&all, ',')) ||
+	    buf_add(&all, options)) {
+		a->options[used] = '\0';
+		return -EINVAL;
+	}
+	a->options[all.len] = '\0';
+	while (r == 0 && rest.n > 0)
+		if (span_eq(next_option(&rest, &value), SPAN("mailhost")))
+			r = account_add_hosts(a, value);
+	return r;
+}
+
+int account_set_field(struct account *a, struct span name, struct span value)
+{
+	static const struct {
+		struct span name;
+		int (*set)(struct account *, struct span);
+	} fields[] = {
+		{ SPAN("ADDRESS"), account_set_user },
+		{ SPAN("PASSWD"), account_set_hash },
+		{ SPAN("PASSWD2"), account_set_password },
+		{ SPAN("OPTIONS"), account_add_options },
+	};
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (span_eq(name, fields[i].name))
+			return fields[i].set(a, value);
+	return 0;
+}
+
+int account_set_lines(struct account *a, struct span lines)
+{
+	int r = 0;
+
+	while (r == 0 && lines.n > 0) {
+		const struct span line = span_word(&lines, '\n');
+		const char *equals = line.n > 0 ? memchr(line.p, '=', line.n) : NULL;
+		size_t n = equals ? (size_t)(equals - line.p) : 0;
+
+		if (equals)
+			r = account_set_field(a, (struct span){ line.p, n },
+					      span_from(line, n + 1));
+	}
+	return r;
+}
+
+bool account_option(const struct account *a, const char *name, struct span *ret)
+{
+	struct span rest = span_str(a->options), value;
+
+	while (rest.n > 0)
+		if (span_eq(next_option(&rest, &value), span_str(name))) {
+			*ret = value;
+			return true;
+		}
+	return false;
+}
+
+bool account_option_is_on(const struct account *a, const char *name)
+{
+	struct span value;
+
+	if (!account_option(a, name, &value) || value.n == 0)
+		return false;
+	if (strchr("tTyY", value.p[0]))
+		return true;
+	for (size_t i = 0; i < value.n && value.p[i] >= '0' && value.p[i] <= '9'; i++)
+		if (value.p[i] != '0')
+			return true;
+	return false;
+}
+
+/* imap:// is never less than what server_tls asks for, and never TLS from the first byte. */
+static void fill_route(const struct account_host *h, const struct config *c, struct route *ret)
+{
+	const enum tls_mode usual = config_tls_mode(c);
+
+	*ret = (struct route){ .host = span_str(h->name), .port = h->port, .tls = usual };
+	if (h->scheme == SCHEME_IMAPS)
+		ret->tls = TLS_IMPLICIT;
+	else if (h->scheme == SCHEME_IMAP && usual == TLS_IMPLICIT)
+		ret->tls = TLS_STARTTLS;
+	if (ret->port == 0)
+		ret->port = h->scheme == SCHEME_IMAPS  ? IMAPS_PORT
+			    : h->scheme == SCHEME_IMAP ? IMAP_PORT
+						       : config_server_port(c);
+}
+
+int account_routes(const struct account *a, const struct config *c, struct buf *text)
+{
+	struct route route = { .host = span_str(c->server_hostname),
+			       .port = config_server_port(c),
+			       .tls = config_tls_mode(c) };
+	int r = a->host_count == 0 ? route_add(text, &route) : 0;
+
+	for (size_t i = 0; r == 0 && i < a->host_count; i++) {
+		fill_route(&a->hosts[i], c, &route);
+		r = route_add(text, &route);
+	}
+	return r;
+}

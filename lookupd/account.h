@@ -1,0 +1,72 @@
+/* What a directory says of an account: the record that every driver fills. Pure; bounded; it may
+ * hold secrets, so whoever made one ends it with account_wipe(). */
+#ifndef LOOKUPD_ACCOUNT_H
+#define LOOKUPD_ACCOUNT_H
+
+#include "lib/config.h"
+#include "lib/route.h"
+
+#define ACCOUNT_USER_MAX     512 /* as in the messages */
+#define ACCOUNT_PASSWORD_MAX 512
+#define ACCOUNT_HASH_MAX     256
+#define ACCOUNT_OPTIONS_MAX  2048
+
+/* How a host was written: without a scheme it is server_tls that decides. */
+enum account_scheme { SCHEME_NONE, SCHEME_IMAP, SCHEME_IMAPS };
+
+struct account_host {
+	char name[256];
+	uint32_t port; /* 0: the usual one */
+	enum account_scheme scheme;
+};
+
+struct account {
+	struct account_host hosts[ROUTE_HOSTS_MOST];
+	size_t host_count;			 /* 0: it has no mail host */
+	char user[ACCOUNT_USER_MAX + 1];	 /* to log in with at the mail host */
+	char password[ACCOUNT_PASSWORD_MAX + 1]; /* clear; empty: there is none */
+	char hash[ACCOUNT_HASH_MAX + 1];	 /* empty: there is none */
+	char options[ACCOUNT_OPTIONS_MAX + 1];	 /* name=value,name=value,name */
+	uint32_t lifetime;			 /* seconds; 0: as long as anything is believed */
+};
+
+/* A record with nothing but the name that the client gave. 0, or -EINVAL for one that no record can
+ * have: too long, or with a NUL in it. */
+int account_init(struct account *a, struct span user);
+
+/* Overwrites it. */
+void account_wipe(struct account *a);
+
+/* Set a part of it. 0, or -EINVAL for a value that is too long, has control characters in it, or
+ * (host) is no mail host; an empty user or host changes nothing. */
+int account_set_user(struct account *a, struct span user);
+int account_set_password(struct account *a, struct span password);
+int account_set_hash(struct account *a, struct span hash);
+
+/* Adds mail hosts: HOST, HOST:PORT, [ADDRESS]:PORT, imap://... or imaps://..., several separated by
+ * spaces or semicolons. -EINVAL also when there are more than ROUTE_HOSTS_MOST. */
+int account_add_hosts(struct account *a, struct span hosts);
+
+/* Adds options: name=value, name, ..., separated by commas. Those named mailhost are mail hosts as
+ * well. */
+int account_add_options(struct account *a, struct span options);
+
+/* Sets one of the fields that authdaemond's answers have (ADDRESS, PASSWD, PASSWD2, OPTIONS);
+ * others are not for us. 0 or -EINVAL. */
+int account_set_field(struct account *a, struct span name, struct span value);
+
+/* Sets fields from lines NAME=value; what has no = is passed over. 0 or -EINVAL. */
+int account_set_lines(struct account *a, struct span lines);
+
+/* The value of an option, the first of this name; SPAN_NONE when it has none. False: it is not set.
+ */
+bool account_option(const struct account *a, const char *name, struct span *ret);
+
+/* Is it a number other than 0, or does it begin with t, T, y or Y? */
+bool account_option_is_on(const struct account *a, const char *name);
+
+/* Appends the mail hosts as lib/route.h has them, with what the configuration says of ports and
+ * TLS; an account without one is on server_hostname. 0 or -errno. */
+int account_routes(const struct account *a, const struct config *c, struct buf *text);
+
+#endif

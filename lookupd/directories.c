@@ -1,0 +1,239 @@
+/* Asking the directories in turn: who does not know the account hands it to the next one, trouble
+ * stops the search. A directory in trouble may be the one that knows the account, so going on could
+ * send it to the wrong host, and to say "unknown" would be a lie that makes clients forget
+ * passwords.
+ *
+ * A directory that was found down is not asked again for a moment, which doubles while it stays
+ * down: else every login would hold a worker for the whole timeout.
+ */
+#include "lookupd/directories.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "lib/clock.h"
+#include "lib/config_directory.h"
+#include "lib/log.h"
+
+#define PAUSE_LEAST_MS 500
+#define PAUSE_MOST_MS  8000
+
+struct source {
+	const struct driver *driver; /* NULL: not built in */
+	void *state;
+	bool opened;
+	const char *value, *place; /* of the configuration */
+	unsigned line;
+	int64_t down_until; /* monotonic ms */
+	int64_t pause_ms;   /* 0: it is not down */
+	struct why why;
+};
+
+struct directories {
+	const struct config *config;
+	size_t count;
+	bool checks_names;
+	struct source sources[CONFIG_LIST_MOST];
+};
+
+static int open_source(struct source *s, const struct config *c, struct why *why)
+{
+	int r;
+
+	if (s->opened)
+		return 0;
+	if (!s->driver) {
+		why_say(why, "this lookupd was built without it");
+		return -ENOTSUP;
+	}
+	r = s->driver->open(s->place, c, &s->state, why);
+	s->opened = r == 0;
+	return r;
+}
+
+static void add_source(struct directories *d, const char *value, unsigned line)
+{
+	struct source *s = &d->sources[d->count++];
+	struct span kind;
+
+	s->line = line;
+	s->value = value;
+	if (!config_directory_split(value, &kind, &s->place)) /* as the parser did */
+		s->driver = driver_of(kind);
+}
+
+int directories_new(const struct config *c, struct directories **ret)
+{
+	struct directories *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->config = c;
+	for (size_t i = 0; i < c->directory.count; i++)
+		add_source(d, c->directory.items[i], c->directory.lines[i]);
+	/* Without directories the mail host judges names as it judges passwords. */
+	d->checks_names = d->count > 0;
+	if (d->count == 0)
+		add_source(d, "static:", 0);
+	*ret = d;
+	return 0;
+}
+
+int directories_check(struct directories *d, const char *file, directories_report_fn *report)
+{
+	struct why why = { "" };
+	char line[600];
+	int r = 0;
+
+	for (size_t i = 0; i < d->count; i++) {
+		struct source *s = &d->sources[i];
+
+		if (open_source(s, d->config, &why) == 0)
+			continue;
+		r = -EINVAL;
+		(void)snprintf(line, sizeof(line),
+			       "%.200s:%u: directory: '%.100s' cannot be used: %s", file, s->line,
+			       s->value, why.text);
+		report(line);
+	}
+	return r;
+}
+
+void directories_free(struct directories *d)
+{
+	if (!d)
+		return;
+	for (size_t i = 0; i < d->count; i++)
+		if (d->sources[i].opened)
+			d->sources[i].driver->close(d->sources[i].state);
+	free(d);
+}
+
+const char *directories_name(const struct directories *d, unsigned line)
+{
+	for (size_t i = 0; i < d->count; i++)
+		if (d->sources[i].line == line && line > 0)
+			return d->sources[i].value;
+	return "";
+}
+
+static void note_down(struct source *s, const struct why *why)
+{
+	if (s->pause_ms == 0)
+		log_printf(LOG_WARNING, "directory %s (line %u) is down: %s", s->value, s->line,
+			   why->text);
+	s->pause_ms = s->pause_ms == 0 ? PAUSE_LEAST_MS : s->pause_ms * 2;
+	if (s->pause_ms > PAUSE_MOST_MS)
+		s->pause_ms = PAUSE_MOST_MS;
+	s->down_until = clock_ms() + s->pause_ms;
+	s->why = *why;
+}
+
+static void note_up(struct source *s)
+{
+	if (s->pause_ms > 0)
+		log_printf(LOG_NOTICE, "directory %s (line %u) answers again", s->value, s->line);
+	s->pause_ms = 0;
+}
+
+static enum found ask(const struct directories *d, struct source *s, const char *service,
+		      struct span user, struct account *ret, struct why *why)
+{
+	if (s->pause_ms > 0 && clock_ms() < s->down_until) {
+		*why = s->why;
+		return FOUND_TROUBLE;
+	}
+	enum found found = open_source(s, d->config, why) < 0
+				   ? FOUND_DOWN
+				   : s->driver->find(s->state, service, user, ret, why);
+
+	if (found == FOUND_DOWN) {
+		note_down(s, why);
+		return FOUND_TROUBLE;
+	}
+	note_up(s);
+	return found;
+}
+
+/* Control characters are in no directory, and the end of a line in some protocols. */
+static bool is_possible(struct span user)
+{
+	for (size_t i = 0; i < user.n; i++)
+		if ((unsigned char)user.p[i] < ' ' || user.p[i] == 0x7f)
+			return false;
+	return user.n > 0 && user.n <= ACCOUNT_USER_MAX;
+}
+
+/* What the account may do here, and where it is when nobody says so. */
+static enum found judge(const struct directories *d, const char *service, const struct account *a,
+			struct why *why)
+{
+	char option[40];
+
+	(void)snprintf(option, sizeof(option), "disable%s", service);
+	if (account_option_is_on(a, option)) {
+		why_say(why, "the account has %s", option);
+		return FOUND_NOT;
+	}
+	if (a->host_count == 0 && d->config->no_mailhost == NO_MAILHOST_REFUSE && d->checks_names) {
+		why_say(why, "the account has no mail host");
+		return FOUND_NOT;
+	}
+	return FOUND;
+}
+
+enum found directories_find(struct directories *d, const char *service, struct span user,
+			    struct account *ret, unsigned *ret_line, struct why *why)
+{
+	enum found found = FOUND_NOT;
+
+	*ret_line = 0;
+	if (account_init(ret, user) < 0 || (d->checks_names && !is_possible(user))) {
+		why_say(why, "no account can have this name");
+		return FOUND_NOT;
+	}
+	for (size_t i = 0; i < d->count && found == FOUND_NOT; i++) {
+		account_wipe(ret);
+		(void)account_init(ret, user);
+		found = ask(d, &d->sources[i], service, user, ret, why);
+		if (found != FOUND_NOT)
+			*ret_line = d->sources[i].line;
+		if (found == FOUND && d->sources[i].driver != driver_of(SPAN("static")))
+			return judge(d, service, ret, why);
+	}
+	if (found == FOUND_NOT)
+		why_say(why, "no directory knows the account");
+	return found;
+}
+
+void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
+			struct directories_texts *texts, struct msg_ACCOUNT *ret)
+{
+	static const enum msg_account status[] = {
+		[FOUND] = ACCOUNT_FOUND,
+		[FOUND_NOT] = ACCOUNT_UNKNOWN,
+		[FOUND_TROUBLE] = ACCOUNT_UNAVAILABLE,
+		[FOUND_DOWN] = ACCOUNT_UNAVAILABLE,
+	};
+	static struct account account; /* overwritten below */
+	struct buf hosts = BUF_OVER(texts->hosts);
+	unsigned line;
+	enum found found =
+		directories_find(d, "imap", question->user, &account, &line, &texts->why);
+
+	if (found == FOUND && account_routes(&account, d->config, &hosts) < 0) {
+		why_say(&texts->why, "the account's mail hosts cannot be told");
+		found = FOUND_TROUBLE;
+	}
+	*ret = (struct msg_ACCOUNT){ .status = status[found], .error = SPAN_NONE };
+	if (found == FOUND) {
+		(void)snprintf(texts->user, sizeof(texts->user), "%s", account.user);
+		ret->hosts = buf_span(&hosts);
+		ret->backend_user = span_str(texts->user);
+		ret->lifetime = account.lifetime;
+	} else {
+		ret->error = span_str(texts->why.text);
+	}
+	account_wipe(&account);
+}

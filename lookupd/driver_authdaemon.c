@@ -1,0 +1,160 @@
+/* authdaemon: a running courier-authlib, by its socket protocol. PRE asks for a record without a
+ * password. One connection a question: the daemon answers and closes.
+ *
+ *	PRE . SERVICE USER LF  →  KEY=value LF ... "." LF | "FAIL" LF | nothing: it cannot say
+ *
+ * The protocol has no quoting. A name with a control character never gets here (directories.c), and
+ * is refused here as well: a line feed in it would be a request of its own.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/fd.h"
+#include "lookupd/drivers.h"
+
+#define ANSWER_MAX 16384
+
+static int open_authdaemon(const char *place, const struct config *c, void **ret, struct why *why)
+{
+	struct sockaddr_un *address = calloc(1, sizeof(*address));
+
+	(void)c;
+	if (!address || strlen(place) >= sizeof(address->sun_path)) {
+		free(address);
+		why_say(why, "the socket's name is too long");
+		return -ENAMETOOLONG;
+	}
+	address->sun_family = AF_UNIX;
+	memcpy(address->sun_path, place, strlen(place));
+	*ret = address;
+	return 0;
+}
+
+static int wait_for(int fd, short events, int64_t deadline)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int64_t left = deadline - clock_ms();
+	int r = poll(&p, 1, left > 0 ? (int)left : 0);
+
+	return r > 0 ? 0 : r == 0 ? -ETIMEDOUT : -errno;
+}
+
+/* Sends the request. The socket's descriptor or -errno. */
+static int send_request(const struct sockaddr_un *address, struct span request, int64_t deadline)
+{
+	AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	/* EAGAIN: too many wait for it already */
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		return -errno;
+	while (request.n > 0) {
+		ssize_t n = send(fd, request.p, request.n, MSG_NOSIGNAL);
+
+		if (n > 0) {
+			request = span_from(request, (size_t)n);
+			continue;
+		}
+		int r = errno == EAGAIN ? wait_for(fd, POLLOUT, deadline) : -errno;
+
+		if (r < 0)
+			return r;
+	}
+	return take_fd(&fd);
+}
+
+/* Reads until the end. 0 or -errno; -EMSGSIZE when it does not end. */
+static int read_answer(int fd, struct buf *answer, int64_t deadline)
+{
+	for (;;) {
+		size_t room;
+		char *tail = buf_tail(answer, &room);
+		int r = wait_for(fd, POLLIN, deadline);
+
+		if (r < 0)
+			return r;
+		if (room == 0)
+			return -EMSGSIZE;
+		ssize_t n = recv(fd, tail, room, 0);
+
+		if (n == 0)
+			return 0;
+		if (n > 0)
+			buf_filled(answer, (size_t)n);
+		else if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+	}
+}
+
+/* The whole answer up to the line with the dot. False: there is none. */
+static bool cut_dot(struct span *answer)
+{
+	for (struct span rest = *answer; rest.n > 0;) {
+		const char *end = memchr(rest.p, '\n', rest.n);
+
+		if (!end)
+			return false;
+		if (end == rest.p + 1 && rest.p[0] == '.') {
+			answer->n = (size_t)(rest.p - answer->p);
+			return true;
+		}
+		rest = span_from(rest, (size_t)(end - rest.p) + 1);
+	}
+	return false;
+}
+
+static enum found judge_answer(struct span answer, struct account *ret, struct why *why)
+{
+	if (span_eq(answer, SPAN("FAIL\n")))
+		return FOUND_NOT;
+	if (!cut_dot(&answer))
+		why_say(why, "authdaemond cannot say it now");
+	else if (account_set_lines(ret, answer) < 0)
+		why_say(why, "the account's record is wrong");
+	else
+		return FOUND;
+	return FOUND_TROUBLE;
+}
+
+static enum found find_authdaemon(void *source, const char *service, struct span user,
+				  struct account *ret, struct why *why)
+{
+	const int64_t deadline = clock_ms() + DRIVER_TIMEOUT_MS;
+	char request_data[ACCOUNT_USER_MAX + 40], answer_data[ANSWER_MAX];
+	struct buf request = BUF_OVER(request_data), answer = BUF_OVER(answer_data);
+	enum found found = FOUND_DOWN;
+	int r;
+
+	if (memchr(user.p, '\n', user.n) || memchr(user.p, '\0', user.n))
+		return FOUND_NOT;
+	if (buf_add_str(&request, "PRE . ") || buf_add_str(&request, service) ||
+	    buf_add_char(&request, ' ') || buf_add(&request, user) || buf_add_char(&request, '\n'))
+		return FOUND_NOT;
+	AUTO_FD fd = send_request(source, buf_span(&request), deadline);
+
+	r = fd < 0 ? fd : read_answer(fd, &answer, deadline);
+	if (r == 0) {
+		found = judge_answer(buf_span(&answer), ret, why);
+	} else {
+		why_say(why, "authdaemond: %s", strerror(-r));
+		if (r == -EMSGSIZE)
+			found = FOUND_TROUBLE;
+	}
+	buf_wipe(&answer);
+	return found;
+}
+
+static void close_authdaemon(void *source)
+{
+	free(source);
+}
+
+const struct driver driver_authdaemon = { "authdaemon", open_authdaemon, find_authdaemon,
+					  close_authdaemon };

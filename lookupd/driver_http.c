@@ -1,0 +1,249 @@
+/* http, https: the protocol of nginx's mail module (auth_http). The question is a GET with the name
+ * in headers, the answer is headers as well. nginx asks with the password in it; here the mail host
+ * decides about that, so it is Auth-Method none, which nginx uses where a login needs none.
+ *
+ * Names are escaped as nginx does it (control characters, blanks and percent signs as %XX), so no
+ * name can be a header of its own.
+ */
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "lookupd/drivers.h"
+
+#define CONNECT_MS	  2000L
+#define HEADERS_BYTES_MAX 16384
+
+enum header { AUTH_STATUS, AUTH_SERVER, AUTH_PORT, AUTH_USER, AUTH_PASS, AUTH_ERROR_CODE, HEADERS };
+
+static const char *const header_names[HEADERS] = {
+	[AUTH_STATUS] = "Auth-Status", [AUTH_SERVER] = "Auth-Server",
+	[AUTH_PORT] = "Auth-Port",     [AUTH_USER] = "Auth-User",
+	[AUTH_PASS] = "Auth-Pass",     [AUTH_ERROR_CODE] = "Auth-Error-Code",
+};
+
+struct http {
+	CURL *curl;
+	char *url;
+	char values[HEADERS][ACCOUNT_USER_MAX + 1]; /* of the answer */
+	bool given[HEADERS];
+	size_t bytes;
+	bool odd; /* the answer is too long somewhere */
+};
+
+static void take_header(struct http *h, enum header which, struct span value)
+{
+	while (value.n > 0 && (value.p[0] == ' ' || value.p[0] == '\t'))
+		value = span_from(value, 1);
+	while (value.n > 0 && strchr(" \t\r\n", value.p[value.n - 1]))
+		value.n--;
+	if (value.n >= sizeof(h->values[which]) || memchr(value.p, '\0', value.n)) {
+		h->odd = true;
+		return;
+	}
+	memcpy(h->values[which], value.p, value.n);
+	h->values[which][value.n] = '\0';
+	h->given[which] = true;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *context)
+{
+	struct http *h = context;
+	const struct span line = { data, size * n };
+	const char *colon = line.n > 0 ? memchr(line.p, ':', line.n) : NULL;
+
+	h->bytes += line.n;
+	if (h->bytes > HEADERS_BYTES_MAX)
+		return 0;
+	for (size_t i = 0; colon && i < HEADERS; i++)
+		if (span_ieq((struct span){ line.p, (size_t)(colon - line.p) },
+			     span_str(header_names[i])))
+			take_header(h, (enum header)i,
+				    span_from(line, (size_t)(colon - line.p) + 1));
+	return line.n;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *context)
+{
+	struct http *h = context;
+
+	(void)data;
+	h->bytes += size * n;
+	return h->bytes > HEADERS_BYTES_MAX ? 0 : size * n;
+}
+
+static void close_http(void *source)
+{
+	struct http *h = source;
+
+	if (h->curl)
+		curl_easy_cleanup(h->curl);
+	free(h->url);
+	explicit_bzero(h, sizeof(*h));
+	free(h);
+}
+
+static int set_options(struct http *h)
+{
+	const char *allowed = strncmp(h->url, "https:", 6) == 0 ? "https" : "http";
+	CURL *curl = h->curl;
+
+	/* No proxy of the environment, no other protocol, nowhere else. */
+	return curl_easy_setopt(curl, CURLOPT_URL, h->url) ||
+			       curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, allowed) ||
+			       curl_easy_setopt(curl, CURLOPT_PROXY, "") ||
+			       curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) ||
+			       curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L) ||
+			       curl_easy_setopt(curl, CURLOPT_USERAGENT, "keepwarm") ||
+			       curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS) ||
+			       curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS,
+						(long)DRIVER_TIMEOUT_MS) ||
+			       curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header) ||
+			       curl_easy_setopt(curl, CURLOPT_HEADERDATA, h) ||
+			       curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body) ||
+			       curl_easy_setopt(curl, CURLOPT_WRITEDATA, h)
+		       ? -EINVAL
+		       : 0;
+}
+
+static int open_url(const char *scheme, const char *place, void **ret, struct why *why)
+{
+	struct http *h = calloc(1, sizeof(*h));
+
+	if (h && asprintf(&h->url, "%s:%s", scheme, place) < 0)
+		h->url = NULL;
+	if (h && h->url)
+		h->curl = curl_easy_init();
+	if (!h || !h->curl || set_options(h) < 0) {
+		if (h)
+			close_http(h);
+		why_say(why, "libcurl does not take it");
+		return -EINVAL;
+	}
+	*ret = h;
+	return 0;
+}
+
+static int open_http(const char *place, const struct config *c, void **ret, struct why *why)
+{
+	(void)c;
+	return open_url("http", place, ret, why);
+}
+
+static int open_https(const char *place, const struct config *c, void **ret, struct why *why)
+{
+	(void)c;
+	return open_url("https", place, ret, why);
+}
+
+/* "NAME: value", the value escaped. 0 or -errno. */
+static int add_header(struct curl_slist **list, const char *name, struct span value)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	char data[40 + 3 * ACCOUNT_USER_MAX];
+	struct buf line = { .data = data, .cap = sizeof(data) - 1 };
+	int r = buf_add_str(&line, name) || buf_add_str(&line, ": ");
+
+	for (size_t i = 0; r == 0 && i < value.n; i++) {
+		unsigned char u = (unsigned char)value.p[i];
+		const char escaped[3] = { '%', hex[u >> 4], hex[u & 15] };
+		bool plain = u > ' ' && u != '%' && u != 0x7f;
+
+		r = plain ? buf_add_char(&line, value.p[i])
+			  : buf_add(&line, (struct span){ escaped, sizeof(escaped) });
+	}
+	if (r != 0)
+		return -ENOBUFS;
+	data[line.len] = '\0';
+	struct curl_slist *longer = curl_slist_append(*list, data);
+
+	if (!longer)
+		return -ENOMEM;
+	*list = longer;
+	return 0;
+}
+
+static CURLcode ask(struct http *h, const char *service, struct span user, long *ret_status)
+{
+	struct curl_slist *headers = NULL;
+	CURLcode r = CURLE_OUT_OF_MEMORY;
+
+	memset(h->given, 0, sizeof(h->given));
+	h->bytes = 0;
+	h->odd = false;
+	if (add_header(&headers, "Auth-Method", SPAN("none")) == 0 &&
+	    add_header(&headers, "Auth-User", user) == 0 &&
+	    add_header(&headers, "Auth-Protocol", span_str(service)) == 0 &&
+	    add_header(&headers, "Auth-Login-Attempt", SPAN("1")) == 0 &&
+	    curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK)
+		r = curl_easy_perform(h->curl);
+	if (r == CURLE_OK)
+		r = curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, ret_status);
+	(void)curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, NULL);
+	curl_slist_free_all(headers);
+	return r;
+}
+
+/* Server and port, as a record writes them. 0 or -EINVAL. */
+static int add_host(const struct http *h, struct account *ret)
+{
+	char host[sizeof(h->values[0]) + 16];
+	bool bare_v6 = h->values[AUTH_SERVER][0] != '[' &&
+		       strstr(h->values[AUTH_SERVER], "://") == NULL &&
+		       strchr(h->values[AUTH_SERVER], ':') != NULL;
+
+	if (!h->given[AUTH_PORT])
+		(void)snprintf(host, sizeof(host), "%s", h->values[AUTH_SERVER]);
+	else
+		(void)snprintf(host, sizeof(host), bare_v6 ? "[%s]:%.8s" : "%s:%.8s",
+			       h->values[AUTH_SERVER], h->values[AUTH_PORT]);
+	return account_add_hosts(ret, span_str(host));
+}
+
+static enum found read_record(const struct http *h, struct account *ret, struct why *why)
+{
+	/* nginx hands the status text to the client: whatever is not OK is a refusal */
+	if (strcasecmp(h->values[AUTH_STATUS], "OK") != 0) {
+		if (!h->given[AUTH_ERROR_CODE] || h->values[AUTH_ERROR_CODE][0] != '4')
+			return FOUND_NOT;
+		why_say(why, "it says that it cannot answer now");
+		return FOUND_TROUBLE;
+	}
+	if ((h->given[AUTH_SERVER] ? add_host(h, ret) < 0 : h->given[AUTH_PORT]) ||
+	    (h->given[AUTH_USER] && account_set_user(ret, span_str(h->values[AUTH_USER])) < 0) ||
+	    (h->given[AUTH_PASS] &&
+	     account_set_password(ret, span_str(h->values[AUTH_PASS])) < 0)) {
+		why_say(why, "the account's record is wrong");
+		return FOUND_TROUBLE;
+	}
+	return FOUND;
+}
+
+static enum found find_http(void *source, const char *service, struct span user,
+			    struct account *ret, struct why *why)
+{
+	struct http *h = source;
+	enum found found = FOUND_TROUBLE;
+	long status = 0;
+	CURLcode r = ask(h, service, user, &status);
+
+	if (r != CURLE_OK && r != CURLE_WRITE_ERROR) {
+		why_say(why, "%s", curl_easy_strerror(r));
+		found = FOUND_DOWN;
+	} else if (r != CURLE_OK || h->odd) {
+		why_say(why, "the answer is too long");
+	} else if (status != 200 || !h->given[AUTH_STATUS]) {
+		why_say(why, "HTTP status %ld%s", status,
+			h->given[AUTH_STATUS] ? "" : " without Auth-Status");
+	} else {
+		found = read_record(h, ret, why);
+	}
+	explicit_bzero(h->values, sizeof(h->values));
+	return found;
+}
+
+const struct driver driver_http = { "http", open_http, find_http, close_http };
+const struct driver driver_https = { "https", open_https, find_http, close_http };

@@ -1,0 +1,300 @@
+/* ldap: an LDAP directory, by an authldaprc as it is. One connection, kept; a search that finds it
+ * dead is made once more on a new one. Referrals are not followed: they would take the bind
+ * password to a server that somebody else names.
+ *
+ * Unlike courier-authlib, a server that is down is no "unknown user".
+ */
+#include <errno.h>
+#include <ldap.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "lib/clock.h"
+#include "lookupd/drivers.h"
+#include "lookupd/ldapquery.h"
+
+#define NETWORK_SECONDS 2
+#define SEARCH_SECONDS	3
+#define ENTRIES_MOST	2 /* several are as good as none */
+#define URI_MAX		2048
+
+struct ldap_source {
+	struct authrc rc;
+	struct ldap_options options;
+	char uri[URI_MAX];
+	const char *home; /* the attribute that an account must have, if the file names it */
+	const char *attributes[LDAP_AUXOPTIONS_MAX + 4];
+	LDAP *ld; /* NULL: none */
+};
+
+static void drop(struct ldap_source *s)
+{
+	if (s->ld)
+		(void)ldap_unbind_ext_s(s->ld, NULL, NULL);
+	s->ld = NULL;
+}
+
+static void close_ldap(void *source)
+{
+	struct ldap_source *s = source;
+
+	drop(s);
+	authrc_wipe(&s->rc);
+	free(s);
+}
+
+static void choose_attributes(struct ldap_source *s)
+{
+	static const char *const names[] = { "LDAP_CLEARPW", "LDAP_CRYPTPW", "LDAP_HOMEDIR" };
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *attribute = authrc_get(&s->rc, names[i], "");
+
+		if (*attribute)
+			s->attributes[n++] = attribute;
+	}
+	for (size_t i = 0; i < s->options.count; i++)
+		s->attributes[n++] = s->options.pairs[i].attribute;
+	if (n == 0)
+		s->attributes[n++] = LDAP_NO_ATTRS;
+}
+
+static const char *judge_settings(struct ldap_source *s)
+{
+	struct buf uri = { .data = s->uri, .cap = sizeof(s->uri) - 1 };
+
+	if (!*authrc_get(&s->rc, "LDAP_URI", ""))
+		return "LDAP_URI is missing";
+	if (!*authrc_get(&s->rc, "LDAP_BASEDN", ""))
+		return "LDAP_BASEDN is missing";
+	if (authrc_number(&s->rc, "LDAP_EMAILMAP", 0) || *authrc_get(&s->rc, "LDAP_EMAILMAP", ""))
+		return "LDAP_EMAILMAP is not supported";
+	if (ldap_options_parse(authrc_get(&s->rc, "LDAP_AUXOPTIONS", ""), &s->options) < 0)
+		return "LDAP_AUXOPTIONS is not attribute=option,...";
+	if (buf_add_str(&uri, authrc_get(&s->rc, "LDAP_URI", "")))
+		return "LDAP_URI is too long";
+	/* libldap wants spaces where the file may have commas */
+	for (char *p = s->uri; *p; p++)
+		if (*p == ',')
+			*p = ' ';
+	return NULL;
+}
+
+static int open_ldap(const char *place, const struct config *c, void **ret, struct why *why)
+{
+	struct ldap_source *s = calloc(1, sizeof(*s));
+
+	(void)c;
+	if (!s)
+		return -ENOMEM;
+	int r = authrc_read(place, &s->rc, why);
+	const char *problem = r == 0 ? judge_settings(s) : NULL;
+
+	if (problem) {
+		why_say(why, "%s: %s", place, problem);
+		r = -EINVAL;
+	}
+	if (r < 0) {
+		close_ldap(s);
+		return r;
+	}
+	s->home = authrc_get(&s->rc, "LDAP_HOMEDIR", NULL);
+	choose_attributes(s);
+	*ret = s;
+	return 0;
+}
+
+static int deref_of(const char *word)
+{
+	static const struct {
+		const char *word;
+		int value;
+	} rows[] = { { "searching", LDAP_DEREF_SEARCHING },
+		     { "finding", LDAP_DEREF_FINDING },
+		     { "always", LDAP_DEREF_ALWAYS } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcasecmp(word, rows[i].word) == 0)
+			return rows[i].value;
+	return LDAP_DEREF_NEVER;
+}
+
+static void set_options(const struct ldap_source *s)
+{
+	const struct timeval network = { .tv_sec = NETWORK_SECONDS };
+	const int version = (int)authrc_number(&s->rc, "LDAP_PROTOCOL_VERSION", LDAP_VERSION3);
+	const int deref = deref_of(authrc_get(&s->rc, "LDAP_DEREF", "never"));
+
+	(void)ldap_set_option(s->ld, LDAP_OPT_PROTOCOL_VERSION, &version);
+	(void)ldap_set_option(s->ld, LDAP_OPT_NETWORK_TIMEOUT, &network);
+	(void)ldap_set_option(s->ld, LDAP_OPT_TIMEOUT, &network);
+	(void)ldap_set_option(s->ld, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
+	(void)ldap_set_option(s->ld, LDAP_OPT_DEREF, &deref);
+}
+
+static int bind_to(const struct ldap_source *s)
+{
+	const char *password = authrc_get(&s->rc, "LDAP_BINDPW", "");
+	struct berval secret = { .bv_len = strlen(password),
+				 .bv_val = (void *)(uintptr_t)password };
+
+	if (authrc_number(&s->rc, "LDAP_INITBIND", 0) == 0)
+		return LDAP_SUCCESS;
+	return ldap_sasl_bind_s(s->ld, authrc_get(&s->rc, "LDAP_BINDDN", ""), LDAP_SASL_SIMPLE,
+				&secret, NULL, NULL, NULL);
+}
+
+static int connect_to(struct ldap_source *s, struct why *why)
+{
+	int r = ldap_initialize(&s->ld, s->uri);
+
+	if (r == LDAP_SUCCESS) {
+		set_options(s);
+		if (authrc_number(&s->rc, "LDAP_TLS", 0) != 0)
+			r = ldap_start_tls_s(s->ld, NULL, NULL);
+		if (r == LDAP_SUCCESS)
+			r = bind_to(s);
+	}
+	if (r == LDAP_SUCCESS)
+		return 0;
+	why_say(why, "%s", ldap_err2string(r));
+	drop(s);
+	return -ENOTCONN;
+}
+
+/* The first value of an attribute. The caller frees *ret_all. */
+static bool first_value(LDAP *ld, LDAPMessage *entry, const char *attribute,
+			struct berval ***ret_all, struct span *ret)
+{
+	struct berval **values = ldap_get_values_len(ld, entry, attribute);
+
+	*ret_all = values;
+	if (!values || !values[0])
+		return false;
+	*ret = (struct span){ values[0]->bv_val, values[0]->bv_len };
+	return true;
+}
+
+static int add_options(const struct ldap_source *s, LDAPMessage *entry, struct account *ret)
+{
+	struct berval **all;
+	struct span value;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->options.count; i++) {
+		if (first_value(s->ld, entry, s->options.pairs[i].attribute, &all, &value))
+			r = ldap_option_add(ret, s->options.pairs[i].option, value);
+		ldap_value_free_len(all);
+	}
+	return r;
+}
+
+/* A password attribute, wiped behind it. */
+static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const char *setting,
+		       int (*set)(struct account *, struct span), struct account *ret)
+{
+	const char *attribute = authrc_get(&s->rc, setting, "");
+	struct berval **all = NULL;
+	struct span value;
+	int r = 0;
+
+	if (*attribute && first_value(s->ld, entry, attribute, &all, &value)) {
+		r = set(ret, value);
+		explicit_bzero(all[0]->bv_val, all[0]->bv_len);
+	}
+	ldap_value_free_len(all);
+	return r;
+}
+
+static enum found read_entry(const struct ldap_source *s, LDAPMessage *entry, struct account *ret,
+			     struct why *why)
+{
+	struct berval **all = NULL;
+	struct span value;
+	bool has_home = !s->home || !*s->home || first_value(s->ld, entry, s->home, &all, &value);
+
+	ldap_value_free_len(all);
+	if (!has_home)
+		return FOUND_NOT;
+	if (take_secret(s, entry, "LDAP_CLEARPW", account_set_password, ret) < 0 ||
+	    take_secret(s, entry, "LDAP_CRYPTPW", account_set_hash, ret) < 0 ||
+	    add_options(s, entry, ret) < 0) {
+		why_say(why, "the account's record is wrong");
+		return FOUND_TROUBLE;
+	}
+	return FOUND;
+}
+
+static enum found judge_error(int r, struct why *why)
+{
+	why_say(why, "%s", ldap_err2string(r));
+	switch (r) {
+	case LDAP_SERVER_DOWN:
+	case LDAP_CONNECT_ERROR:
+	case LDAP_TIMEOUT:
+	case LDAP_TIMELIMIT_EXCEEDED:
+	case LDAP_UNAVAILABLE:
+	case LDAP_BUSY:
+		return FOUND_DOWN;
+	default:
+		return FOUND_TROUBLE;
+	}
+}
+
+static enum found ask(struct ldap_source *s, struct span user, struct account *ret, struct why *why)
+{
+	char data[LDAP_FILTER_MAX];
+	struct buf filter = { .data = data, .cap = sizeof(data) - 1 };
+	struct timeval time = { .tv_sec = SEARCH_SECONDS };
+	LDAPMessage *answer = NULL;
+	enum found found;
+
+	if (ldap_filter_build(&s->rc, user, &filter) < 0) {
+		why_say(why, "the filter is too long");
+		return FOUND_TROUBLE;
+	}
+	data[filter.len] = '\0';
+	int r = ldap_search_ext_s(s->ld, authrc_get(&s->rc, "LDAP_BASEDN", ""), LDAP_SCOPE_SUBTREE,
+				  data, (char **)(uintptr_t)s->attributes, 0, NULL, NULL, &time,
+				  ENTRIES_MOST, &answer);
+
+	if (r == LDAP_SIZELIMIT_EXCEEDED)
+		found = FOUND_NOT;
+	else if (r != LDAP_SUCCESS)
+		found = judge_error(r, why);
+	else if (ldap_count_entries(s->ld, answer) != 1)
+		found = FOUND_NOT;
+	else
+		found = read_entry(s, ldap_first_entry(s->ld, answer), ret, why);
+	if (answer)
+		(void)ldap_msgfree(answer);
+	return found;
+}
+
+static enum found find_ldap(void *source, const char *service, struct span user,
+			    struct account *ret, struct why *why)
+{
+	struct ldap_source *s = source;
+	const struct account empty = *ret;
+
+	(void)service;
+	for (bool had_one = true; had_one;) {
+		had_one = s->ld != NULL;
+		if (!had_one && connect_to(s, why) < 0)
+			return FOUND_DOWN;
+		const int64_t began = clock_ms();
+		enum found found = ask(s, user, ret, why);
+
+		if (found != FOUND_DOWN)
+			return found;
+		drop(s);
+		*ret = empty;
+		if (clock_ms() - began > 1000) /* it is not dead, it is slow */
+			return FOUND_DOWN;
+	}
+	return FOUND_DOWN;
+}
+
+const struct driver driver_ldap = { "ldap", open_ldap, find_ldap, close_ldap };

@@ -1,0 +1,73 @@
+/* What a login would find. The same directories, policy and route as for the broker, asked once. */
+#include "lookupd/tell.h"
+
+#include <stdio.h>
+
+#include "lookupd/directories.h"
+
+enum { EXIT_FOUND = 0, EXIT_NOT_FOUND = 1, EXIT_USAGE = 2, EXIT_TEMPORARY = 75 };
+
+static void print_line(const char *line)
+{
+	(void)fprintf(stderr, "%s\n", line);
+}
+
+static void print_hosts(const struct account *a, const struct config *c)
+{
+	static const char *const modes[] = {
+		[TLS_NONE] = "no TLS",
+		[TLS_STARTTLS] = "STARTTLS",
+		[TLS_IMPLICIT] = "TLS",
+	};
+	char data[ROUTE_TEXT_MAX];
+	struct buf text = BUF_OVER(data);
+	struct route route;
+
+	if (account_routes(a, c, &text) < 0)
+		(void)puts("mail host: cannot be told");
+	for (struct span rest = buf_span(&text); route_next(&rest, &route) > 0;)
+		(void)printf("mail host: %.*s port %u, %s\n", (int)route.host.n, route.host.p,
+			     route.port, modes[route.tls]);
+}
+
+static void print_account(const struct account *a, const struct config *c)
+{
+	print_hosts(a, c);
+	(void)printf("logs in as: %s\n", a->user);
+	if (*a->password)
+		(void)puts("password: ***");
+	if (*a->hash)
+		(void)puts("password hash: ***");
+	if (*a->options)
+		(void)printf("options: %s\n", a->options);
+	if (a->lifetime > 0)
+		(void)printf("lifetime: %u s\n", a->lifetime);
+}
+
+int tell_account(const struct config *c, const char *file, const char *user, const char *service)
+{
+	struct directories *d;
+	struct account account;
+	struct why why = { "" };
+	unsigned line;
+
+	if (strcmp(service, "imap") != 0 && strcmp(service, "pop3") != 0) {
+		print_line("lookupd: -s is imap or pop3");
+		return EXIT_USAGE;
+	}
+	if (directories_new(c, &d) < 0)
+		return EXIT_TEMPORARY;
+	(void)directories_check(d, file, print_line);
+	enum found found = directories_find(d, service, span_str(user), &account, &line, &why);
+
+	if (line > 0)
+		(void)printf("directory: %s (line %u)\n", directories_name(d, line), line);
+	if (found == FOUND)
+		print_account(&account, c);
+	else
+		(void)printf("%s: %s\n", found == FOUND_NOT ? "no login" : "not known now",
+			     why.text);
+	account_wipe(&account);
+	directories_free(d);
+	return found == FOUND ? EXIT_FOUND : found == FOUND_NOT ? EXIT_NOT_FOUND : EXIT_TEMPORARY;
+}

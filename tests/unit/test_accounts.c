@@ -1,0 +1,93 @@
+/* What the broker remembers of accounts, and for how long. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cachebrokerd/accounts.h"
+
+static struct key key_of(unsigned n)
+{
+	struct key k;
+
+	memset(&k, 0, sizeof(k));
+	memcpy(k.bytes, &n, sizeof(n));
+	return k;
+}
+
+static const struct account anna = { .hosts = SPAN("0 143 one"), .backend_user = SPAN("anna") };
+
+static void an_account_is_fresh_then_stale_then_nothing(void **unused)
+{
+	struct accounts *a = accounts_new();
+	struct key k = key_of(1), other = key_of(2);
+	struct account found;
+
+	(void)unused;
+	accounts_store(a, &k, &anna, 100, 200);
+	assert_int_equal(accounts_find(a, &other, 0, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(a, &k, 99, &found), ACCOUNTS_FRESH);
+	assert_true(span_eq(found.hosts, SPAN("0 143 one")));
+	assert_true(span_eq(found.backend_user, SPAN("anna")));
+	assert_int_equal(accounts_find(a, &k, 100, &found), ACCOUNTS_STALE);
+	assert_int_equal(accounts_find(a, &k, 199, &found), ACCOUNTS_STALE);
+	assert_int_equal(accounts_find(a, &k, 200, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(a, &k, 99, &found), ACCOUNTS_NOTHING);
+	accounts_free(a);
+}
+
+static void the_last_word_counts(void **unused)
+{
+	struct accounts *a = accounts_new();
+	struct key k = key_of(1);
+	struct account found;
+
+	(void)unused;
+	accounts_store(a, &k, &anna, 100, 200);
+	accounts_store_unknown(a, &k, 150);
+	assert_int_equal(accounts_find(a, &k, 10, &found), ACCOUNTS_UNKNOWN);
+	assert_int_equal(accounts_find(a, &k, 150, &found), ACCOUNTS_NOTHING);
+	accounts_store_unknown(a, &k, 400);
+	accounts_store(a, &k, &anna, 300, 300);
+	assert_int_equal(accounts_find(a, &k, 299, &found), ACCOUNTS_FRESH);
+	accounts_store(a, &k, &found, 500, 500); /* its own texts */
+	assert_int_equal(accounts_find(a, &k, 499, &found), ACCOUNTS_FRESH);
+	assert_true(span_eq(found.backend_user, SPAN("anna")));
+	accounts_forget(a);
+	assert_int_equal(accounts_find(a, &k, 0, &found), ACCOUNTS_NOTHING);
+	accounts_free(a);
+}
+
+static void strangers_names_push_out_no_account(void **unused)
+{
+	struct accounts *a = accounts_new();
+	struct key k = key_of(0);
+	struct account found;
+
+	(void)unused;
+	accounts_store(a, &k, &anna, 100, 100);
+	for (unsigned n = 1; n <= ACCOUNTS_UNKNOWN_MOST + 1; n++) {
+		struct key stranger = key_of(n);
+
+		accounts_store_unknown(a, &stranger, 100);
+	}
+	assert_int_equal(accounts_find(a, &k, 0, &found), ACCOUNTS_FRESH);
+	k = key_of(1);
+	assert_int_equal(accounts_find(a, &k, 0, &found), ACCOUNTS_NOTHING);
+	k = key_of(2);
+	assert_int_equal(accounts_find(a, &k, 0, &found), ACCOUNTS_UNKNOWN);
+	accounts_free(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_account_is_fresh_then_stale_then_nothing),
+		cmocka_unit_test(the_last_word_counts),
+		cmocka_unit_test(strangers_names_push_out_no_account),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

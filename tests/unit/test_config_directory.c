@@ -1,0 +1,123 @@
+/* Keys that stand there several times, and what a directory may be. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/config.h"
+
+static struct config c;
+static char reports[1000];
+
+static void report(void *context, bool is_error, const char *line)
+{
+	(void)context;
+	(void)snprintf(reports, sizeof(reports), "%s %s\n", is_error ? "E" : "W", line);
+}
+
+/* How many errors there are; the last one is in reports. */
+static int parse(const char *text)
+{
+	reports[0] = '\0';
+	config_wipe(&c);
+	assert_int_equal(config_init(&c), 0);
+	return config_parse(&c, "f", text, strlen(text), report, NULL, NULL);
+}
+
+static void a_list_keeps_all_its_lines_in_order(void **unused)
+{
+	char text[4000];
+
+	(void)unused;
+	assert_int_equal(parse("directory userdb:/a\ncache_size 7\nDirectory http://h:1/x\n"
+			       "directory static:\n"),
+			 0);
+	assert_int_equal(c.directory.count, 3);
+	assert_string_equal(c.directory.items[0], "userdb:/a");
+	assert_string_equal(c.directory.items[1], "http://h:1/x");
+	assert_int_equal(c.directory.lines[1], 3);
+	assert_true(config_print(&c, text, sizeof(text)) > 0);
+	assert_non_null(strstr(text, "\ndirectory userdb:/a\ndirectory http://h:1/x\n"
+				     "directory static:\n"));
+	assert_int_equal(parse(""), 0);
+	assert_int_equal(c.directory.count, 0);
+}
+
+static void a_list_is_bounded(void **unused)
+{
+	static const char one[] = "directory static:\n";
+	char text[18 * sizeof(one)];
+	size_t used = 0;
+
+	(void)unused;
+	for (int i = 0; i < 17; i++, used += sizeof(one) - 1)
+		memcpy(text + used, one, sizeof(one));
+	assert_int_equal(parse(text), 1);
+	assert_string_equal(reports, "E f:17: directory: there are more than 16 lines of it\n");
+	text[16 * (sizeof(one) - 1)] = '\0';
+	assert_int_equal(parse(text), 0);
+}
+
+static void lists_are_the_same_when_all_their_lines_are(void **unused)
+{
+	struct config other;
+	struct config_key key;
+	size_t i = 0;
+
+	(void)unused;
+	assert_int_equal(parse("directory userdb:/a\ndirectory static:\n"), 0);
+	other = c;
+	memset(&c, 0, sizeof(c));
+	while (config_key_at(i, &key) && strcmp(key.name, "directory") != 0)
+		i++;
+	assert_int_equal(parse("directory userdb:/a\n\ndirectory static:\n"), 0);
+	assert_true(config_key_same(&c, &other, i));
+	assert_int_equal(parse("directory userdb:/a\n"), 0);
+	assert_false(config_key_same(&c, &other, i));
+	assert_int_equal(parse("directory static:\ndirectory userdb:/a\n"), 0);
+	assert_false(config_key_same(&c, &other, i));
+	config_wipe(&other);
+}
+
+static void a_directory_that_cannot_be_is_refused_with_its_line(void **unused)
+{
+	static const char *const bad[] = {
+		"nonsense", "nonsense:/x", "userdb:relative", "userdb:", "static:x", "http:/x",
+		"http://",  ":/x",	   "Userdb:/x", "http://u:p@h/",
+	};
+	char line[100];
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		(void)snprintf(line, sizeof(line), "\ndirectory %s", bad[i]);
+		assert_int_equal(parse(line), 1);
+		(void)snprintf(line, sizeof(line), "E f:2: directory: '%s' is not allowed: give ",
+			       bad[i]);
+		assert_memory_equal(reports, line, strlen(line));
+	}
+}
+
+static void what_cannot_be_done_yet_is_no_value(void **unused)
+{
+	(void)unused;
+	assert_int_equal(parse("no_mailhost local"), 1);
+	assert_string_equal(reports, "E f:1: no_mailhost: 'local' is not allowed: give one of "
+				     "default refuse\n");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_list_keeps_all_its_lines_in_order),
+		cmocka_unit_test(a_list_is_bounded),
+		cmocka_unit_test(lists_are_the_same_when_all_their_lines_are),
+		cmocka_unit_test(a_directory_that_cannot_be_is_refused_with_its_line),
+		cmocka_unit_test(what_cannot_be_done_yet_is_no_value),
+	};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	config_wipe(&c);
+	return failed;
+}
