@@ -12,7 +12,7 @@ from keepwarm import process
 from keepwarm.process import wait_until
 from keepwarm.system import ROOT, SANITIZED, SOURCE, System, temp_folder
 
-PROGRAMS = ["cachebrokerd", "in.imapproxyd", "lookupd", "pimpstat", "proxyd"]
+PROGRAMS = ["cachebrokerd", "in.imapproxyd", "lookupd", "pimpstat", "proxyd", "tlsrelayd"]
 
 
 def make_target(*targets, **variables):

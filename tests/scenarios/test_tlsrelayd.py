@@ -2,18 +2,20 @@
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import ssl
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from keepwarm import certs
 from keepwarm.process import alive, frozen, memory, read_proc, wait_until
-from keepwarm.system import SANITIZED
+from keepwarm.system import SANITIZED, temp_folder
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, plain_end, server_context, tcp_pair)
 
@@ -830,6 +832,25 @@ def test_root_s_files_come_in_an_archive(tmp_path, authority, mail):
         os.kill(relay.process.pid, signal.SIGHUP)
         relay.wait_log("the archive of root's files is damaged")
         relay.accept(client_context(authority))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_as_an_ordinary_user_it_takes_from_the_archive_what_it_may_not_read(authority, mail):
+    folder = temp_folder()
+    try:
+        files = {path: Path(path).read_bytes() for path in (mail.path, mail.key_path)}
+        assert os.stat(mail.key_path).st_mode & 0o077 == 0
+        relay = Relay(folder, files, tls_server_cert_file=mail.path, tls_server_key_file=mail.key_path)
+        os.chmod(folder / "run", 0o755)
+        relay.popen = dict(user=65534, group=65534, extra_groups=[])
+        with relay:
+            relay.accept(client_context(authority))
+            for pid in (relay.process.pid, *relay.workers()):
+                assert b"\nUid:\t65534\t65534\t65534\t65534\n" in read_proc(pid, "status")
+            relay.reload()
+            relay.accept(client_context(authority))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_without_certificates_clients_are_told_that_there_is_no_tls(tmp_path, authority):
