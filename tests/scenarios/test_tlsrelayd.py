@@ -1,18 +1,21 @@
 """tlsrelayd with the test as its broker: handshakes, what is refused and in which words, and what ends how."""
 import os
 import random
+import select
+import shutil
 import signal
 import socket
 import ssl
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from keepwarm import certs
-from keepwarm.process import alive, memory, read_proc, wait_until
-from keepwarm.system import SANITIZED
+from keepwarm.process import alive, frozen, memory, read_proc, wait_until
+from keepwarm.system import SANITIZED, temp_folder
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, plain_end, server_context, tcp_pair)
 
@@ -647,43 +650,39 @@ def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_pat
         relay.accept(client_context(authority))
 
 
-def test_an_open_session_answers_while_handshakes_flood_in(tmp_path, authority):
-    mail = authority.issue("mail.test", key="rsa")  # dear ones
-    with serving(tmp_path, mail, tls_sessions_per_worker=10000) as relay:
+def test_an_open_session_goes_before_all_handshakes_that_wait(tmp_path, authority):
+    """A hundred of them and one line of mail become ready at the same moment: the line comes first."""
+    mail = authority.issue("mail.test", key="rsa")  # dear handshakes
+    with serving(tmp_path, mail, tls_handshakes=1000, tls_handshake_timeout=60) as relay:
         client, _, plain = relay.accept(client_context(authority))
-        done = threading.Event()
+        answered = [answered_before_a_line(relay, client, plain) for _ in range(3)]
+        # more when this process was held up while it stopped the workers
+        assert min(answered) < 30, answered
 
-        def flood():
-            context = client_context()
-            while not done.is_set():
-                ours, theirs = tcp_pair()
-                relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.66")
-                try:
-                    context.wrap_socket(ours, server_hostname="mail.test").close()
-                except OSError:
-                    ours.close()
 
-        def drain():
-            while not done.is_set():
-                message = relay.broker.receive()
-                if message.sock:
-                    message.sock.close()
-
-        threads = [threading.Thread(target=act, daemon=True) for act in (flood, flood, drain)]
-        for thread in threads:
-            thread.start()
-        waits = []
-        try:
-            for _ in range(100):
-                begin = time.monotonic()
-                client.sendall(b"ping")
-                assert read_exactly(plain, 4) == b"ping"
-                waits.append(time.monotonic() - begin)
-        finally:
-            done.set()
-        for thread in threads[:2]:
-            thread.join(15)
-        assert sorted(waits)[50] < 0.2, waits
+def answered_before_a_line(relay, client, plain, count=100):
+    """How many of so many handshakes the workers answer before they have passed a line on."""
+    clients = []
+    for _ in range(count):
+        ours, theirs = tcp_pair()
+        relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.66")
+        clients.append(ours)
+    wait_until(lambda: relay.connections() == count + 1, "the workers do not take them")
+    workers = relay.workers()
+    with frozen(*workers):
+        for sock in clients:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            with pytest.raises(ssl.SSLWantReadError):
+                client_context().wrap_bio(incoming, outgoing).do_handshake()
+            sock.sendall(outgoing.read())
+        client.sendall(b"ping")
+    assert read_exactly(plain, 4) == b"ping"
+    with frozen(*workers):
+        answered = len(select.select(clients, [], [], 0)[0])
+    for sock in clients:
+        sock.close()
+    wait_until(lambda: relay.connections() == 1, "connections stay")
+    return answered
 
 
 # --- abuse ----------------------------------------------------------------------------------------------------
@@ -778,6 +777,7 @@ def start_fails(tmp_path, **keys):
 
 def test_what_cannot_be_used_ends_the_start_in_clear_words(tmp_path, authority, mail):
     other = authority.issue("other.test", file="other-key")
+    stranger = authority.issue("other.test", file="stranger", key="rsa")
     (tmp_path / "nothing.pem").write_text("nothing\n")
     cases = {
         "missing": (dict(tls_server_cert_file="/no/such.pem"), ":2: tls_server_cert_file: /no/such.pem: cannot be read"),
@@ -785,6 +785,8 @@ def test_what_cannot_be_used_ends_the_start_in_clear_words(tmp_path, authority, 
         "no key": (dict(tls_server_cert_file=mail.path), "there is no key (PEM) in it"),
         "wrong key": (dict(tls_server_cert_file=mail.path, tls_server_key_file=other.key_path),
                       f"tls_server_key_file: {other.key_path}: the key does not belong to the certificate"),
+        "wrong kind": (dict(tls_server_cert_file=mail.path, tls_server_key_file=stranger.key_path),
+                       f"tls_server_key_file: {stranger.key_path}: the key does not belong to the certificate"),
         "few keys": (dict(tls_server_cert_file=f"{mail.path} {other.path}", tls_server_key_file=mail.key_path),
                      "fewer keys than certificates"),
         "many keys": (dict(tls_server_cert_file=mail.path, tls_server_key_file=f"{mail.key_path} {other.key_path}"),
@@ -830,6 +832,25 @@ def test_root_s_files_come_in_an_archive(tmp_path, authority, mail):
         os.kill(relay.process.pid, signal.SIGHUP)
         relay.wait_log("the archive of root's files is damaged")
         relay.accept(client_context(authority))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_as_an_ordinary_user_it_takes_from_the_archive_what_it_may_not_read(authority, mail):
+    folder = temp_folder()
+    try:
+        files = {path: Path(path).read_bytes() for path in (mail.path, mail.key_path)}
+        assert os.stat(mail.key_path).st_mode & 0o077 == 0
+        relay = Relay(folder, files, tls_server_cert_file=mail.path, tls_server_key_file=mail.key_path)
+        os.chmod(folder / "run", 0o755)
+        relay.popen = dict(user=65534, group=65534, extra_groups=[])
+        with relay:
+            relay.accept(client_context(authority))
+            for pid in (relay.process.pid, *relay.workers()):
+                assert b"\nUid:\t65534\t65534\t65534\t65534\n" in read_proc(pid, "status")
+            relay.reload()
+            relay.accept(client_context(authority))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_without_certificates_clients_are_told_that_there_is_no_tls(tmp_path, authority):

@@ -1,0 +1,299 @@
+/* One connection of tlsrelayd, step by step, with OpenSSL as its peer over a socket pair. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include "lib/fd.h"
+#include "tlsrelayd/relay.h"
+
+#define MUCH (4u << 20)
+
+static SSL_CTX *server, *client;
+
+struct scene {
+	struct relay relay;
+	struct errors_text failure;
+	SSL *peer;
+	int tcp, plain; /* the other ends */
+};
+
+static int make_contexts(void **state)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *cert = X509_new();
+
+	(void)state;
+	X509_gmtime_adj(X509_getm_notBefore(cert), -60);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_set_pubkey(cert, key);
+	X509_sign(cert, key, EVP_sha256());
+	server = SSL_CTX_new(TLS_server_method());
+	SSL_CTX_set_options(server, SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_set_mode(server,
+			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	client = SSL_CTX_new(TLS_client_method());
+	SSL_CTX_set_mode(client,
+			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	int good = SSL_CTX_use_certificate(server, cert) == 1 &&
+		   SSL_CTX_use_PrivateKey(server, key) == 1;
+
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	return good && bio_setup() == 0 ? 0 : -1;
+}
+
+static int free_contexts(void **state)
+{
+	(void)state;
+	SSL_CTX_free(server);
+	SSL_CTX_free(client);
+	return 0;
+}
+
+static void begin(struct scene *s)
+{
+	int tcp[2], plain[2];
+	SSL *ssl = SSL_new(server);
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, tcp), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, plain), 0);
+	SSL_set_accept_state(ssl);
+	assert_int_equal(relay_init(&s->relay, ssl, tcp[0], plain[0], "peer", true, false, 0), 0);
+	s->tcp = tcp[1];
+	s->plain = plain[1];
+	s->peer = SSL_new(client);
+	SSL_set_fd(s->peer, s->tcp);
+	SSL_set_connect_state(s->peer);
+}
+
+static enum relay_news step(struct scene *s)
+{
+	return relay_step(&s->relay, 0, 0, &s->failure);
+}
+
+static void shake_hands(struct scene *s)
+{
+	enum relay_news news = RELAY_NOTHING;
+
+	begin(s);
+	for (int i = 0; i < 20 && news == RELAY_NOTHING; i++) {
+		(void)SSL_do_handshake(s->peer);
+		news = step(s);
+	}
+	assert_int_equal(news, RELAY_READY);
+}
+
+static void end(struct scene *s)
+{
+	relay_wipe(&s->relay);
+	SSL_free(s->peer);
+	fd_drop(&s->tcp);
+	fd_drop(&s->plain);
+}
+
+static void an_idle_connection_holds_no_buffer_and_waits_for_both(void **state)
+{
+	struct relay_wants wants;
+	struct scene s;
+	char data[8];
+
+	(void)state;
+	shake_hands(&s);
+	assert_int_equal(SSL_write(s.peer, "hello", 5), 5);
+	assert_int_equal(step(&s), RELAY_NOTHING);
+	assert_int_equal(read(s.plain, data, sizeof(data)), 5);
+	assert_int_equal(write(s.plain, "hi", 2), 2);
+	assert_int_equal(step(&s), RELAY_NOTHING);
+	assert_int_equal(SSL_read(s.peer, data, sizeof(data)), 2);
+	assert_null(s.relay.to_plain.data);
+	assert_null(s.relay.to_tls.data);
+	relay_wants(&s.relay, &wants);
+	assert_int_equal(wants.tcp, EPOLLIN);
+	assert_int_equal(wants.plain, EPOLLIN);
+	assert_true(wants.watch_tcp && wants.watch_plain);
+	end(&s);
+}
+
+/* Byte number n of a stream that does not repeat itself soon. */
+static char byte_of(size_t n)
+{
+	return (char)(n * 31 + (n >> 8) * 7 + (n >> 16));
+}
+
+static void a_reader_that_is_stuck_stops_the_peer(void **state)
+{
+	static char data[16384];
+	struct relay_wants wants;
+	struct scene s;
+	size_t sent = 0, got = 0;
+	int n;
+
+	(void)state;
+	shake_hands(&s);
+	do {
+		for (size_t i = 0; i < sizeof(data); i++)
+			data[i] = byte_of(sent + i);
+		n = SSL_write(s.peer, data, sizeof(data));
+		sent += n > 0 ? (size_t)n : 0;
+		assert_int_equal(step(&s), RELAY_NOTHING);
+		assert_true(s.relay.to_plain.len <= 16384);
+	} while (n > 0 && sent < MUCH);
+	assert_true(sent < MUCH);
+	relay_wants(&s.relay, &wants);
+	assert_int_equal(wants.tcp, 0);
+	assert_int_equal(wants.plain, EPOLLOUT | EPOLLIN);
+	while (got < sent) {
+		ssize_t r = read(s.plain, data, sizeof(data));
+
+		for (ssize_t i = 0; i < r; i++)
+			assert_int_equal(data[i], byte_of(got + (size_t)i));
+		got += r > 0 ? (size_t)r : 0;
+		assert_int_equal(step(&s), RELAY_NOTHING);
+	}
+	end(&s);
+}
+
+static void a_peer_that_is_stuck_stops_the_plain_side(void **state)
+{
+	static char data[16384];
+	struct relay_wants wants;
+	struct scene s;
+	size_t sent = 0, got = 0;
+	ssize_t n;
+
+	(void)state;
+	shake_hands(&s);
+	do {
+		for (size_t i = 0; i < sizeof(data); i++)
+			data[i] = byte_of(sent + i);
+		n = write(s.plain, data, sizeof(data));
+		sent += n > 0 ? (size_t)n : 0;
+		assert_int_equal(step(&s), RELAY_NOTHING);
+		assert_true(s.relay.to_tls.len <= 16384);
+	} while (n > 0 && sent < MUCH);
+	assert_true(sent < MUCH);
+	relay_wants(&s.relay, &wants);
+	assert_int_equal(wants.tcp, EPOLLIN | EPOLLOUT);
+	assert_int_equal(wants.plain, 0);
+	assert_true(wants.watch_plain);
+	while (got < sent) {
+		int r = SSL_read(s.peer, data, sizeof(data));
+
+		for (int i = 0; i < r; i++)
+			assert_int_equal(data[i], byte_of(got + (size_t)i));
+		got += r > 0 ? (size_t)r : 0;
+		assert_int_equal(step(&s), RELAY_NOTHING);
+	}
+	end(&s);
+}
+
+static void what_waits_for_a_reader_that_left_is_dropped(void **state)
+{
+	static char data[16384];
+	struct relay_wants wants;
+	struct scene s;
+
+	(void)state;
+	shake_hands(&s);
+	while (SSL_write(s.peer, data, sizeof(data)) > 0)
+		assert_int_equal(step(&s), RELAY_NOTHING);
+	assert_true(s.relay.to_plain.len > 0);
+	fd_drop(&s.plain);
+	assert_int_equal(relay_step(&s.relay, 0, EPOLLHUP | EPOLLIN, &s.failure), RELAY_NOTHING);
+	assert_null(s.relay.to_plain.data);
+	relay_wants(&s.relay, &wants);
+	assert_false(wants.watch_plain);
+	assert_int_equal(wants.tcp, EPOLLIN);
+	end(&s);
+}
+
+static void both_ends_in_order_end_it(void **state)
+{
+	struct scene s;
+	char c;
+
+	(void)state;
+	shake_hands(&s);
+	assert_int_equal(SSL_shutdown(s.peer), 0);
+	assert_int_equal(step(&s), RELAY_NOTHING);
+	assert_true(s.relay.tls_ended);
+	assert_false(s.relay.truncated);
+	assert_int_equal(read(s.plain, &c, 1), 0);
+	assert_int_equal(shutdown(s.plain, SHUT_WR), 0);
+	assert_int_equal(step(&s), RELAY_ENDED);
+	assert_int_equal(SSL_read(s.peer, &c, 1), 0);
+	assert_int_equal(SSL_get_error(s.peer, 0), SSL_ERROR_ZERO_RETURN);
+	end(&s);
+}
+
+static void an_end_without_close_notify_is_noted(void **state)
+{
+	struct scene s;
+	char c;
+
+	(void)state;
+	shake_hands(&s);
+	assert_int_equal(shutdown(s.tcp, SHUT_WR), 0);
+	assert_int_equal(step(&s), RELAY_NOTHING);
+	assert_true(s.relay.truncated);
+	assert_int_equal(read(s.plain, &c, 1), 0);
+	assert_int_equal(write(s.plain, "x", 1), 1);
+	assert_int_equal(step(&s), RELAY_NOTHING);
+	assert_int_equal(SSL_read(s.peer, &c, 1), 1);
+	end(&s);
+}
+
+static void what_is_no_tls_breaks_it(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	shake_hands(&s);
+	assert_int_equal(write(s.tcp, "a LOGOUT\r\n", 10), 10);
+	assert_int_equal(step(&s), RELAY_BROKEN);
+	end(&s);
+	begin(&s);
+	assert_int_equal(write(s.tcp, "a LOGIN a b\r\n", 13), 13);
+	assert_int_equal(step(&s), RELAY_FAILED);
+	assert_string_equal(s.failure.text, "peer: does not speak TLS");
+	end(&s);
+}
+
+static void a_handshake_that_nobody_waits_for_is_given_up(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	begin(&s);
+	assert_int_equal(step(&s), RELAY_NOTHING);
+	fd_drop(&s.plain);
+	assert_int_equal(relay_step(&s.relay, 0, EPOLLHUP, &s.failure), RELAY_FAILED);
+	end(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_idle_connection_holds_no_buffer_and_waits_for_both),
+		cmocka_unit_test(a_reader_that_is_stuck_stops_the_peer),
+		cmocka_unit_test(a_peer_that_is_stuck_stops_the_plain_side),
+		cmocka_unit_test(what_waits_for_a_reader_that_left_is_dropped),
+		cmocka_unit_test(both_ends_in_order_end_it),
+		cmocka_unit_test(an_end_without_close_notify_is_noted),
+		cmocka_unit_test(what_is_no_tls_breaks_it),
+		cmocka_unit_test(a_handshake_that_nobody_waits_for_is_given_up),
+	};
+
+	return cmocka_run_group_tests(tests, make_contexts, free_contexts);
+}
