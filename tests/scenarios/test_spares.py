@@ -208,6 +208,8 @@ def test_a_mail_host_that_never_greets_holds_no_login_up(make):
         backend.greeting = b"* OK [CAPABILITY " + backend.before.encode() + b"] ready\r\n"
         with system.session("third", reused=False) as client:  # there is room: a spare gives way
             client.ok("NOOP")
+            system.wait_counter("logins", 3)
+            assert system.counter("evicted") == 0, "and nothing else does"
 
 
 def test_a_login_has_the_room_of_a_spare(spares):

@@ -1,5 +1,6 @@
 """TLS_ACCEPT of sessions, and a tlsrelayd that is away, dies or lies (keepwarm/relay.py): what the broker makes of it."""
 import os
+import signal
 import socket
 import threading
 import time
@@ -135,9 +136,15 @@ def test_listeners_hear_what_the_relay_serves(make, backend):
             assert (welcome.name, welcome.starttls) == ("WELCOME", 1) and welcome.settings != door.settings
             assert door.listener.receive().name == "POOL"
         with Relay(system, serves=1) as again:  # at once: nobody hears of it
+            again.push("TLS_STATE", workers=3)
+            wait_until(lambda: system.gauge("tls_workers") == 3, "it is not there")
+            system.write_config(login_timeout=77)
+            system.supervisor.send_signal(signal.SIGHUP)
+            welcome = door.listener.receive()
+            assert (welcome.login_timeout, welcome.starttls) == (77, 1)
+            assert door.listener.receive().name == "POOL"
             again.push("RELAY", serves=0)
             assert door.listener.receive().starttls == 0
-            assert door.listener.receive().name == "POOL"
 
 
 def test_welcome_says_what_is_required(make, backend, tmp_path):
