@@ -197,7 +197,7 @@ static void say_code(unsigned long code, const char *peer, uint32_t port, bool i
 	if (ERR_GET_LIB(code) != ERR_LIB_SSL)
 		row = NULL;
 	if (!row)
-		(void)snprintf(text, sizeof(text), "the TLS handshake failed: %s",
+		(void)snprintf(text, sizeof(text), "TLS failed: %s",
 			       words ? words : "for an unknown reason");
 	else if (strstr(row->sentence, "%u"))
 		(void)snprintf(text, sizeof(text), "%.*s%u%s",
@@ -225,4 +225,15 @@ void errors_of_handshake(SSL *ssl, const char *peer, uint32_t port, bool is_clie
 		errors_say(ret, peer, TLS_HANDSHAKE, text);
 	}
 	ERR_clear_error();
+}
+
+bool errors_of_stream(const char *peer, uint32_t port, bool is_client, struct errors_text *ret)
+{
+	unsigned long code = ERR_peek_error();
+
+	if (code == 0)
+		return false;
+	say_code(code, peer, port, is_client, ret);
+	ERR_clear_error();
+	return true;
 }
