@@ -244,6 +244,18 @@ def test_a_client_certificate_is_shown_where_one_is_wanted(tmp_path, authority, 
         assert host.tls.getpeercert()["subject"] == ((("commonName", "proxy.test"),),)
 
 
+def test_a_mail_host_of_tls_1_3_that_wants_a_certificate_says_so_later(tmp_path, authority, mail):
+    """By then the handshake is done for our side: a line tells why the connection broke."""
+    context = server_context(mail)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.path)
+    with dialling(tmp_path, authority) as relay:
+        ready = relay.dial("mail.test", Host(context))
+        assert ready.name == "TLS_READY"
+        assert read_to_end(plain_end(ready)) == b""
+        relay.wait_log("mail.test: wants a client certificate (tls_cert_file)")
+
+
 @pytest.mark.parametrize("says, words", [(b"* OK plain text here\r\n", "does not speak TLS on port 993 (server_tls"),
                                          (b"", "ended the connection in the TLS handshake")])
 def test_what_is_not_tls_is_called_so(tmp_path, authority, says, words):
