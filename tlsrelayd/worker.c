@@ -180,33 +180,6 @@ static void join_list(struct conn *c, struct conn **list, int64_t ms)
 	DL_APPEND(*list, c);
 }
 
-static void end_conn(struct conn *c)
-{
-	if (c->dead)
-		return;
-	if (c->was_ready) {
-		begin_report(c, LINK_GONE);
-		report.truncated = c->relay.truncated;
-		send_report();
-	}
-	leave_list(c);
-	relay_wipe(&c->relay); /* closing ends the watches, too: nobody else has these ends */
-	c->dead = true;
-	c->grave = worker.graves;
-	worker.graves = c;
-	worker.count--;
-}
-
-static void bury(void)
-{
-	while (worker.graves) {
-		struct conn *c = worker.graves;
-
-		worker.graves = c->grave;
-		free(c);
-	}
-}
-
 static int fd_of(const struct conn *c, enum side side)
 {
 	return side == SIDE_TCP ? c->relay.tcp.fd : c->relay.plain;
@@ -227,6 +200,37 @@ static void watch(struct conn *c, enum side side, int64_t events)
 			: before < 0 ? EPOLL_CTL_ADD
 				     : EPOLL_CTL_MOD,
 			fd_of(c, side), &e);
+}
+
+static void end_conn(struct conn *c)
+{
+	if (c->dead)
+		return;
+	if (c->was_ready) {
+		begin_report(c, LINK_GONE);
+		report.truncated = c->relay.truncated;
+		send_report();
+	}
+	leave_list(c);
+	/* Closing alone would not do: master, broker and session may not have closed their copies
+	 * of these ends yet, and until then the kernel goes on telling of them. */
+	watch(c, SIDE_TCP, -1);
+	watch(c, SIDE_PLAIN, -1);
+	relay_wipe(&c->relay);
+	c->dead = true;
+	c->grave = worker.graves;
+	worker.graves = c;
+	worker.count--;
+}
+
+static void bury(void)
+{
+	while (worker.graves) {
+		struct conn *c = worker.graves;
+
+		worker.graves = c->grave;
+		free(c);
+	}
 }
 
 static void watch_both(struct conn *c)
