@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from keepwarm import certs
-from keepwarm.process import alive, frozen, memory, read_proc, wait_until
+from keepwarm.process import alive, cpu_share, frozen, memory, read_proc, wait_until
 from keepwarm.system import SANITIZED, temp_folder
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, plain_end, server_context, tcp_pair)
@@ -481,6 +481,25 @@ def test_who_waits_for_a_worker_that_dies_is_told(tmp_path, authority, mail):
         assert relay.answer(serial).reason == UNAVAILABLE
         ours.close()
         relay.accept(client_context(authority))
+
+
+def test_an_end_that_somebody_else_still_holds_is_watched_no_more(tmp_path, authority, mail):
+    """As the session or the broker may, that have not closed theirs yet; the client goes on meanwhile."""
+    with serving(tmp_path, mail) as relay:
+        client, _, plain = relay.accept(client_context(authority))
+        ours, theirs = tcp_pair()
+        held = theirs.dup()
+        serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.8")
+        ours.sendall(b"this is no TLS\r\n" * 10)
+        assert relay.answer(serial).name == "TLS_FAILED"
+        before = relay.workers()
+        for _ in range(20):
+            ours.sendall(b"nor is this\r\n")
+        assert cpu_share(before, 0.3) < 0.5
+        client.sendall(b"a NOOP\r\n")
+        assert plain.recv(100) == b"a NOOP\r\n" and relay.workers() == before
+        for sock in (client, plain, ours, held):
+            sock.close()
 
 
 def test_with_one_session_per_worker_none_serves_two(tmp_path, authority, mail):
