@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "lib/config_rows.h"
+#include "lib/config_tls.h"
 #include "lib/fd.h"
 #include "lib/span.h"
 
@@ -218,6 +219,7 @@ int config_parse(struct config *c, const char *name, const char *text, size_t le
 		rest = span_from(rest, n + (end != NULL));
 	}
 	judge_whole(&p);
+	config_tls_settle(c);
 	if (ret_warnings)
 		*ret_warnings = p.warnings;
 	return p.errors;

@@ -46,6 +46,17 @@ uint32_t config_server_port(const struct config *c)
 									       : c->server_port;
 }
 
+void config_tls_settle(struct config *c)
+{
+	enum tls_mode mode = config_tls_mode(c);
+	bool verifies = config_tls_verifies(c);
+
+	c->server_port = config_server_port(c);
+	c->tls_min_version = config_tls_min_version(c);
+	c->server_tls = mode;
+	c->tls_verify_server = verifies;
+}
+
 bool config_tls_used(const struct config *c)
 {
 	return config_tls_possible(c) || *c->tls_server_cert_file ||
@@ -102,12 +113,6 @@ static bool not_verified(const struct config *c)
 	       !c->tls_verify_server;
 }
 
-static bool verified_without_tls(const struct config *c)
-{
-	return !config_tls_possible(c) && is_set(c, "tls_verify_server") &&
-	       c->tls_verify_server;
-}
-
 static bool old_version(const struct config *c)
 {
 	return !c->tls_no_tlsv1;
@@ -152,8 +157,6 @@ static const struct {
 	{ "tls_verify_server", not_verified, false,
 	  "certificates of mail hosts are not verified, so that somebody in between can read "
 	  "everything; better say with tls_ca_file who signs them" },
-	{ "tls_verify_server", verified_without_tls, false,
-	  "has no effect: there is no TLS toward mail hosts without server_tls" },
 	{ "tls_no_tlsv1", old_version, false, "TLS 1.0 is never used; remove the line" },
 	{ "tls_no_tlsv1_1", old_version_too, false, "TLS 1.1 is never used; remove the line" },
 	{ "tls_key_file", key_without_certificate, false, "has no effect without tls_cert_file" },

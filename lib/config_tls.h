@@ -21,6 +21,10 @@ uint32_t config_tls_min_version(const struct config *c);
  * implicit TLS (RFC 8314 section 3.2). */
 uint32_t config_server_port(const struct config *c);
 
+/* Gives the keys that others decide about the values that they have by that, so that what is
+ * printed of c means the same. */
+void config_tls_settle(struct config *c);
+
 /* Is there any TLS, so that tlsrelayd has work? */
 bool config_tls_used(const struct config *c);
 

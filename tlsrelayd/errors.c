@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/buf.h"
+
 #define NAMES_SHOWN 5
 
 struct row {
@@ -109,8 +111,17 @@ static const struct row *find(const struct row *rows, size_t count, int code)
 void errors_say(struct errors_text *ret, const char *peer, enum msg_tls_failure reason,
 		const char *sentence)
 {
+	struct buf out = { .data = ret->text, .cap = sizeof(ret->text) - 1 };
+	const struct span parts[] = { span_str(peer), SPAN(": "), span_str(sentence) };
+
 	ret->reason = reason;
-	(void)snprintf(ret->text, sizeof(ret->text), "%s: %s", peer, sentence);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		size_t room = out.cap - out.len;
+
+		(void)buf_add(&out, (struct span){ parts[i].p,
+						   parts[i].n < room ? parts[i].n : room });
+	}
+	ret->text[out.len] = '\0';
 	for (char *p = ret->text; *p; p++)
 		if (*p < ' ' || *p > '~')
 			*p = '?';
@@ -197,7 +208,7 @@ static void say_code(unsigned long code, const char *peer, uint32_t port, bool i
 	if (ERR_GET_LIB(code) != ERR_LIB_SSL)
 		row = NULL;
 	if (!row)
-		(void)snprintf(text, sizeof(text), "the TLS handshake failed: %s",
+		(void)snprintf(text, sizeof(text), "TLS failed: %s",
 			       words ? words : "for an unknown reason");
 	else if (strstr(row->sentence, "%u"))
 		(void)snprintf(text, sizeof(text), "%.*s%u%s",
@@ -225,4 +236,15 @@ void errors_of_handshake(SSL *ssl, const char *peer, uint32_t port, bool is_clie
 		errors_say(ret, peer, TLS_HANDSHAKE, text);
 	}
 	ERR_clear_error();
+}
+
+bool errors_of_stream(const char *peer, uint32_t port, bool is_client, struct errors_text *ret)
+{
+	unsigned long code = ERR_peek_error();
+
+	if (code == 0)
+		return false;
+	say_code(code, peer, port, is_client, ret);
+	ERR_clear_error();
+	return true;
 }

@@ -32,4 +32,7 @@ int errors_on_verify(int good, struct x509_store_ctx_st *store);
 void errors_of_handshake(struct ssl_st *ssl, const char *peer, uint32_t port, bool is_client,
 			 bool ended, int error, struct errors_text *ret);
 
+/* The same of a connection that was open: false when there is nothing to say but that it broke. */
+bool errors_of_stream(const char *peer, uint32_t port, bool is_client, struct errors_text *ret);
+
 #endif

@@ -20,7 +20,8 @@
 #include "lib/log.h"
 #include "tlsrelayd/crew.h"
 
-#define SILENT_MS 3000 /* that a worker may be late with its answer */
+#define SILENT_MS	  3000 /* that a worker may be late with its answer */
+#define HOSTS_SHAKING_MAX 2000 /* the broker's dials, which it bounds itself */
 
 /* What the broker is told when it takes nothing at the moment. */
 struct answer {
@@ -345,7 +346,8 @@ static const char *make_job(struct master *m, struct seat *s, const struct msg *
 void seats_take(struct master *m, const struct msg *request, int tcp)
 {
 	enum kind kind = request->type == MSG_TLS_ACCEPT ? KIND_CLIENTS : KIND_HOSTS;
-	bool is_full = m->shaking[kind] >= m->settings.handshakes;
+	uint32_t most = kind == KIND_CLIENTS ? m->settings.handshakes : HOSTS_SHAKING_MAX;
+	bool is_full = m->shaking[kind] >= most;
 	struct seat *s = new_seat(m, kind, request->serial);
 
 	if (!s) {

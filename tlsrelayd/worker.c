@@ -123,9 +123,10 @@ static void take_ticket(void *context, struct span ticket)
 	send_report();
 }
 
-static void log_end(const struct conn *c, const char *what)
+/* A line for the log, if it is time for one. */
+static void log_text(const struct conn *c, const struct errors_text *text)
 {
-	char text[200];
+	char more[ERRORS_TEXT_MAX];
 	int64_t now = clock_ms();
 
 	if (now < worker.next_line_ms) {
@@ -133,14 +134,33 @@ static void log_end(const struct conn *c, const char *what)
 		return;
 	}
 	worker.next_line_ms = now + LINE_EVERY_MS;
-	(void)snprintf(text, sizeof(text), "%s", what);
-	if (worker.lines_left_out > 0)
-		(void)snprintf(text, sizeof(text), "%s (and %u lines were left out before)", what,
-			       worker.lines_left_out);
-	worker.lines_left_out = 0;
 	begin_report(c, LINK_LINE);
-	errors_say(&report.failure, c->relay.peer, TLS_HANDSHAKE, text);
+	report.failure = *text;
+	if (worker.lines_left_out > 0) {
+		(void)snprintf(more, sizeof(more), "%u lines like the next one were left out",
+			       worker.lines_left_out);
+		errors_say(&report.failure, more, TLS_HANDSHAKE, text->text);
+	}
+	worker.lines_left_out = 0;
 	send_report();
+}
+
+static void log_truncation(const struct conn *c)
+{
+	struct errors_text text;
+
+	errors_say(&text, c->relay.peer, TLS_HANDSHAKE,
+		   "ended the connection without close_notify");
+	log_text(c, &text);
+}
+
+/* A mail host of TLS 1.3 says only now that it wants a certificate, for example. */
+static void log_break(const struct conn *c)
+{
+	struct errors_text text;
+
+	if (errors_of_stream(c->relay.peer, c->relay.port, c->relay.is_client, &text))
+		log_text(c, &text);
 }
 
 /* --- connections ------------------------------------------------------------------------------ */
@@ -158,33 +178,6 @@ static void join_list(struct conn *c, struct conn **list, int64_t ms)
 	c->list = list;
 	c->deadline_ms = clock_ms() + ms;
 	DL_APPEND(*list, c);
-}
-
-static void end_conn(struct conn *c)
-{
-	if (c->dead)
-		return;
-	if (c->was_ready) {
-		begin_report(c, LINK_GONE);
-		report.truncated = c->relay.truncated;
-		send_report();
-	}
-	leave_list(c);
-	relay_wipe(&c->relay); /* closing ends the watches, too: nobody else has these ends */
-	c->dead = true;
-	c->grave = worker.graves;
-	worker.graves = c;
-	worker.count--;
-}
-
-static void bury(void)
-{
-	while (worker.graves) {
-		struct conn *c = worker.graves;
-
-		worker.graves = c->grave;
-		free(c);
-	}
 }
 
 static int fd_of(const struct conn *c, enum side side)
@@ -207,6 +200,37 @@ static void watch(struct conn *c, enum side side, int64_t events)
 			: before < 0 ? EPOLL_CTL_ADD
 				     : EPOLL_CTL_MOD,
 			fd_of(c, side), &e);
+}
+
+static void end_conn(struct conn *c)
+{
+	if (c->dead)
+		return;
+	if (c->was_ready) {
+		begin_report(c, LINK_GONE);
+		report.truncated = c->relay.truncated;
+		send_report();
+	}
+	leave_list(c);
+	/* Closing alone would not do: master, broker and session may not have closed their copies
+	 * of these ends yet, and until then the kernel goes on telling of them. */
+	watch(c, SIDE_TCP, -1);
+	watch(c, SIDE_PLAIN, -1);
+	relay_wipe(&c->relay);
+	c->dead = true;
+	c->grave = worker.graves;
+	worker.graves = c;
+	worker.count--;
+}
+
+static void bury(void)
+{
+	while (worker.graves) {
+		struct conn *c = worker.graves;
+
+		worker.graves = c->grave;
+		free(c);
+	}
 }
 
 static void watch_both(struct conn *c)
@@ -246,15 +270,18 @@ static void step(struct conn *c, uint32_t tcp_events, uint32_t plain_events)
 		report_failure(c->id, &failure);
 		end_conn(c);
 		return;
-	case RELAY_ENDED:
 	case RELAY_BROKEN:
+		log_break(c);
+		end_conn(c);
+		return;
+	case RELAY_ENDED:
 		if (c->relay.truncated && !was_truncated)
-			log_end(c, "ended the connection without close_notify");
+			log_truncation(c);
 		end_conn(c);
 		return;
 	}
 	if (c->relay.truncated && !was_truncated)
-		log_end(c, "ended the connection without close_notify");
+		log_truncation(c);
 	if (c->relay.plain_hung && !was_hung && c->was_ready)
 		join_list(c, &worker.lingering, LINGER_MS);
 	watch_both(c);

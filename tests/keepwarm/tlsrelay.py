@@ -38,6 +38,7 @@ class Relay:
         self.config, self.keys = directory / "imapproxy.conf", {}
         self.log_path = directory / "log"
         self.broker = self.process = None
+        self.popen = {}  # more arguments for its start
         self.serial = 0
         self.pushed = []  # messages that answer nothing
         self.answers = {}
@@ -108,7 +109,8 @@ class Relay:
         os.ftruncate(self.archive, 0)
         os.pwrite(self.archive, data, 0)
 
-    def launch(self, **popen):
+    def launch(self):
+        popen = dict(self.popen)
         argv = [BUILD / self.program, "-f", self.config, "-r", self.run_directory, "-l", "file"]
         env = dict(os.environ)
         if self.files is not None:

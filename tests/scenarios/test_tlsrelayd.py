@@ -2,18 +2,20 @@
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import ssl
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from keepwarm import certs
-from keepwarm.process import alive, frozen, memory, read_proc, wait_until
-from keepwarm.system import SANITIZED
+from keepwarm.process import alive, cpu_share, frozen, memory, read_proc, wait_until
+from keepwarm.system import SANITIZED, temp_folder
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, plain_end, server_context, tcp_pair)
 
@@ -242,6 +244,18 @@ def test_a_client_certificate_is_shown_where_one_is_wanted(tmp_path, authority, 
         assert host.tls.getpeercert()["subject"] == ((("commonName", "proxy.test"),),)
 
 
+def test_a_mail_host_of_tls_1_3_that_wants_a_certificate_says_so_later(tmp_path, authority, mail):
+    """By then the handshake is done for our side: a line tells why the connection broke."""
+    context = server_context(mail)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.path)
+    with dialling(tmp_path, authority) as relay:
+        ready = relay.dial("mail.test", Host(context))
+        assert ready.name == "TLS_READY"
+        assert read_to_end(plain_end(ready)) == b""
+        relay.wait_log("mail.test: wants a client certificate (tls_cert_file)")
+
+
 @pytest.mark.parametrize("says, words", [(b"* OK plain text here\r\n", "does not speak TLS on port 993 (server_tls"),
                                          (b"", "ended the connection in the TLS handshake")])
 def test_what_is_not_tls_is_called_so(tmp_path, authority, says, words):
@@ -467,6 +481,25 @@ def test_who_waits_for_a_worker_that_dies_is_told(tmp_path, authority, mail):
         assert relay.answer(serial).reason == UNAVAILABLE
         ours.close()
         relay.accept(client_context(authority))
+
+
+def test_an_end_that_somebody_else_still_holds_is_watched_no_more(tmp_path, authority, mail):
+    """As the session or the broker may, that have not closed theirs yet; the client goes on meanwhile."""
+    with serving(tmp_path, mail) as relay:
+        client, _, plain = relay.accept(client_context(authority))
+        ours, theirs = tcp_pair()
+        held = theirs.dup()
+        serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.8")
+        ours.sendall(b"this is no TLS\r\n" * 10)
+        assert relay.answer(serial).name == "TLS_FAILED"
+        before = relay.workers()
+        for _ in range(20):
+            ours.sendall(b"nor is this\r\n")
+        assert cpu_share(before, 0.3) < 0.5
+        client.sendall(b"a NOOP\r\n")
+        assert plain.recv(100) == b"a NOOP\r\n" and relay.workers() == before
+        for sock in (client, plain, ours, held):
+            sock.close()
 
 
 def test_with_one_session_per_worker_none_serves_two(tmp_path, authority, mail):
@@ -830,6 +863,25 @@ def test_root_s_files_come_in_an_archive(tmp_path, authority, mail):
         os.kill(relay.process.pid, signal.SIGHUP)
         relay.wait_log("the archive of root's files is damaged")
         relay.accept(client_context(authority))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_as_an_ordinary_user_it_takes_from_the_archive_what_it_may_not_read(authority, mail):
+    folder = temp_folder()
+    try:
+        files = {path: Path(path).read_bytes() for path in (mail.path, mail.key_path)}
+        assert os.stat(mail.key_path).st_mode & 0o077 == 0
+        relay = Relay(folder, files, tls_server_cert_file=mail.path, tls_server_key_file=mail.key_path)
+        os.chmod(folder / "run", 0o755)
+        relay.popen = dict(user=65534, group=65534, extra_groups=[])
+        with relay:
+            relay.accept(client_context(authority))
+            for pid in (relay.process.pid, *relay.workers()):
+                assert b"\nUid:\t65534\t65534\t65534\t65534\n" in read_proc(pid, "status")
+            relay.reload()
+            relay.accept(client_context(authority))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_without_certificates_clients_are_told_that_there_is_no_tls(tmp_path, authority):

@@ -177,7 +177,7 @@ static void lines_of_blanks_are_skipped(void **unused)
 static void the_line_that_set_a_key_is_known(void **unused)
 {
 	(void)unused;
-	assert_clean("# x\ncache_size 1\n\nTLS_NO_TLSV1.1 no\ncache_size 2\n");
+	assert_clean("# x\ncache_size 1\n\nTLS_NO_TLSV1.1 yes\ncache_size 2\n");
 	assert_int_equal(config_line_of(&c, "cache_size"), 5);
 	assert_int_equal(config_line_of(&c, "tls_no_tlsv1_1"), 4);
 	assert_int_equal(config_line_of(&c, "server_port"), 0);

@@ -101,7 +101,7 @@ static void what_does_not_go_together_is_said_with_its_line(void **unused)
 		{ "force_tls no\nserver_tls none\n", NULL },
 		{ "server_tls implicit\ntls_verify_server no\n", "W f:2: tls_verify_server: cert" },
 		{ "tls_verify_server no\n", NULL },
-		{ "tls_verify_server yes\n", "W f:1: tls_verify_server: has no effect" },
+		{ "tls_verify_server yes\n", NULL },
 		{ "tls_no_tlsv1 no\n", "W f:1: tls_no_tlsv1: TLS 1.0" },
 		{ "tls_no_tlsv1.1 no\n", "W f:1: tls_no_tlsv1.1: TLS 1.1" },
 		{ "tls_no_tlsv1 yes\ntls_no_tlsv1.1 yes\ntls_no_tlsv1.2 no\n", NULL },
@@ -120,6 +120,34 @@ static void what_does_not_go_together_is_said_with_its_line(void **unused)
 		else if (strncmp(reports, begin, strlen(begin)) != 0 ||
 			 strchr(reports, '\n')[1] != '\0')
 			fail_msg("%s says: %s", cases[i].text, reports);
+	}
+}
+
+static void what_is_printed_means_the_same(void **unused)
+{
+	static const char *const cases[] = {
+		"",
+		"force_tls yes\n",
+		"force_tls yes\ntls_verify_server yes\n",
+		"server_tls implicit\n",
+		"server_tls implicit\nserver_port 1993\ntls_verify_server no\n",
+		"server_tls starttls\ntls_no_tlsv1.2 yes\n",
+	};
+	static char text[32768];
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(parse(cases[i]), 0);
+		enum tls_mode mode = config_tls_mode(&c);
+		bool verifies = config_tls_verifies(&c);
+		uint32_t port = config_server_port(&c), version = config_tls_min_version(&c);
+
+		assert_true(config_print(&c, text, sizeof(text)) > 0);
+		assert_int_equal(parse(text), 0);
+		assert_int_equal(config_tls_mode(&c), mode);
+		assert_int_equal(config_tls_verifies(&c), verifies);
+		assert_int_equal(config_server_port(&c), port);
+		assert_int_equal(config_tls_min_version(&c), version);
 	}
 }
 
@@ -149,6 +177,7 @@ int main(void)
 		cmocka_unit_test(the_mode_of_tls_follows_from_old_and_new_keys),
 		cmocka_unit_test(the_oldest_version_of_tls_follows_from_old_and_new_keys),
 		cmocka_unit_test(what_does_not_go_together_is_said_with_its_line),
+		cmocka_unit_test(what_is_printed_means_the_same),
 		cmocka_unit_test(tls_is_used_on_either_side),
 	};
 
