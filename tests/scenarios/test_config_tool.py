@@ -31,6 +31,11 @@ def test_a_good_file_passes(conf, text):
     assert result.returncode == 0, result
 
 
+@pytest.mark.parametrize("sample", sorted((ROOT / "conf").glob("*.conf")), ids=lambda path: path.name)
+def test_a_sample_passes(sample):
+    assert proxyd("-n", "-f", sample).returncode == 0
+
+
 @pytest.mark.parametrize("text,line,key", [
     ("cache_size banana\n", 1, "cache_size"),
     ("\n\nlisten_port 99999\n", 3, "listen_port"),
