@@ -1,7 +1,8 @@
 """Random clients that abort at random byte positions, in front of a mail host that does the same.
 
-`python3 -m keepwarm.chaos PORT SEED ABORTS SECONDS` is one client process: it ends after so many aborts or seconds (0:
-no matter) and prints one JSON object; it exits 1 at the first thing that is not as it must be. Every tag is
+`python3 -m keepwarm.chaos PORT SEED ABORTS SECONDS [TLS]` is one client process: it ends after so many aborts or seconds
+(0: no matter) and prints one JSON object; it exits 1 at the first thing that is not as it must be. With TLS 1 it begins
+with TLS. Every tag is
 USER.SEED.NUMBER and never comes twice, and every line of the mail host carries the tag that asked for it: a
 byte that strays from one session into another shows at either end.
 """
@@ -11,6 +12,7 @@ import os
 import random
 import re
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -30,6 +32,11 @@ def body(user, tag, size):
     mark = f"<{user} {tag}>".encode()
     filling = b"x1 LOGOUT\r\n* BYE no\r\n+ go\r\n{20}\r\n" * (size // 32 + 1)
     return mark + b"\r\n" + filling[:size] + b"\r\n" + mark
+
+
+def half_close(sock):
+    """The end of the TCP stream: within TLS one without close_notify, for which Python has no words."""
+    socket.socket.shutdown(sock, socket.SHUT_WR)
 
 
 # --- the mail host --------------------------------------------------------------------------------------
@@ -52,7 +59,7 @@ class ChaosConn(Conn):
         if how == "reset":
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
         elif how == "half":
-            self.sock.shutdown(socket.SHUT_WR)
+            half_close(self.sock)
             self.sock.settimeout(5)
             while self.sock.recv(65536):
                 pass
@@ -107,12 +114,13 @@ class ChaosConn(Conn):
 
 
 class ChaosBackend(Backend):
-    def __init__(self, seed, drop_rate):
+    def __init__(self, seed, drop_rate, tls=None):
         self.chance = random.Random(seed)
         self.drop_rate = drop_rate
         self.drops = 0
         self.problems = []
         super().__init__()
+        self.tls = tls
 
     def problem(self, what):
         self.problems.append(what)
@@ -139,10 +147,12 @@ class Ended(Exception):
 class Session:
     """One connection of a user: everything that comes is checked."""
 
-    def __init__(self, port, user, chance, tags):
+    def __init__(self, port, user, chance, tags, tls):
         self.user, self.chance, self.tags = user, chance, tags
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.sock = tls.wrap_socket(self.sock)
         self.mine = set()
         self.open = []  # tags without completion
         self.buffer = b""
@@ -343,15 +353,15 @@ class Session:
     def leave(self, how):
         if how == "half":
             with contextlib.suppress(OSError):
-                self.sock.shutdown(socket.SHUT_WR)
+                half_close(self.sock)
             self.to_end()
         elif how == "reset":
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
 
 
-def one(port, user, chance, tags, count):
+def one(port, user, chance, tags, count, tls):  # pylint: disable=too-many-arguments
     """One session: comes, looks, aborts."""
-    session = Session(port, user, chance, tags)
+    session = Session(port, user, chance, tags, tls)
     try:
         if chance.random() < 0.03:
             text = session.login_line()
@@ -369,7 +379,14 @@ def one(port, user, chance, tags, count):
     count["aborts"] += 1
 
 
-def main(port, seed, aborts, seconds):
+def any_certificate():
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    return made
+
+
+def main(port, seed, aborts, seconds, tls=0):
+    context = any_certificate() if tls else None
     os.nice(10)  # other tests run beside this one, with deadlines
     chance = random.Random(seed)
     tags = (f"{seed}.{number}" for number in range(1, 10 ** 9))
@@ -380,7 +397,7 @@ def main(port, seed, aborts, seconds):
         if chance.random() < 0.4:
             user = chance.choice(USERS)
         try:
-            one(port, user, chance, tags, count)
+            one(port, user, chance, tags, count, context)
         except AssertionError as error:
             sys.exit(f"seed {seed}, session {count['aborts']}: {error}")
     print(json.dumps(count))

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import time
 import pytest
 
 from keepwarm import chaos, process
+from keepwarm.certs import Authority
 from keepwarm.process import fd_count, wait_until
 from keepwarm.system import ROOT
 
@@ -25,21 +27,23 @@ DROP_RATE = 0.01
 LONGEST = 7200
 
 
-def client(system, number):
-    argv = [sys.executable, "-m", "keepwarm.chaos", system.port, SEED * 10 + number, -(-ABORTS // CLIENTS),
-            0 if ABORTS else SECONDS]
+def client(port, tls, number):
+    seconds = SECONDS // 2 if tls else SECONDS
+    argv = [sys.executable, "-m", "keepwarm.chaos", port, SEED * 10 + number, -(-ABORTS // CLIENTS),
+            0 if ABORTS else seconds, int(tls)]
     return process.start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                          env=dict(os.environ, PYTHONPATH=str(ROOT / "tests")))
 
 
 def settled(system):
-    """What must be the same before and after."""
-    return system.programs(), system.fds(), fd_count(system.listener_pid()), system.gauge("cached")
+    """What must be the same before and after. tlsrelayd keeps some workers with nothing to do for half a minute."""
+    programs = {name: count for name, count in system.programs().items() if name != "tlsrelayd"}
+    return programs, system.fds(), fd_count(system.listener_pid()), system.gauge("cached"), system.gauge("tls_connections")
 
 
-def run_clients(system):
+def run_clients(port, tls):
     """What all clients have counted, together; every client must be content."""
-    children = [client(system, number) for number in range(CLIENTS)]
+    children = [client(port, tls, number) for number in range(CLIENTS)]
     total, complaints = {}, []
     for child in children:
         output, errors = child.communicate(timeout=LONGEST)
@@ -66,29 +70,46 @@ def test_no_bye_within_a_response_that_broke_off(make, broken):
     assert client.read_to_end() == broken
 
 
-def test_aborts_at_random_bytes_of_both_sides(make, capsys):
+@pytest.fixture(name="server_tls")
+def fixture_server_tls(tmp_path):
+    """A certificate for both sides, and what the mail host does with it."""
+    authority = Authority(tmp_path)
+    ours = authority.issue("localhost", "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours.path, ours.key_path)
+    return authority, ours, context
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
+def test_aborts_at_random_bytes_of_both_sides(make, capsys, server_tls, tls):
     if ABORTS:
         signal.alarm(LONGEST)
-    backend = chaos.ChaosBackend(SEED, 0)
+    authority, ours, context = server_tls
+    backend = chaos.ChaosBackend(SEED, 0, context if tls else None)
     make.started.append(backend)
+    imaps = process.free_port()
+    inside = {"server_tls": "implicit", "tls_ca_file": authority.path, "imaps_listen_port": imaps,
+              "tls_server_cert_file": ours.path, "tls_server_key_file": ours.key_path} if tls else {}
+    processes = 2 + (6 if tls else 3)  # the spare ones of each port
     # some are evicted, and logins wait for what clients have just left
-    system = make.system(backend, cache_size=12, spare_processes="3 3")
+    system = make.system(backend, cache_size=12, spare_processes="3 3", **inside)
     system.session("user1").close()
     system.wait_cached(1)
     backend.open_connections()[0].drop()
-    wait_until(lambda: settled(system)[3] == 0 and system.programs()["proxyd"] == 5, lambda: f"{settled(system)}")
+    wait_until(lambda: settled(system)[3] == 0 and settled(system)[4] == 0 and
+               system.programs()["proxyd"] == processes, lambda: f"{settled(system)}")
     before = settled(system)
     backend.drop_rate = DROP_RATE
     begin = time.monotonic()
     with capsys.disabled():
         print(f"\nchaos: seed {SEED}", flush=True)
-    total = run_clients(system)
+    total = run_clients(imaps if tls else system.port, tls)
     with capsys.disabled():
         print(f"chaos: {total['aborts']} aborts of clients and {backend.drops} of the mail host in "
               f"{time.monotonic() - begin:.0f} s, {100 * total['reused'] / total['logins']:.0f} % of "
               f"{total['logins']} logins reused, {total['ended']} sessions ended by the other side")
     assert not backend.problems, "\n".join(backend.problems[:20])
-    wait_until(lambda: system.programs()["proxyd"] == 5, lambda: f"sessions are left: {system.programs()}")
+    wait_until(lambda: system.programs()["proxyd"] == processes, lambda: f"sessions are left: {system.programs()}")
     backend.drop_rate = 0
     for conn in backend.open_connections():
         conn.drop()
