@@ -290,11 +290,10 @@ def test_1_parallel_logins_of_one_user(scene_of, kind):
         with conversation.login(scene.system.port, user, scene.pair.behind.password(user)) as client:
             assert not client.command("FETCH 1 UID").ok
             if number % 2:
-                assert client.command(f"SELECT {scene.prefix}empty", deadline=90).ok
+                assert client.command(f"SELECT {scene.prefix}empty").ok
                 assert not client.command("UID FETCH 1 BODY.PEEK[]").text
             else:
-                # Courier's processes wait for each other, for seconds and more than once
-                assert client.command(f"STATUS {scene.prefix}box (MESSAGES)", deadline=90).untagged == [status]
+                assert client.command(f"STATUS {scene.prefix}box (MESSAGES)").untagged == [status]
             client.logout()
             return client.login_reply.reused
     with conversation.login(scene.pair.behind.port, user, scene.pair.behind.password(user)) as client:
