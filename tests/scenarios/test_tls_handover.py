@@ -1,5 +1,6 @@
 """proxyd hands its client's connection over for TLS: against a scripted broker, so that nothing of OpenSSL is here and
 every step can go wrong."""
+import os
 import signal
 import socket
 
@@ -70,6 +71,17 @@ def test_no_copy_of_the_connection_stays_behind(implicit):
         tcp.close()
         assert handover.tcp.recv(100) == b"", "what tlsrelayd ends must end for the client"
         client.ok("NOOP")
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+def test_who_starts_it_may_have_closed_standard_descriptors(closed):
+    """Nothing else comes to stand there: neither the link nor the stream."""
+    with Handover(closed=closed) as handover:
+        client, tcp = begin(handover)
+        client.ok("NOOP")
+        names = [os.readlink(f"/proc/{handover.proxyd.pid}/fd/{number}") for number in closed]
+        assert names == ["/dev/null"] * len(closed)
+        tcp.close()
 
 
 def test_a_client_beyond_the_limit_is_closed_without_a_word():
