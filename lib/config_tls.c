@@ -41,6 +41,15 @@ uint32_t config_server_port(const struct config *c)
 									       : c->server_port;
 }
 
+void config_tls_settle(struct config *c)
+{
+	const enum tls_mode mode = config_tls_mode(c);
+
+	c->server_port = config_server_port(c);
+	c->tls_verify_server = config_tls_verifies(c);
+	c->server_tls = mode;
+}
+
 bool config_tls_used(const struct config *c)
 {
 	return config_tls_mode(c) != TLS_NONE || *c->tls_server_cert_file ||

@@ -18,6 +18,9 @@ uint32_t config_tls_min_version(const struct config *c);
  * implicit TLS (RFC 8314 section 3.2). */
 uint32_t config_server_port(const struct config *c);
 
+/* Writes what these say into *c itself, for those who look at its keys one by one. */
+void config_tls_settle(struct config *c);
+
 /* Is there any TLS, so that tlsrelayd has work? */
 bool config_tls_used(const struct config *c);
 

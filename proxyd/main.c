@@ -116,8 +116,8 @@ static int in_run_directory(const struct options *o, const char *name, char *pat
 	return -ENAMETOOLONG;
 }
 
-/* Who starts us may have closed some of them: what is opened later must not come to stand there, nor
- * the stream that is received in the client's place (tls.c). */
+/* Who starts us may have closed some of them: what is opened later must not come to stand there,
+ * nor the stream that is received in the client's place (tls.c). */
 static int fill_standard_places(void)
 {
 	int fd;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "lib/config.h"
+#include "lib/config_tls.h"
 #include "lib/large.h"
 #include "lib/tls_files.h"
 
@@ -25,6 +26,7 @@ int settings_tool(const char *path, bool check, bool print)
 		config_wipe(&c);
 		return 1;
 	}
+	config_tls_settle(&c);
 	if (print && config_print(&c, text, sizeof(text)) > 0)
 		(void)fputs(text, stdout);
 	config_wipe(&c);
