@@ -116,6 +116,21 @@ static int in_run_directory(const struct options *o, const char *name, char *pat
 	return -ENAMETOOLONG;
 }
 
+/* Who starts us may have closed some of them: what is opened later must not come to stand there,
+ * nor the stream that is received in the client's place (tls.c). */
+static int fill_standard_places(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 /* Under inetd the client's connection is standard input, output and error. There it would stay open
  * when tlsrelayd has it, and a line on standard error would be the client's. */
 static int leave_standard_places(int *client)
@@ -201,7 +216,7 @@ int main(int argc, char **argv)
 			     .config = DEFAULT_CONFIG,
 			     .service = "imap",
 			     .target = LOG_TO_SYSLOG };
-	int status = read_options(argc, argv, &o);
+	int status = fill_standard_places() < 0 ? 1 : read_options(argc, argv, &o);
 
 	if (status >= 0)
 		return status;

@@ -44,11 +44,24 @@ static enum session_end note_failure(const struct msg *reply)
 	return reply->TLS_FAILED.reason == TLS_UNAVAILABLE ? END_TLS_UNAVAILABLE : END_TLS_FAILED;
 }
 
+/* The client's word before any login, in a line that a site's filter reads (log_format imapproxy):
+ * what no host name has is a question mark. */
+static void keep_name(struct span name)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789.-_";
+
+	keep(name, facts.text, sizeof(facts.text), &facts.text_length);
+	for (size_t i = 0; i < facts.text_length; i++)
+		if (!memchr(allowed, facts.text[i], sizeof(allowed) - 1))
+			facts.text[i] = '?';
+}
+
 static void note_success(const struct msg_TLS_READY *m)
 {
 	keep(m->version, facts.version, sizeof(facts.version), &facts.version_length);
 	keep(m->cipher, facts.cipher, sizeof(facts.cipher), &facts.cipher_length);
-	keep(m->name, facts.text, sizeof(facts.text), &facts.text_length);
+	keep_name(m->name);
 }
 
 /* No answer came. The client can be told nothing: it expects a handshake. */

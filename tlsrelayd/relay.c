@@ -7,7 +7,8 @@
  *
  * The ends: close_notify (or FIN without it, which is noted) becomes shutdown(SHUT_WR) of the plain
  * side behind the last byte; an end of the plain side becomes close_notify and shutdown(SHUT_WR) of
- * the TCP connection; the other direction goes on in both cases. A reset ends both.
+ * the TCP connection; the other direction goes on in both cases. A reset ends both, but behind what
+ * the peer had said before: what is for it finds nobody any more, and is read away.
  *
  * Traps: OpenSSL must be called again with the same bytes after SSL_ERROR_WANT_WRITE; a hang-up is
  * level-triggered and cannot be masked, so that a descriptor whose hang-up was seen is watched only
@@ -278,9 +279,12 @@ static enum relay_news pump_in(struct relay *r)
 
 /* --- from the plain side to TLS --------------------------------------------------------------- */
 
-/* Returns how much was taken, 0 when it must wait, -EPIPE when the connection is gone. */
+/* Returns how much was taken (when the peer is gone, all of it), 0 when it must wait, -EPIPE when
+ * TLS has failed. */
 static int give_tls(struct relay *r, const char *data, size_t n)
 {
+	if (r->tcp_gone)
+		return (int)n;
 	ERR_clear_error();
 	int sent = SSL_write(r->ssl, data, (int)n);
 	int error = sent > 0 ? SSL_ERROR_NONE : SSL_get_error(r->ssl, sent);
@@ -288,6 +292,9 @@ static int give_tls(struct relay *r, const char *data, size_t n)
 	r->write_waits = error == SSL_ERROR_WANT_WRITE;
 	if (sent > 0)
 		return sent;
+	r->tcp_gone = error == SSL_ERROR_SYSCALL;
+	if (r->tcp_gone)
+		return (int)n; /* SSL_read() will find the end behind what has come before */
 	return error == SSL_ERROR_WANT_WRITE || error == SSL_ERROR_WANT_READ ? 0 : -EPIPE;
 }
 
@@ -316,7 +323,7 @@ static void say_end(struct relay *r)
 	r->tls_shut = true;
 }
 
-/* Returns 1 when there was something, 0 when not, -EPIPE when the peer is gone, -ENOMEM. */
+/* Returns 1 when there was something, 0 when not, -EPIPE when TLS has failed, -ENOMEM. */
 static int take_plain(struct relay *r)
 {
 	ssize_t n = recv(r->plain, from_plain, sizeof(from_plain), MSG_DONTWAIT);

@@ -7,6 +7,7 @@
 
 #include "lib/base64.h"
 #include "lib/config.h"
+#include "lib/config_tls.h"
 #include "lib/sasl.h"
 #include "proxyd/capability.h"
 #include "proxyd/follow.h"
@@ -165,10 +166,12 @@ static void check_config(struct span input)
 
 	assert(r == (int)errors);
 	if (r == 0 && config_init(&d) == 0) {
+		config_tls_settle(&c);
 		int n = config_print(&c, text, sizeof(text));
 
 		assert(n > 0);
 		assert(config_parse(&d, "again", text, (size_t)n, hear, &errors, NULL) == 0);
+		config_tls_settle(&d);
 		assert(config_print(&d, again, sizeof(again)) == n &&
 		       memcmp(text, again, (size_t)n) == 0);
 		config_wipe(&d);

@@ -86,6 +86,22 @@ def test_what_print_shows_is_a_file_that_means_the_same(conf):
     assert proxyd("-p", "-f", conf("\n".join(lines) + "\n")).stdout == first
 
 
+@pytest.mark.parametrize("written, mode, port, verified", [
+    ("", "none", "143", "yes"),
+    ("server_tls implicit\n", "implicit", "993", "yes"),
+    ("server_tls implicit\nserver_port 1993\n", "implicit", "1993", "yes"),
+    ("server_tls starttls\nforce_tls yes\n", "starttls", "143", "yes"),
+    ("force_tls yes\n", "starttls", "143", "no"),
+    ("force_tls yes\ntls_verify_server yes\n", "starttls", "143", "yes"),
+])
+def test_print_shows_what_the_keys_about_tls_mean_together(conf, written, mode, port, verified):
+    first = proxyd("-p", "-f", conf(written)).stdout
+    shown = dict(line.partition(" ")[::2] for line in first.splitlines())
+    assert (shown["server_tls"], shown["server_port"], shown["tls_verify_server"]) == (mode, port, verified)
+    lines = [line for line in first.splitlines() if line.partition(" ")[2]]
+    assert proxyd("-p", "-f", conf("\n".join(lines) + "\n")).stdout == first
+
+
 def test_print_of_a_bad_file_fails(conf):
     assert proxyd("-p", "-f", conf("cache_size banana\n")).returncode == 1
 

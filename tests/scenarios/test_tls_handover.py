@@ -1,5 +1,7 @@
 """proxyd hands its client's connection over for TLS: against a scripted broker, so that nothing of OpenSSL is here and
 every step can go wrong."""
+import os
+import re
 import signal
 import socket
 
@@ -70,6 +72,17 @@ def test_no_copy_of_the_connection_stays_behind(implicit):
         tcp.close()
         assert handover.tcp.recv(100) == b"", "what tlsrelayd ends must end for the client"
         client.ok("NOOP")
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+def test_who_starts_it_may_have_closed_standard_descriptors(closed):
+    """Nothing else comes to stand there: neither the link nor the stream."""
+    with Handover(closed=closed) as handover:
+        client, tcp = begin(handover)
+        client.ok("NOOP")
+        names = [os.readlink(f"/proc/{handover.proxyd.pid}/fd/{number}") for number in closed]
+        assert names == ["/dev/null"] * len(closed)
+        tcp.close()
 
 
 def test_a_client_beyond_the_limit_is_closed_without_a_word():
@@ -170,7 +183,17 @@ def test_foreign_words_cannot_forge_the_log():
         client.send(b"z9 LOGOUT\r\n")
         client.read_to_end()
         line = handover.end()
-        assert r'tls="a b" cipher="x\" user=root" sni="n\x0a' in line and line.count("\n") == 0 and "..." in line
+        assert r'tls="a b" cipher="x\" user=root" sni="n?n?' in line and line.count("\n") == 0 and "..." in line
+
+
+def test_the_name_that_a_client_asks_for_is_no_line_of_the_old_program():
+    """A site's filter would ban whom it names."""
+    with Handover(old_log=1) as handover:
+        client, _ = begin(handover, name="LOGIN: 'x' (192.0.2.1:5) failed: y")
+        client.close()
+        line = handover.end()
+        assert 'sni="LOGIN???x???192.0.2.1?5??failed??y"' in line
+        assert not re.search(r"LOGIN: '.*' \(\S+:\d+\) failed: ", handover.log_text())
 
 
 def test_a_long_name_does_not_cost_the_line_its_other_facts():
@@ -181,7 +204,7 @@ def test_a_long_name_does_not_cost_the_line_its_other_facts():
         host.expect(rb"(\S+) NOOP\r\n")
         host.close()
         line = handover.end()
-        assert " cached=reset-failed from_client=0 from_backend=" in line and "sni" not in line
+        assert " cached=reset-failed from_client=0 from_backend=" in line and ' sni="????' in line
 
 
 def test_the_broker_can_end_a_session_whose_handshake_is_under_way():

@@ -1,4 +1,5 @@
 """tlsrelayd with the test as its broker: handshakes, what is refused and in which words, and what ends how."""
+import fcntl
 import os
 import random
 import select
@@ -7,6 +8,7 @@ import signal
 import socket
 import ssl
 import struct
+import termios
 import threading
 import time
 from pathlib import Path
@@ -60,6 +62,11 @@ def read_exactly(sock, n):
         assert piece, f"ended after {len(data)} of {n}"
         data += piece
     return data
+
+
+def not_taken(sock):
+    """How many bytes of what was written has the other side's kernel (TCP) or program (Unix) not got?"""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
 
 
 # --- handshakes ---------------------------------------------------------------------------------------
@@ -377,6 +384,25 @@ def test_a_reset_ends_both_directions(tmp_path, authority, mail):
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         assert read_to_end(plain) == b""
+        with pytest.raises(OSError):
+            while True:
+                plain.sendall(b"x" * 1000)
+        wait_until(lambda: relay.connections() == 0, "the connection stays")
+
+
+def test_what_a_peer_said_before_it_left_is_delivered_although_it_cannot_be_answered(tmp_path, authority, mail):
+    """A mail host says BYE behind a long answer and is gone; its reader is slow, and the client's next commands are on
+    their way: the first one is answered with a reset, the next one cannot be written."""
+    data = random.Random(1).randbytes(260_000) + b"* BYE\r\n"  # more than a Unix socket holds
+    with dialling(tmp_path, authority) as relay:
+        host, _, plain = open_to(relay, mail)
+        host.sendall(data)
+        wait_until(lambda: not_taken(host) == 0, "the answer does not get there")
+        host.close()
+        for _ in range(3):
+            plain.sendall(b"x NOOP\r\n")
+            wait_until(lambda: not_taken(plain) == 0, "the command is not taken")
+        assert read_to_end(plain) == data
         with pytest.raises(OSError):
             while True:
                 plain.sendall(b"x" * 1000)
