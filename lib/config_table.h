@@ -209,7 +209,7 @@
 	     "yes: no login without TLS but from plaintext_addresses.") \
 	TEXT(plaintext_addresses, "127.0.0.0/8 ::1", 1000, RELOAD | NETWORKS, \
 	     "Networks whose clients may log in without TLS in any case.") \
-	NUM(tls_sessions_per_worker, "300", 1, 10000, "", RELOAD, \
+	NUM(tls_sessions_per_worker, "500", 1, 10000, "", RELOAD, \
 	    "TLS connections in one process of tlsrelayd; 1: each has its own.") \
 	NUM(tls_handshakes, "200", 1, 10000, "", RELOAD, \
 	    "TLS handshakes with clients at once; further clients are turned away.") \

@@ -25,6 +25,7 @@
 
 #define CERTIFICATES_MAX 64
 #define TICKET_SECONDS	 3600
+#define PEER_MAX	 8192 /* bytes of a mail host's certificate in a session */
 
 struct contexts {
 	SSL_CTX *servers[CERTIFICATES_MAX];
@@ -194,14 +195,17 @@ static int give_ticket(SSL *ssl, SSL_SESSION *session)
 {
 	const struct contexts *c = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 	int length = i2d_SSL_SESSION(session, NULL);
-	unsigned char bytes[TICKET_MAX], *end = bytes;
+	unsigned char bytes[TICKET_MAX + PEER_MAX], *end = bytes;
 
-	if (!c->on_ticket || length <= 0 || length > TICKET_MAX ||
+	if (!c->on_ticket || length <= 0 || (size_t)length > sizeof(bytes) ||
 	    (c->verifies && SSL_get_verify_result(ssl) != X509_V_OK))
 		return 0;
 	length = i2d_SSL_SESSION(session, &end);
-	c->on_ticket(SSL_get_app_data(ssl), (struct span){ (char *)bytes, (size_t)length });
-	OPENSSL_cleanse(bytes, sizeof(bytes));
+	size_t left = tickets_drop_peer((char *)bytes, (size_t)length);
+
+	if (left > 0 && left <= TICKET_MAX)
+		c->on_ticket(SSL_get_app_data(ssl), (struct span){ (char *)bytes, left });
+	OPENSSL_cleanse(bytes, (size_t)length);
 	return 0; /* it stays OpenSSL's */
 }
 

@@ -28,6 +28,67 @@ struct tickets {
 	struct shelf *shelves;
 };
 
+#define SEQUENCE 0x30
+#define PEER	 0xa3 /* [3] of OpenSSL's SSL_SESSION_ASN1 */
+
+/* The element of DER (X.690 section 8.1) that s begins with: of its head, and of all of it, how
+ * many bytes. Those of a session have tags of one byte, and no more than 64 KiB. */
+static bool measure(struct span s, size_t *head, size_t *whole)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+	size_t more = s.n >= 2 && p[1] >= 0x80 ? p[1] & 0x7fu : 0;
+
+	if (s.n < 2 || p[1] == 0x80 || more > 2 || s.n < 2 + more)
+		return false;
+	size_t length = more == 0 ? p[1] : 0;
+
+	for (size_t i = 0; i < more; i++)
+		length = length << 8 | p[2 + i];
+	*head = 2 + more;
+	*whole = *head + length;
+	return *whole <= s.n;
+}
+
+static size_t write_head(char *to, size_t length)
+{
+	size_t n = 0;
+
+	to[n++] = SEQUENCE;
+	if (length >= 0x100)
+		to[n++] = (char)0x82;
+	else if (length >= 0x80)
+		to[n++] = (char)0x81;
+	if (length >= 0x100)
+		to[n++] = (char)(length >> 8);
+	to[n++] = (char)(length & 0xff);
+	return n;
+}
+
+size_t tickets_drop_peer(char *session, size_t n)
+{
+	size_t head, whole, part_head, part = 0, at;
+
+	if (!measure((struct span){ session, n }, &head, &whole) || whole != n ||
+	    (unsigned char)session[0] != SEQUENCE)
+		return 0;
+	for (at = head; at < n; at += part) {
+		if (!measure((struct span){ session + at, n - at }, &part_head, &part))
+			return 0;
+		if ((unsigned char)session[at] == PEER)
+			break;
+	}
+	if (at == n)
+		return n;
+	size_t left = n - head - part;
+	char fresh[4];
+	size_t fresh_head = write_head(fresh, left); /* never longer than the one that was there */
+
+	memmove(session + at, session + at + part, n - at - part);
+	memmove(session + fresh_head, session + head, left);
+	memcpy(session, fresh, fresh_head);
+	return fresh_head + left;
+}
+
 struct tickets *tickets_new(void)
 {
 	return calloc(1, sizeof(struct tickets));

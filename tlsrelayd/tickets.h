@@ -1,14 +1,19 @@
-/* TLS sessions with mail hosts, kept for their next connection. Pure. */
+/* TLS sessions with mail hosts, kept for their next connection. Pure, without OpenSSL. */
 #ifndef TLSRELAYD_TICKETS_H
 #define TLSRELAYD_TICKETS_H
 
 #include "lib/span.h"
 
 #define TICKET_MAX	 6000 /* bytes of one; longer ones are not kept */
-#define TICKETS_PER_HOST 4
+#define TICKETS_PER_HOST 16
 #define TICKETS_HOSTS	 256
 
 struct tickets;
+
+/* Takes the peer's certificate out of a session in DER, n bytes as OpenSSL writes it: to resume it
+ * only needs to be known that it was good, and read again it is several KiB of memory as long as
+ * the connection lasts. Returns the new length; 0: this is no session. */
+size_t tickets_drop_peer(char *session, size_t n);
 
 struct tickets *tickets_new(void);
 

@@ -16,6 +16,7 @@
 
 #include "lib/fd.h"
 #include "tlsrelayd/relay.h"
+#include "tlsrelayd/tickets.h"
 
 #define MUCH (4u << 20)
 
@@ -100,6 +101,85 @@ static void end(struct scene *s)
 	SSL_free(s->peer);
 	fd_drop(&s->tcp);
 	fd_drop(&s->plain);
+}
+
+/* The session of the client's end in DER, in memory of just its size. */
+static unsigned char *write_session(const struct scene *s, size_t *n)
+{
+	unsigned char *bytes = NULL;
+	char byte;
+
+	assert_int_equal(SSL_read(s->peer, &byte, 1), -1); /* but for the tickets */
+	SSL_SESSION *session = SSL_get1_session(s->peer);
+
+	assert_non_null(SSL_SESSION_get0_peer(session));
+	int length = i2d_SSL_SESSION(session, &bytes);
+
+	assert_true(length > 0);
+	*n = (size_t)length;
+	SSL_SESSION_free(session);
+	return bytes;
+}
+
+static void a_kept_session_has_no_certificate_and_all_else(void **state)
+{
+	unsigned char secret[2][64];
+	struct scene s;
+	size_t n;
+
+	(void)state;
+	shake_hands(&s);
+	unsigned char *bytes = write_session(&s, &n);
+	size_t left = tickets_drop_peer((char *)bytes, n);
+	const unsigned char *at = bytes;
+	SSL_SESSION *had = SSL_get1_session(s.peer);
+
+	assert_true(left > 0 && left < n - 100);
+	assert_int_equal(tickets_drop_peer((char *)bytes, left), left);
+	SSL_SESSION *have = d2i_SSL_SESSION(NULL, &at, (long)left);
+
+	assert_non_null(have);
+	assert_ptr_equal(at, bytes + left);
+	assert_null(SSL_SESSION_get0_peer(have));
+	size_t length = SSL_SESSION_get_master_key(had, secret[0], sizeof(secret[0]));
+
+	assert_true(length > 0);
+	assert_int_equal(SSL_SESSION_get_master_key(have, secret[1], sizeof(secret[1])), length);
+	assert_memory_equal(secret[0], secret[1], length);
+	assert_ptr_equal(SSL_SESSION_get0_cipher(have), SSL_SESSION_get0_cipher(had));
+	assert_int_equal(SSL_SESSION_get_time(have), SSL_SESSION_get_time(had));
+	SSL_SESSION_free(had);
+	SSL_SESSION_free(have);
+	OPENSSL_free(bytes);
+	end(&s);
+}
+
+static void what_is_no_whole_session_is_not_kept(void **state)
+{
+	struct scene s;
+	size_t n;
+
+	(void)state;
+	shake_hands(&s);
+	unsigned char *bytes = write_session(&s, &n);
+
+	for (size_t cut = 0; cut < n; cut++) {
+		char *part = malloc(cut + 1);
+
+		memcpy(part, bytes, cut);
+		assert_int_equal(tickets_drop_peer(part, cut), 0);
+		if (cut >= 4) { /* the outer length is right, so one inside is not, or ends there */
+			part[1] = (char)0x82;
+			part[2] = (char)((cut - 4) >> 8);
+			part[3] = (char)((cut - 4) & 0xff);
+			assert_true(tickets_drop_peer(part, cut) <= cut);
+		}
+		free(part);
+	}
+	bytes[0] = 0x31;
+	assert_int_equal(tickets_drop_peer((char *)bytes, n), 0);
+	OPENSSL_free(bytes);
+	end(&s);
 }
 
 static void an_idle_connection_holds_no_buffer_and_waits_for_both(void **state)
@@ -285,6 +365,8 @@ static void a_handshake_that_nobody_waits_for_is_given_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_kept_session_has_no_certificate_and_all_else),
+		cmocka_unit_test(what_is_no_whole_session_is_not_kept),
 		cmocka_unit_test(an_idle_connection_holds_no_buffer_and_waits_for_both),
 		cmocka_unit_test(a_reader_that_is_stuck_stops_the_peer),
 		cmocka_unit_test(a_peer_that_is_stuck_stops_the_plain_side),
