@@ -40,6 +40,10 @@ int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret
 /* It has used so many now. */
 void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
 
+/* It asks for TLS with its client. Returns whether its process has done that before, over whatever
+ * socket. */
+bool tries_secure(struct tries *t, const struct tries_visit *visit);
+
 /* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);
 
