@@ -76,7 +76,7 @@ int client_on_tls_accept(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (!is_tcp(*fd))
 		return -EBADF;
-	if (tries_secure(c->broker->tries, &c->visit))
+	if (tries_did(c->broker->tries, &c->visit, TRIES_TLS))
 		return -EPROTO; /* a handshake that it has left would go on for its whole time */
 	c->tls_asked = true;
 	c->tls_serial = m->serial;

@@ -18,7 +18,7 @@ struct slot {
 	uint16_t used;
 	bool open;  /* the visit goes on */
 	bool again; /* it is not the first one */
-	bool secured; /* it has asked for TLS */
+	unsigned deeds; /* bits of enum tries_deed */
 };
 
 struct tries {
@@ -99,13 +99,13 @@ void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used)
 		s->used = (uint16_t)(used < TRIES_ALL ? used : TRIES_ALL);
 }
 
-bool tries_secure(struct tries *t, const struct tries_visit *visit)
+bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed deed)
 {
 	struct slot *s = find(t, visit);
-	bool before = s && s->secured;
+	bool before = s && s->deeds & deed;
 
 	if (s)
-		s->secured = true;
+		s->deeds |= deed;
 	return before;
 }
 

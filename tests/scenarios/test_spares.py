@@ -7,7 +7,7 @@ import time
 import pytest
 
 from keepwarm.backend import CLOSE
-from keepwarm.messages import ACCEPTED, STALE, Peer, session
+from keepwarm.messages import ACCEPTED, REFUSAL_ATTEMPTS, REFUSED, STALE, Door, Peer, session
 from keepwarm.process import wait_until
 from keepwarm.relay import Relay, idle_binaries
 
@@ -291,6 +291,20 @@ def test_dead_spares_buy_no_tries_at_passwords(spares):
         peer.outcome(STALE)
         peer.expect_cut_off()
     system.wait_counter("bad_messages", 1)
+
+
+def test_knocking_again_buys_none_either(spares):
+    system, _ = spares(1, login_attempts=3)
+    for number in range(3):
+        wait_spares(system, 1)
+        with Door(system) as door, door.knock() as peer:  # which gets no errand: it is a listener, too
+            assert peer.lease(user="anna", password=f"guess {number}").greeted == 1
+            peer.outcome(STALE)
+        wait_spares(system, 0)  # for a second at least
+    with Door(system) as door, door.knock() as peer:  # one of the three was free
+        peer.lease(user="anna")
+        peer.outcome(REFUSED)
+        assert peer.ask_lease(user="anna").reason == REFUSAL_ATTEMPTS
 
 
 def test_the_repetition_costs_no_attempt(spares):
