@@ -183,8 +183,8 @@ static void take_back(struct client *c)
 	state_session_gone(state, c->id);
 }
 
-/* The mail host had ended the spare connection before the login was judged. That costs no attempt,
- * once, if the same credentials come again; and it gets no spare one any more. */
+/* The mail host had ended the spare connection before the login was judged. That costs its process
+ * no attempt, once, if the same credentials come again; and it gets no spare one any more. */
 static void spare_died(struct client *c)
 {
 	spares_died(c->connection->host);
@@ -192,7 +192,8 @@ static void spare_died(struct client *c)
 		return;
 	c->spare_died = c->must_repeat = true;
 	c->repeated = c->connection->plain;
-	tries_set(c->broker->tries, &c->visit, --c->leases);
+	if (!tries_did(c->broker->tries, &c->visit, TRIES_DEAD_SPARE))
+		tries_set(c->broker->tries, &c->visit, --c->leases);
 }
 
 int client_on_outcome(struct client *c, const struct msg *m, int *fd)

@@ -2,7 +2,8 @@
  * back, and what tlsrelayd says of it stands in the session's row of the state file.
  *
  * It may ask once, and before its login: a process that was taken over cannot use up tlsrelayd's
- * room. Which client it is says the broker, not the session.
+ * room, also not over one socket after the other. Which client it is says the broker, not the
+ * session.
  */
 #include "cachebrokerd/client_tls.h"
 
@@ -75,6 +76,8 @@ int client_on_tls_accept(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (!is_tcp(*fd))
 		return -EBADF;
+	if (tries_did(c->broker->tries, &c->visit, TRIES_TLS))
+		return -EPROTO; /* a handshake that it has left would go on for its whole time */
 	c->tls_asked = true;
 	c->tls_serial = m->serial;
 	if (tls_ask(c->broker, &request, fd, on_answer, c, &c->handshake) < 0)

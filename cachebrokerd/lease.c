@@ -528,12 +528,13 @@ static void wake_for_room(void)
 {
 	for (struct client *c = awaiting_room, *next; c; c = next) {
 		next = c->lease.room_next;
-		if (take_cached(c))
-			continue;
-		if (connection_has_room(c->broker, c->lease.host) ||
-		    !room_is_coming(c->broker, c->lease.host)) {
+		if (take_cached(c)) {
+			next = awaiting_room; /* it may be gone, which calls this again */
+		} else if (connection_has_room(c->broker, c->lease.host) ||
+			   !room_is_coming(c->broker, c->lease.host)) {
 			stop_awaiting(c);
 			dial(c);
+			next = awaiting_room;
 		}
 	}
 }

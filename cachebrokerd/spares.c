@@ -43,6 +43,8 @@ struct spare {
 	char *offered;
 };
 
+static unsigned dialled; /* now: each will want an errand */
+
 static uint64_t cookie_of(int fd)
 {
 	uint64_t cookie = 0;
@@ -64,6 +66,8 @@ static void end_spare(struct spare *s)
 		DL_DELETE(h->spares.ready, s);
 		h->spares.ready_count--;
 	}
+	if (s->dial)
+		dialled--;
 	dial_give_up(&s->dial);
 	watch_end(&s->watch);
 	fd_drop(&s->fd);
@@ -147,6 +151,7 @@ static void on_dialled(void *context, int fd, const char *why)
 
 	(void)why; /* host_failed() has logged it */
 	s->dial = NULL;
+	dialled--;
 	if (fd < 0) {
 		fail(s);
 		return;
@@ -166,8 +171,8 @@ static bool is_wanted(const struct host *h, int64_t now)
 
 	return !of->making && of->ready_count < b->config.spare_backend_connections &&
 	       of->used > 0 && now - of->used < USED_MS && now >= of->pause_until &&
-	       host_is_up(h) && host_is_current(h) && !b->stopping &&
-	       !b->retiring && errand_room(b) > ERRANDS_LEFT && connection_has_free_room(b, h);
+	       host_is_up(h) && host_is_current(h) && !b->stopping && !b->retiring &&
+	       errand_room(b) > ERRANDS_LEFT + dialled && connection_has_free_room(b, h);
 }
 
 static void begin_making(struct host *h)
@@ -183,6 +188,8 @@ static void begin_making(struct host *h)
 	b->spares++;
 	if (dial_start(b, h, on_dialled, s, &s->dial) < 0)
 		fail(s);
+	else
+		dialled++;
 }
 
 static bool is_too_old(const struct spare *s, int64_t now)

@@ -18,6 +18,7 @@ struct slot {
 	uint16_t used;
 	bool open;  /* the visit goes on */
 	bool again; /* it is not the first one */
+	unsigned deeds; /* bits of enum tries_deed */
 };
 
 struct tries {
@@ -96,6 +97,16 @@ void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used)
 
 	if (s)
 		s->used = (uint16_t)(used < TRIES_ALL ? used : TRIES_ALL);
+}
+
+bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed deed)
+{
+	struct slot *s = find(t, visit);
+	bool before = s && s->deeds & deed;
+
+	if (s)
+		s->deeds |= deed;
+	return before;
 }
 
 void tries_leave(struct tries *t, const struct tries_visit *visit)

@@ -22,6 +22,10 @@ struct tries;
 /* When did this process start, in ms since the machine did? Negative: that cannot be seen. */
 typedef int64_t tries_started_fn(pid_t pid);
 
+/* What is remembered besides: it asked for TLS with its client, a spare connection of its was dead.
+ */
+enum tries_deed { TRIES_TLS = 1, TRIES_DEAD_SPARE = 2 };
+
 /* One socket of a process. All zero: it is not counted (it did not come through a door). */
 struct tries_visit {
 	pid_t pid;
@@ -39,6 +43,10 @@ int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret
 
 /* It has used so many now. */
 void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
+
+/* It does what is allowed or free of charge once. Returns whether its process has done that before,
+ * over whatever socket. */
+bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed deed);
 
 /* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);

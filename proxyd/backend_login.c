@@ -326,6 +326,7 @@ static int authenticate_by(struct attempt *a, struct span mechanism, struct buf 
 	       (r = read_answer(a)));
 	if (r != 0 || initial)
 		return r;
+	a->b->challenge = SPAN_NONE; /* it only asked for the message */
 	(void)((r = add_message(a, out)) || (r = send_and_wipe(a, out)) || (r = read_answer(a)));
 	return r;
 }
@@ -468,6 +469,8 @@ static enum backend_verdict authenticate(struct attempt *a)
 	}
 	buf_wipe(&out);
 	buf_release(&out);
+	if (!token) /* what asks for a password or a literal is no report */
+		a->b->challenge = SPAN_NONE;
 	if (r < 0)
 		return fail(a, miss(a, UNHEARD_LOGIN, r));
 	enum backend_verdict verdict =

@@ -157,6 +157,21 @@ def test_a_bad_from_the_mail_host_is_no_success_and_no_leak(make_refused):
         assert reply.tagged.startswith((b"NO ", b"BAD ")) and b"Private" not in reply.tagged
 
 
+@pytest.mark.parametrize("how", ["quoted", "plain-initial"])
+def test_what_asks_for_the_password_is_not_passed_on(make, how):
+    """Base64 as it is, it looks like a report about a token, for whose answer a client is waited."""
+    def refuse(conn):
+        conn.send(b"+ c2VuZA==\r\n")
+        conn.read_line()
+        conn.done(conn.commands[-1], b"NO refused")
+    backend = make.backend(before="IMAP4rev1 AUTH=PLAIN")
+    system = make.system(backend)
+    backend.answers["AUTHENTICATE"] = refuse
+    with system.client() as client:
+        reply = client.login("anna", "wrong", how)
+        assert (reply.tagged[:3], reply.untagged) == (b"NO ", [])
+
+
 def test_id_before_login_is_replayed_before_the_login(make, backend):
     system = make.system(backend)
     with system.client() as client:

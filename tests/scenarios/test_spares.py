@@ -1,11 +1,13 @@
 """Spare connections to mail hosts (spare_backend_connections): made ahead, greeted, taken by a fresh login."""
+import contextlib
 import signal
+import threading
 import time
 
 import pytest
 
 from keepwarm.backend import CLOSE
-from keepwarm.messages import ACCEPTED, STALE, session
+from keepwarm.messages import ACCEPTED, REFUSAL_ATTEMPTS, REFUSED, STALE, Door, Peer, session
 from keepwarm.process import wait_until
 from keepwarm.relay import Relay, idle_binaries
 
@@ -291,6 +293,20 @@ def test_dead_spares_buy_no_tries_at_passwords(spares):
     system.wait_counter("bad_messages", 1)
 
 
+def test_knocking_again_buys_none_either(spares):
+    system, _ = spares(1, login_attempts=3)
+    for number in range(3):
+        wait_spares(system, 1)
+        with Door(system) as door, door.knock() as peer:  # which gets no errand: it is a listener, too
+            assert peer.lease(user="anna", password=f"guess {number}").greeted == 1
+            peer.outcome(STALE)
+        wait_spares(system, 0)  # for a second at least
+    with Door(system) as door, door.knock() as peer:  # one of the three was free
+        peer.lease(user="anna")
+        peer.outcome(REFUSED)
+        assert peer.ask_lease(user="anna").reason == REFUSAL_ATTEMPTS
+
+
 def test_the_repetition_costs_no_attempt(spares):
     system, _ = spares(1, login_attempts=1)
     with session(system) as peer:
@@ -307,3 +323,39 @@ def test_a_spare_that_was_logged_in_on_cannot_be_called_dead(spares):
         peer.outcome(ACCEPTED)
         peer.outcome(STALE)
         peer.expect_cut_off()
+
+
+# --- many mail hosts ----------------------------------------------------------------------------------------
+class Names(Peer):
+    """A look-up worker of ours: each user has a mail host of another name, all at one address."""
+
+    def __init__(self, system, port):
+        super().__init__(system, "lookup")
+        self.port = port
+        self.push("WORKER")
+        session(system).sock.close()  # when that has been served, we have been seen
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        self.sock.settimeout(None)
+        with contextlib.suppress(OSError, AssertionError):
+            while True:
+                question = self.receive()
+                if question.name == "LOOKUP":
+                    self.push("ACCOUNT", serial=question.serial, status=1, host=question.user, host_port=self.port,
+                              backend_user=question.user)
+                else:
+                    self.push("ADDRESSES", serial=question.serial, addresses="127.0.0.1")
+
+
+def test_spares_of_many_hosts_leave_places_for_the_errands_of_logins(make):
+    """All of these hosts keep an errand waiting for their greeting."""
+    backend = make.backend(greeting=b"")
+    system = make.system(backend, spare_backend_connections=1, cache_expiration_time=0)
+    with Names(system, backend.port), contextlib.ExitStack() as stack:
+        for number in range(20):  # much faster than spares are begun
+            stack.enter_context(session(system)).lease(user=f"user{number}")
+        wait_until(lambda: system.counter("errands") >= 12, lambda: f"{system.stats()}\n{system.log_text()}")
+        threading.Event().wait(0.5)  # several turns in which there could be more
+        assert system.counter("errands") == 12
+        assert len(backend.accepted) <= 1 + 20 + 12, "none is dialled for nothing"

@@ -113,6 +113,22 @@ def test_a_leased_session_may_not_ask(scene, pair):
     scene.check(bad=1)
 
 
+def test_knocking_again_brings_no_further_handshakes(scene, pair):
+    """A child that was taken over hands its connection over again and again; tlsrelayd would be full of that."""
+    with Relay(scene.system, answer=None) as relay, Door(scene.system) as door:
+        with door.knock() as peer:
+            accept(peer, pair[1])
+            relay.wait_requests(1)
+        for _ in range(10):
+            with door.knock() as peer:
+                accept(peer, pair[1])
+                peer.expect_cut_off()
+        with door.knock() as peer:  # nothing else is forbidden to it
+            assert peer.lease(user="anna").name == "LEASED"
+        assert len(relay.requests) == 1
+    scene.check(bad=10)
+
+
 def test_a_session_that_has_gone_leaves_nothing(scene, pair):
     system = scene.system
     scene.check()  # now the cache has its connection, too

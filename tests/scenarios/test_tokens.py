@@ -302,6 +302,19 @@ def test_a_report_that_is_none_is_not_passed_on(system, backend, report):
         assert tokens.login(client, "XOAUTH2", "anna", "good").ok
 
 
+def test_what_asks_for_the_token_is_no_report(make):
+    backend = mail_host(make, before="IMAP4rev1 AUTH=XOAUTH2")
+    system = make.system(backend, auth_mechanisms=tokens.OFFERED)
+
+    def refuse(conn):
+        conn.ask(b"send")
+        conn.done(conn.commands[-1], b"NO refused")
+    backend.answers["AUTHENTICATE"] = refuse
+    with system.client() as client:
+        reply = tokens.login(client, "XOAUTH2", "anna", "bad")
+        assert (reply.tagged, reply.report) == (b"NO AUTHENTICATE failed", None)
+
+
 def test_a_report_may_be_long(system, backend):
     backend.report = b"+ " + base64.b64encode(b"x" * 1536) + b"\r\n"
     with system.client() as client:

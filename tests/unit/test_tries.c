@@ -171,6 +171,26 @@ static void a_process_has_one_socket_at_a_time(void **unused)
 	tries_free(t);
 }
 
+static void what_a_process_did_is_remembered(void **unused)
+{
+	struct tries *t = make(900);
+	struct tries_visit v;
+
+	(void)unused;
+	assert_int_equal(tries_knock(t, PID, 1000, &v), 0);
+	assert_false(tries_did(t, &v, TRIES_TLS));
+	tries_leave(t, &v);
+	assert_int_equal(tries_knock(t, PID, 2000, &v), 0);
+	assert_true(tries_did(t, &v, TRIES_TLS));
+	assert_false(tries_did(t, &v, TRIES_DEAD_SPARE));
+	start = 2500; /* another process */
+	assert_int_equal(tries_knock(t, PID, 3000, &v), 0);
+	assert_false(tries_did(t, &v, TRIES_TLS));
+	assert_false(tries_did(t, &(struct tries_visit){ 0 }, TRIES_TLS));
+	assert_false(tries_did(t, &(struct tries_visit){ 0 }, TRIES_TLS));
+	tries_free(t);
+}
+
 static void an_old_socket_does_not_speak_for_a_later_process(void **unused)
 {
 	struct tries *t = make(900);
@@ -240,6 +260,7 @@ int main(void)
 		cmocka_unit_test(a_later_process_of_the_same_pid_is_not_punished),
 		cmocka_unit_test(a_process_that_cannot_be_seen_is_taken_for_the_same),
 		cmocka_unit_test(a_process_has_one_socket_at_a_time),
+		cmocka_unit_test(what_a_process_did_is_remembered),
 		cmocka_unit_test(an_old_socket_does_not_speak_for_a_later_process),
 		cmocka_unit_test(more_attempts_than_can_be_counted_stay_used_up),
 		cmocka_unit_test(a_process_that_nobody_names_is_not_counted),
