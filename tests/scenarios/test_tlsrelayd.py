@@ -635,10 +635,6 @@ def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_pat
             ours, theirs = tcp_pair()
             ours.sendall(b"\x16\x03\x01")  # the beginning of a ClientHello
             slow.append((ours, relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.66")))
-        ours, theirs = tcp_pair()
-        refused = relay.answer(relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.67"))
-        assert refused.reason == UNAVAILABLE and b"tls_handshakes" in refused.text
-        assert read_fails(ours)
         client.sendall(b"quick")
         assert plain.recv(10) == b"quick"
         for sock, serial in slow:
@@ -646,6 +642,25 @@ def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_pat
             assert failed.reason == TIMEOUT and failed.text.startswith(b"192.0.2.66: "), failed
             assert read_fails(sock)
         relay.accept(client_context(authority))
+
+
+def test_clients_that_stall_make_room_for_the_next_one(tmp_path, authority, mail):
+    with serving(tmp_path, mail, tls_handshakes=20, tls_handshake_timeout=60) as relay:
+        running, _, plain = relay.accept(client_context(authority))
+        stalled = []
+        for _ in range(500):
+            ours, theirs = tcp_pair()
+            stalled.append((ours, relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.66")))
+        client, _, _ = relay.accept(client_context(authority))
+        for sock, serial in stalled[:481]:
+            gone = relay.answer(serial)
+            assert gone.reason == UNAVAILABLE and b"tls_handshakes" in gone.text, gone
+            assert read_fails(sock)
+        wait_until(lambda: relay.connections() == 21, lambda: f"{relay.connections()} connections are left")
+        assert not relay.answers, "a younger one was pushed out"
+        running.sendall(b"quick")
+        assert plain.recv(10) == b"quick"
+        assert client
 
 
 def test_an_open_session_goes_before_all_handshakes_that_wait(tmp_path, authority):
