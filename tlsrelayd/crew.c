@@ -141,6 +141,15 @@ static void tell_to_leave(struct worker_proc *w)
 	w->leaving = true;
 }
 
+void crew_shun(struct worker_proc *w)
+{
+	if (!w->leaving)
+		log_printf(LOG_WARNING,
+			   "worker %d does not answer: it gets no more connections, it has %u",
+			   (int)w->pid, (unsigned)w->connections);
+	tell_to_leave(w);
+}
+
 static void bury_worker(struct master *m, struct worker_proc *w, int status)
 {
 	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;

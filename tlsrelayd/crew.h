@@ -21,6 +21,9 @@ struct worker_proc {
 /* The worker for the next connection of this kind, started if need be; NULL: there is none. */
 struct worker_proc *crew_choose(struct master *m, enum kind kind);
 
+/* This worker does not answer: it gets no more connections, and leaves if it ever goes on. */
+void crew_shun(struct worker_proc *w);
+
 /* Acts on a report of this worker's. */
 void seats_take_report(struct master *m, const struct worker_proc *w,
 		       const struct link_report *report);

@@ -271,10 +271,14 @@ void seats_give_up_late(struct master *m, int64_t now_ms)
 {
 	struct seat *s, *next;
 
-	HASH_ITER (hh, m->seats, s, next)
-		if (s->shaking && s->deadline_ms <= now_ms)
-			answer_failure(m, s, TLS_TIMEOUT, s->host ? s->host : "client",
-				       "the process that carries it does not answer");
+	HASH_ITER (hh, m->seats, s, next) {
+		if (!s->shaking || s->deadline_ms > now_ms)
+			continue;
+		if (s->worker)
+			crew_shun(s->worker);
+		answer_failure(m, s, TLS_TIMEOUT, s->host ? s->host : "client",
+			       "the process that carries it does not answer");
+	}
 }
 
 /* --- requests --------------------------------------------------------------------------------- */

@@ -289,15 +289,20 @@ static struct conn *new_conn(const int fds[2])
 	return c;
 }
 
+static void refuse_job(const char *why)
+{
+	struct errors_text failure;
+
+	errors_say(&failure, job.peer, TLS_UNAVAILABLE, why);
+	report_failure(job.id, &failure);
+}
+
 static void begin_conn(const int fds[2])
 {
 	struct conn *c = new_conn(fds);
 
 	if (!c) {
-		struct errors_text failure;
-
-		errors_say(&failure, job.peer, TLS_UNAVAILABLE, "there is no memory for it");
-		report_failure(job.id, &failure);
+		refuse_job("there is no memory for it");
 		return;
 	}
 	worker.count++;
@@ -315,6 +320,8 @@ static void lose_master(void)
 
 static void take_jobs(void)
 {
+	static const char no_room[] =
+		"tlsrelayd may have no more descriptors (LimitNOFILE=, ulimit -n)";
 	int fds[2];
 
 	for (int i = 0; i < JOBS_AT_ONCE && worker.link >= 0; i++) {
@@ -324,8 +331,10 @@ static void take_jobs(void)
 			break;
 		if (r == -ECONNRESET || r == -EPIPE)
 			lose_master();
+		else if (r == -EMFILE)
+			refuse_job(no_room);
 		else if (r < 0)
-			break; /* descriptors ran out: the master gives that one up in time */
+			break; /* the master gives that one up in time */
 		else if (job.kind == LINK_LEAVE)
 			worker.leaving = true;
 		else

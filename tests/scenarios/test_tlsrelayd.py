@@ -1,6 +1,8 @@
 """tlsrelayd with the test as its broker: handshakes, what is refused and in which words, and what ends how."""
+import contextlib
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -565,6 +567,31 @@ def test_a_stopped_worker_does_not_hold_up_the_end(tmp_path, authority, mail):
         assert read_fails(client)
 
 
+def test_a_worker_that_does_not_answer_gets_no_more(tmp_path, authority, mail):
+    with serving(tmp_path, mail, tls_handshake_timeout=1) as relay:
+        running = [relay.accept(client_context(authority))]
+        (stuck,) = relay.workers()
+        while len(running) < 3 * os.cpu_count():
+            running.append(relay.accept(client_context(authority)))
+        with frozen(stuck):
+            lost = []
+            while not lost:
+                ours, theirs = tcp_pair()
+                ours.settimeout(5)
+                serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
+                try:
+                    running.append(client_context(authority).wrap_socket(ours, server_hostname="mail.test"))
+                    relay.answer(serial)
+                except OSError:
+                    lost.append(relay.answer(serial))
+            assert lost[0].reason == TIMEOUT and b"does not answer" in lost[0].text
+            relay.wait_log(f"worker {stuck} does not answer")
+            for _ in range(3 * os.cpu_count()):
+                running.append(relay.accept(client_context(authority)))
+        running[0][0].sendall(b"still there")
+        assert running[0][2].recv(20) == b"still there"
+
+
 def test_reloads_and_dead_workers_under_load_disturb_nobody_else(tmp_path, authority, mail):
     """Sessions that talk all the time, through four reloads; then one worker is killed."""
     fresh = authority.issue("mail.test", file="fresh3")
@@ -661,6 +688,30 @@ def test_clients_that_stall_make_room_for_the_next_one(tmp_path, authority, mail
         running.sendall(b"quick")
         assert plain.recv(10) == b"quick"
         assert client
+
+
+def test_a_worker_without_descriptors_says_so_and_all_are_counted(tmp_path, authority, mail):
+    relay = serving(tmp_path, mail)
+    relay.launch(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    with contextlib.ExitStack() as stack:
+        stack.callback(relay.__exit__)
+        relay.meet()
+        sessions, refused = [], 0
+        while refused < 3:
+            ours, theirs = tcp_pair()
+            serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
+            try:
+                client = client_context(authority).wrap_socket(ours, server_hostname="mail.test")
+            except OSError:
+                answer = relay.answer(serial)
+                assert answer.reason == UNAVAILABLE and b"descriptors" in answer.text, answer
+                refused += 1
+            else:
+                sessions += [client, plain_end(relay.answer(serial))]
+        relay.wait_pushed("TLS_STATE")
+        for session in sessions:
+            session.close()
+        relay.wait_pushed("TLS_STATE", lambda state: state.connections == 0 and state.workers > 0)
 
 
 def test_an_open_session_goes_before_all_handshakes_that_wait(tmp_path, authority):
