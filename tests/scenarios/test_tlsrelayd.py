@@ -653,6 +653,18 @@ def holds(pid, secret):
     return secret in content or secret[::-1] in content
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_what_has_passed_is_nowhere_in_the_workers_memory(tmp_path, authority, mail, version):
+    with serving(tmp_path, mail) as relay:
+        client, _, plain = relay.accept(client_context(authority, most=ssl.TLSVersion[version]))
+        (worker,) = relay.workers()
+        for here, there in ((plain, client), (client, plain)):
+            secret = random.randbytes(3000)
+            here.sendall(secret)
+            assert read_exactly(there, len(secret)) == secret
+            wait_until(lambda: secret[-20:] not in memory(worker), "a copy is left")
+
+
 # --- floods ---------------------------------------------------------------------------------------------------
 def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_path, authority, mail):
     with serving(tmp_path, mail, tls_handshakes=20, tls_handshake_timeout=2) as relay:
