@@ -12,6 +12,7 @@ struct worker_proc {
 	struct sd_event_source *source;
 	enum kind kind;
 	uint32_t connections;
+	uint32_t lines; /* for the log, since the last tick */
 	int64_t idle_since_ms;
 	bool leaving;
 	bool served; /* at least one connection */
