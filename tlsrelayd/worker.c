@@ -56,6 +56,7 @@ struct worker {
 	struct conn *shaking, *lingering; /* the oldest first */
 	struct conn *graves;
 	bool leaving;
+	bool master_hangs; /* it did not read for MASTER_MS, and not since */
 	int64_t next_line_ms;
 	unsigned lines_left_out;
 };
@@ -66,17 +67,23 @@ static struct link_report report;
 
 /* --- reports ---------------------------------------------------------------------------------- */
 
-/* The master reads all the time; while it loads certificates it may be late. */
+/* The master reads all the time; while it loads certificates it may be late. One that hangs is
+ * waited for once, not at each report: all connections would wait with us. */
 static void send_report(void)
 {
 	struct pollfd wait = { .fd = worker.link, .events = POLLOUT };
-	int r;
+	bool may_wait = report.word != LINK_TICKET && report.word != LINK_LINE;
+	int r = -EAGAIN;
 
 	if (report.failure.reason == 0)
 		report.failure.reason = TLS_UNAVAILABLE;
-	while (worker.link >= 0 && (r = link_send_report(worker.link, &report)) == -EAGAIN)
-		if (report.word == LINK_TICKET || poll(&wait, 1, MASTER_MS) <= 0)
+	while (worker.link >= 0 && (r = link_send_report(worker.link, &report)) == -EAGAIN) {
+		if (!may_wait || worker.master_hangs)
 			break;
+		worker.master_hangs = poll(&wait, 1, MASTER_MS) <= 0;
+	}
+	if (r == 0)
+		worker.master_hangs = false;
 	explicit_bzero(&report, sizeof(report));
 }
 

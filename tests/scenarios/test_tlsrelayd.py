@@ -542,6 +542,20 @@ def test_a_master_that_is_killed_takes_no_session_with_it(tmp_path, authority, m
         wait_until(lambda: not alive(worker), "the worker stays")
 
 
+def test_a_master_that_hangs_does_not_hold_up_sessions(tmp_path, authority, mail):
+    with serving(tmp_path, mail, tls_sessions_per_worker=1000) as relay:
+        sessions = [relay.accept(client_context(authority)) for _ in range(350 * os.cpu_count())]
+        staying = sessions[:2 * os.cpu_count()]  # of each worker
+        with frozen(relay.process.pid):
+            for client, _, plain in sessions[len(staying):]:
+                plain.close()
+                client.close()
+            for client, _, plain in staying:  # more reports than the link holds: they wait once
+                client.sendall(b"on")
+                assert plain.recv(2) == b"on"
+        relay.accept(client_context(authority))
+
+
 def test_orphaned_it_ends_with_its_broker_but_its_sessions_do_not(tmp_path, authority, mail):
     with serving(tmp_path, mail) as relay:
         client, _, plain = relay.accept(client_context(authority))
