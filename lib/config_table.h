@@ -212,7 +212,7 @@
 	NUM(tls_sessions_per_worker, "500", 1, 10000, "", RELOAD, \
 	    "TLS connections in one process of tlsrelayd; 1: each has its own.") \
 	NUM(tls_handshakes, "200", 1, 10000, "", RELOAD, \
-	    "TLS handshakes with clients at once; further clients are turned away.") \
+	    "TLS handshakes with clients at once; then the oldest makes room for the next.") \
 	NUM(tls_handshake_timeout, "10", 1, 300, "s", RELOAD, \
 	    "Longest time that a TLS handshake may take.")
 

@@ -14,6 +14,11 @@ static int bio_receive(BIO *bio, char *to, int n)
 	ssize_t r;
 
 	BIO_clear_retry_flags(bio);
+	if (end->reads_left == 0) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
+	end->reads_left--;
 	do
 		r = recv(end->fd, to, (size_t)n, MSG_DONTWAIT);
 	while (r < 0 && errno == EINTR);

@@ -12,6 +12,7 @@ struct bio_end {
 	int fd;
 	bool fin;  /* the peer has ended its direction */
 	int error; /* errno of the call that failed for good, or 0 */
+	unsigned reads_left; /* then it behaves as if there were nothing more to read */
 };
 
 /* Makes the method; once in a process, before the first bio_new(). Returns 0 or -ENOMEM. */

@@ -24,27 +24,36 @@
 #define WORKERS_MAX   4096
 #define IDLE_MS	      30000 /* then a worker with nothing to do is one too many */
 #define REPORTS_ONCE  64
+#define LINES_MOST    5 /* in a second; a worker that is ours says one at most */
 #define END_MS	      3000 /* in.imapproxyd gives us 5 s in all */
 
 static struct link_report report;
 
+/* One that was taken over must not fill the log. */
+static void take_report(struct worker_proc *w)
+{
+	if (report.word == LINK_LINE && ++w->lines > LINES_MOST)
+		return;
+	seats_take_report(w->master, w, &report);
+}
+
 /* Returns whether there may be more. */
-static bool read_reports(struct master *m, struct worker_proc *w)
+static bool read_reports(struct worker_proc *w)
 {
 	for (int i = 0; i < REPORTS_ONCE; i++) {
 		int r = link_receive_report(w->link, &report);
 
 		if (r == 0)
-			seats_take_report(m, w, &report);
+			take_report(w);
 		explicit_bzero(&report, sizeof(report));
 		if (r == -EAGAIN)
 			return false;
 		if (r < 0) {
-			if (r == -EBADMSG)
+			if (r == -EBADMSG) {
 				log_printf(LOG_ERR, "worker %d says nonsense: it is killed",
 					   (int)w->pid);
-			if (r == -EBADMSG)
 				(void)kill(w->pid, SIGKILL);
+			}
 			(void)sd_event_source_set_enabled(w->source, SD_EVENT_OFF);
 			return false;
 		}
@@ -59,7 +68,7 @@ static int on_report(sd_event_source *source, int fd, uint32_t events, void *con
 	(void)source;
 	(void)fd;
 	(void)events;
-	(void)read_reports(w->master, w);
+	(void)read_reports(w);
 	return 0;
 }
 
@@ -134,18 +143,27 @@ static void tell_to_leave(struct worker_proc *w)
 	if (!w->leaving) {
 		static const struct link_job job = { .kind = LINK_LEAVE };
 
-		/* one that does not read hangs: it is killed, when its seats are empty */
+		/* one that hangs does not read: the end of file waits for it */
 		if (link_send_job(w->link, &job, NULL) == -EAGAIN)
 			(void)shutdown(w->link, SHUT_WR);
 	}
 	w->leaving = true;
 }
 
+void crew_shun(struct worker_proc *w)
+{
+	if (!w->leaving)
+		log_printf(LOG_WARNING,
+			   "worker %d does not answer: it gets no more connections, it has %u",
+			   (int)w->pid, (unsigned)w->connections);
+	tell_to_leave(w);
+}
+
 static void bury_worker(struct master *m, struct worker_proc *w, int status)
 {
 	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
-	while (read_reports(m, w))
+	while (read_reports(w))
 		;
 	if (!clean || w->connections > 0) {
 		m->workers_lost++;
@@ -220,10 +238,23 @@ struct worker_proc *crew_choose(struct master *m, enum kind kind)
 
 /* --- the clock -------------------------------------------------------------------------------- */
 
+static void count_lines(const struct master *m)
+{
+	struct worker_proc *w;
+
+	DL_FOREACH (m->workers, w) {
+		if (w->lines > LINES_MOST)
+			log_printf(LOG_WARNING, "worker %d: %u lines were left out", (int)w->pid,
+				   (unsigned)(w->lines - LINES_MOST));
+		w->lines = 0;
+	}
+}
+
 void crew_tick(struct master *m)
 {
 	int64_t now = clock_ms();
 
+	count_lines(m);
 	seats_give_up_late(m, now);
 	for (enum kind kind = 0; kind < KINDS; kind++) {
 		size_t count = make_rows(m, kind, rows, row_workers);

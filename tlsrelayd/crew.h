@@ -12,6 +12,7 @@ struct worker_proc {
 	struct sd_event_source *source;
 	enum kind kind;
 	uint32_t connections;
+	uint32_t lines; /* for the log, since the last tick */
 	int64_t idle_since_ms;
 	bool leaving;
 	bool served; /* at least one connection */
@@ -20,6 +21,9 @@ struct worker_proc {
 
 /* The worker for the next connection of this kind, started if need be; NULL: there is none. */
 struct worker_proc *crew_choose(struct master *m, enum kind kind);
+
+/* This worker does not answer: it gets no more connections, and leaves if it ever goes on. */
+void crew_shun(struct worker_proc *w);
 
 /* Acts on a report of this worker's. */
 void seats_take_report(struct master *m, const struct worker_proc *w,

@@ -62,9 +62,15 @@ int link_receive_job(int link, struct link_job *job, int fds[2])
 	fds[0] = fds[1] = -1;
 	if (has_fds)
 		memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
-	/* the master is us: what does not fit is a bug, or descriptors ran out */
+	if ((header.msg_flags & MSG_CTRUNC) && (size_t)n >= JOB_LEAST) {
+		/* one may have come */
+		if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+			close(*(const int *)(const void *)CMSG_DATA(c));
+		return -EMFILE;
+	}
+	/* the master is us: what does not fit is a bug */
 	if ((size_t)n < JOB_LEAST || (size_t)n != JOB_LEAST + job->ticket_length ||
-	    has_fds == (job->kind == LINK_LEAVE) || (header.msg_flags & MSG_CTRUNC)) {
+	    has_fds == (job->kind == LINK_LEAVE)) {
 		for (int i = 0; i < 2; i++)
 			if (fds[i] >= 0)
 				close(fds[i]);

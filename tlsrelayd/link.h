@@ -50,7 +50,8 @@ struct link_report {
  * does not read. */
 int link_send_job(int link, const struct link_job *job, const int *fds);
 
-/* In the worker: fds are two, or both -1. 0, -EAGAIN, -ECONNRESET at the end, -EBADMSG. */
+/* In the worker: fds are two, or both -1. 0, -EAGAIN, -ECONNRESET at the end, -EBADMSG; -EMFILE:
+ * there is a job, but no room for its descriptors, which are closed. */
 int link_receive_job(int link, struct link_job *job, int fds[2]);
 
 /* Worker to master. 0 or -errno. */

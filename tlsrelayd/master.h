@@ -48,7 +48,8 @@ struct master {
 	struct seat *seats;    /* by id */
 	struct seat *unsent;   /* whose answer the broker did not take yet */
 	uint32_t last_id;
-	uint32_t shaking[KINDS];
+	struct seat *shaking[KINDS]; /* the oldest first */
+	uint32_t shaking_count[KINDS];
 	struct tickets *tickets;
 	uint32_t truncated, workers_lost; /* since the last TLS_STATE */
 	/* for good: */

@@ -10,7 +10,9 @@
  * the TCP connection; the other direction goes on in both cases. A reset ends both, but behind what
  * the peer had said before: what is for it finds nobody any more, and is read away.
  *
- * Traps: OpenSSL must be called again with the same bytes after SSL_ERROR_WANT_WRITE; a hang-up is
+ * Traps: OpenSSL must be called again with the same bytes after SSL_ERROR_WANT_WRITE; SSL_write()
+ * wants to read as long as the peer owes the rest of a message of the handshake's kind; SSL_read()
+ * goes on as long as the peer sends such messages, so its reads are numbered; a hang-up is
  * level-triggered and cannot be masked, so that a descriptor whose hang-up was seen is watched only
  * while it is waited for; bytes may still be there to be read behind a hang-up.
  */
@@ -29,6 +31,7 @@
 
 #define RECORD 16384 /* RFC 8446 section 5.1 */
 #define ROUNDS 8     /* then other connections have their turn */
+#define READS  64    /* of the TCP connection: two for each record, of whatever kind */
 
 static char from_tls[RECORD], from_plain[RECORD];
 
@@ -393,6 +396,7 @@ enum relay_news relay_step(struct relay *r, uint32_t tcp_events, uint32_t plain_
 {
 	enum relay_news news = RELAY_NOTHING;
 
+	r->tcp.reads_left = READS;
 	r->plain_hung = r->plain_hung || (plain_events & (EPOLLHUP | EPOLLERR));
 	r->tcp_hung = r->tcp_hung || (tcp_events & (EPOLLHUP | EPOLLERR));
 	if (r->plain_hung && r->stage < RELAY_OPEN)
@@ -421,7 +425,7 @@ void relay_wants(const struct relay *r, struct relay_wants *ret)
 		ret->tcp |= r->read_waits ? EPOLLOUT : EPOLLIN;
 	if (r->write_waits)
 		ret->tcp |= EPOLLOUT;
-	else if (!r->plain_ended)
+	else if (!r->plain_ended && r->to_tls.len == 0)
 		ret->plain |= EPOLLIN;
 	ret->watch_tcp = ret->tcp || !r->tcp_hung;
 	ret->watch_plain = ret->plain || !r->plain_hung;

@@ -33,6 +33,7 @@ struct answer {
 struct seat {
 	UT_hash_handle hh;
 	struct seat *prev, *next; /* of the unsent */
+	struct seat *shaking_previous, *shaking_next;
 	uint32_t id;
 	uint32_t serial; /* of the request; 0: it was answered, or nobody waits any more */
 	enum kind kind;
@@ -52,8 +53,10 @@ static struct link_job job;
 
 static void stop_shaking(struct master *m, struct seat *s)
 {
-	if (s->shaking)
-		m->shaking[s->kind]--;
+	if (!s->shaking)
+		return;
+	DL_DELETE2(m->shaking[s->kind], s, shaking_previous, shaking_next);
+	m->shaking_count[s->kind]--;
 	s->shaking = false;
 }
 
@@ -88,7 +91,8 @@ static struct seat *new_seat(struct master *m, enum kind kind, uint32_t serial)
 	s->generation = m->settings.generation;
 	s->deadline_ms =
 		clock_ms() + (int64_t)m->settings.handshake_seconds * 1000 + SILENT_MS;
-	m->shaking[kind]++;
+	DL_APPEND2(m->shaking[kind], s, shaking_previous, shaking_next);
+	m->shaking_count[kind]++;
 	HASH_ADD(hh, m->seats, id, sizeof(s->id), s);
 	return s;
 }
@@ -131,6 +135,8 @@ static void answer(struct master *m, struct seat *s, const struct answer *a)
 	stop_shaking(m, s);
 	if (s->serial == 0 || s->answer)
 		return;
+	if (!a->is_ready)
+		fd_drop(&s->plain); /* by its end a worker that still has it knows */
 	if (send_answer(m, s, a) != -EAGAIN) {
 		answered(m, s);
 		return;
@@ -266,11 +272,14 @@ void seats_give_up_late(struct master *m, int64_t now_ms)
 {
 	struct seat *s, *next;
 
-	HASH_ITER (hh, m->seats, s, next)
-		if (s->shaking && s->deadline_ms <= now_ms)
-			/* the worker sees the end of its plain side, if it ever looks again */
-			answer_failure(m, s, TLS_TIMEOUT, s->host ? s->host : "client",
-				       "the process that carries it does not answer");
+	HASH_ITER (hh, m->seats, s, next) {
+		if (!s->shaking || s->deadline_ms > now_ms)
+			continue;
+		if (s->worker)
+			crew_shun(s->worker);
+		answer_failure(m, s, TLS_TIMEOUT, s->host ? s->host : "client",
+			       "the process that carries it does not answer");
+	}
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -343,11 +352,24 @@ static const char *make_job(struct master *m, struct seat *s, const struct msg *
 	return NULL;
 }
 
+/* There is one handshake more than there may be. Among clients the oldest one goes: a flood of
+ * those who stall pushes itself out, while a real client is done long before its turn comes. */
+static const char *limit_handshakes(struct master *m, enum kind kind)
+{
+	if (kind == KIND_HOSTS)
+		return m->shaking_count[kind] > HOSTS_SHAKING_MAX
+			       ? "there are too many TLS handshakes with mail hosts"
+			       : NULL;
+	while (m->shaking_count[kind] > m->settings.handshakes)
+		answer_failure(m, m->shaking[kind], TLS_UNAVAILABLE, "client",
+			       "its handshake was the oldest unfinished one, and there are too "
+			       "many (tls_handshakes)");
+	return NULL;
+}
+
 void seats_take(struct master *m, const struct msg *request, int tcp)
 {
 	enum kind kind = request->type == MSG_TLS_ACCEPT ? KIND_CLIENTS : KIND_HOSTS;
-	uint32_t most = kind == KIND_CLIENTS ? m->settings.handshakes : HOSTS_SHAKING_MAX;
-	bool is_full = m->shaking[kind] >= most;
 	struct seat *s = new_seat(m, kind, request->serial);
 
 	if (!s) {
@@ -356,9 +378,8 @@ void seats_take(struct master *m, const struct msg *request, int tcp)
 	}
 	const char *why = make_job(m, s, request);
 
-	if (!why && is_full)
-		why = kind == KIND_CLIENTS ? "there are too many TLS handshakes (tls_handshakes)"
-					   : "there are too many TLS handshakes with mail hosts";
+	if (!why)
+		why = limit_handshakes(m, kind);
 	struct worker_proc *w = why ? NULL : crew_choose(m, kind);
 
 	if (!why && (!w || hand_over(s, w, tcp) < 0))

@@ -56,6 +56,7 @@ struct worker {
 	struct conn *shaking, *lingering; /* the oldest first */
 	struct conn *graves;
 	bool leaving;
+	bool master_hangs; /* it did not read for MASTER_MS, and not since */
 	int64_t next_line_ms;
 	unsigned lines_left_out;
 };
@@ -66,17 +67,23 @@ static struct link_report report;
 
 /* --- reports ---------------------------------------------------------------------------------- */
 
-/* The master reads all the time; while it loads certificates it may be late. */
+/* The master reads all the time; while it loads certificates it may be late. One that hangs is
+ * waited for once, not at each report: all connections would wait with us. */
 static void send_report(void)
 {
 	struct pollfd wait = { .fd = worker.link, .events = POLLOUT };
-	int r;
+	bool may_wait = report.word != LINK_TICKET && report.word != LINK_LINE;
+	int r = -EAGAIN;
 
 	if (report.failure.reason == 0)
 		report.failure.reason = TLS_UNAVAILABLE;
-	while (worker.link >= 0 && (r = link_send_report(worker.link, &report)) == -EAGAIN)
-		if (report.word == LINK_TICKET || poll(&wait, 1, MASTER_MS) <= 0)
+	while (worker.link >= 0 && (r = link_send_report(worker.link, &report)) == -EAGAIN) {
+		if (!may_wait || worker.master_hangs)
 			break;
+		worker.master_hangs = poll(&wait, 1, MASTER_MS) <= 0;
+	}
+	if (r == 0)
+		worker.master_hangs = false;
 	explicit_bzero(&report, sizeof(report));
 }
 
@@ -316,15 +323,20 @@ static struct conn *new_conn(const int fds[2])
 	return c;
 }
 
+static void refuse_job(const char *why)
+{
+	struct errors_text failure;
+
+	errors_say(&failure, job.peer, TLS_UNAVAILABLE, why);
+	report_failure(job.id, &failure);
+}
+
 static void begin_conn(const int fds[2])
 {
 	struct conn *c = new_conn(fds);
 
 	if (!c) {
-		struct errors_text failure;
-
-		errors_say(&failure, job.peer, TLS_UNAVAILABLE, "there is no memory for it");
-		report_failure(job.id, &failure);
+		refuse_job("there is no memory for it");
 		return;
 	}
 	worker.count++;
@@ -342,6 +354,8 @@ static void lose_master(void)
 
 static void take_jobs(void)
 {
+	static const char no_room[] =
+		"tlsrelayd may have no more descriptors (LimitNOFILE=, ulimit -n)";
 	int fds[2];
 
 	for (int i = 0; i < JOBS_AT_ONCE && worker.link >= 0; i++) {
@@ -351,8 +365,10 @@ static void take_jobs(void)
 			break;
 		if (r == -ECONNRESET || r == -EPIPE)
 			lose_master();
+		else if (r == -EMFILE)
+			refuse_job(no_room);
 		else if (r < 0)
-			break; /* descriptors ran out: the master gives that one up in time */
+			break; /* the master gives that one up in time */
 		else if (job.kind == LINK_LEAVE)
 			worker.leaving = true;
 		else

@@ -220,6 +220,20 @@ def test_a_command_injected_behind_the_answer_ends_in_the_handshake(facing, make
     system.wait_counter("tls_handshakes_failed", 1)
 
 
+def test_a_legitimate_client_is_served_in_a_flood_of_silent_ones(facing):
+    system = facing(tls_handshakes=50, tls_handshake_timeout=120, login_timeout=180)
+    with system.ways["imaps"]() as client:  # tlsrelayd is there
+        visit(client, False)
+    system.wait_given()
+    with contextlib.ExitStack() as stack:
+        for _ in range(500):
+            stack.enter_context(socket.create_connection((tls.ADDRESS, system.imaps)))
+        wait_until(lambda: system.counter("tls_handshakes_failed") >= 450, "they do not push each other out")
+        with system.ways["imaps"]() as client:
+            visit(client, True)
+    assert "reason=tls-unavailable" in system.log_text()
+
+
 # --- handshakes that fail ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("said", [b"", b"a LOGIN anna pw-anna\r\n", b"\x16\x03\x01\x40\0" + b"x" * 100, b"\x80" * 3000])
 def test_what_is_no_handshake_gets_no_word(facing, said):

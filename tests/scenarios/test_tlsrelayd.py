@@ -1,7 +1,9 @@
 """tlsrelayd with the test as its broker: handshakes, what is refused and in which words, and what ends how."""
+import contextlib
 import fcntl
 import os
 import random
+import resource
 import select
 import shutil
 import signal
@@ -599,6 +601,20 @@ def test_a_master_that_is_killed_takes_no_session_with_it(tmp_path, authority, m
         wait_until(lambda: not alive(worker), "the worker stays")
 
 
+def test_a_master_that_hangs_does_not_hold_up_sessions(tmp_path, authority, mail):
+    with serving(tmp_path, mail, tls_sessions_per_worker=1000) as relay:
+        sessions = [relay.accept(client_context(authority)) for _ in range(350 * os.cpu_count())]
+        staying = sessions[:2 * os.cpu_count()]  # of each worker
+        with frozen(relay.process.pid):
+            for client, _, plain in sessions[len(staying):]:
+                plain.close()
+                client.close()
+            for client, _, plain in staying:  # more reports than the link holds: they wait once
+                client.sendall(b"on")
+                assert plain.recv(2) == b"on"
+        relay.accept(client_context(authority))
+
+
 def test_orphaned_it_ends_with_its_broker_but_its_sessions_do_not(tmp_path, authority, mail):
     with serving(tmp_path, mail) as relay:
         client, _, plain = relay.accept(client_context(authority))
@@ -622,6 +638,31 @@ def test_a_stopped_worker_does_not_hold_up_the_end(tmp_path, authority, mail):
         relay.process.terminate()
         assert relay.process.wait(15) == 0
         assert read_fails(client)
+
+
+def test_a_worker_that_does_not_answer_gets_no_more(tmp_path, authority, mail):
+    with serving(tmp_path, mail, tls_handshake_timeout=1) as relay:
+        running = [relay.accept(client_context(authority))]
+        (stuck,) = relay.workers()
+        while len(running) < 3 * os.cpu_count():
+            running.append(relay.accept(client_context(authority)))
+        with frozen(stuck):
+            lost = []
+            while not lost:
+                ours, theirs = tcp_pair()
+                ours.settimeout(5)
+                serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
+                try:
+                    running.append(client_context(authority).wrap_socket(ours, server_hostname="mail.test"))
+                    relay.answer(serial)
+                except OSError:
+                    lost.append(relay.answer(serial))
+            assert lost[0].reason == TIMEOUT and b"does not answer" in lost[0].text
+            relay.wait_log(f"worker {stuck} does not answer")
+            for _ in range(3 * os.cpu_count()):
+                running.append(relay.accept(client_context(authority)))
+        running[0][0].sendall(b"still there")
+        assert running[0][2].recv(20) == b"still there"
 
 
 def test_reloads_and_dead_workers_under_load_disturb_nobody_else(tmp_path, authority, mail):
@@ -685,6 +726,18 @@ def holds(pid, secret):
     return secret in content or secret[::-1] in content
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_what_has_passed_is_nowhere_in_the_workers_memory(tmp_path, authority, mail, version):
+    with serving(tmp_path, mail) as relay:
+        client, _, plain = relay.accept(client_context(authority, most=ssl.TLSVersion[version]))
+        (worker,) = relay.workers()
+        for here, there in ((plain, client), (client, plain)):
+            secret = random.randbytes(3000)
+            here.sendall(secret)
+            assert read_exactly(there, len(secret)) == secret
+            wait_until(lambda: secret[-20:] not in memory(worker), "a copy is left")
+
+
 # --- floods ---------------------------------------------------------------------------------------------------
 def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_path, authority, mail):
     with serving(tmp_path, mail, tls_handshakes=20, tls_handshake_timeout=2) as relay:
@@ -694,10 +747,6 @@ def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_pat
             ours, theirs = tcp_pair()
             ours.sendall(b"\x16\x03\x01")  # the beginning of a ClientHello
             slow.append((ours, relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.66")))
-        ours, theirs = tcp_pair()
-        refused = relay.answer(relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.67"))
-        assert refused.reason == UNAVAILABLE and b"tls_handshakes" in refused.text
-        assert read_fails(ours)
         client.sendall(b"quick")
         assert plain.recv(10) == b"quick"
         for sock, serial in slow:
@@ -705,6 +754,49 @@ def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_pat
             assert failed.reason == TIMEOUT and failed.text.startswith(b"192.0.2.66: "), failed
             assert read_fails(sock)
         relay.accept(client_context(authority))
+
+
+def test_clients_that_stall_make_room_for_the_next_one(tmp_path, authority, mail):
+    with serving(tmp_path, mail, tls_handshakes=20, tls_handshake_timeout=60) as relay:
+        running, _, plain = relay.accept(client_context(authority))
+        stalled = []
+        for _ in range(500):
+            ours, theirs = tcp_pair()
+            stalled.append((ours, relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.66")))
+        client, _, _ = relay.accept(client_context(authority))
+        for sock, serial in stalled[:481]:
+            gone = relay.answer(serial)
+            assert gone.reason == UNAVAILABLE and b"tls_handshakes" in gone.text, gone
+            assert read_fails(sock)
+        wait_until(lambda: relay.connections() == 21, lambda: f"{relay.connections()} connections are left")
+        assert not relay.answers, "a younger one was pushed out"
+        running.sendall(b"quick")
+        assert plain.recv(10) == b"quick"
+        assert client
+
+
+def test_a_worker_without_descriptors_says_so_and_all_are_counted(tmp_path, authority, mail):
+    relay = serving(tmp_path, mail)
+    relay.launch(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    with contextlib.ExitStack() as stack:
+        stack.callback(relay.__exit__)
+        relay.meet()
+        sessions, refused = [], 0
+        while refused < 3:
+            ours, theirs = tcp_pair()
+            serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
+            try:
+                client = client_context(authority).wrap_socket(ours, server_hostname="mail.test")
+            except OSError:
+                answer = relay.answer(serial)
+                assert answer.reason == UNAVAILABLE and b"descriptors" in answer.text, answer
+                refused += 1
+            else:
+                sessions += [client, plain_end(relay.answer(serial))]
+        relay.wait_pushed("TLS_STATE")
+        for session in sessions:
+            session.close()
+        relay.wait_pushed("TLS_STATE", lambda state: state.connections == 0 and state.workers > 0)
 
 
 def test_an_open_session_goes_before_all_handshakes_that_wait(tmp_path, authority):

@@ -37,6 +37,12 @@ def test_an_answer_would_be_seen(relay):
     assert ask(relay, "nothing") == b"survived nothing 0\n"
 
 
+def test_a_worker_cannot_fill_the_log(relay):
+    assert ask(relay, "lines") == b"said"
+    wait_until(lambda: "lines were left out" in relay.log(), "nothing was left out")
+    assert relay.log().count("a line of the intruder's") < 50
+
+
 def test_all_calls_are_asked_for():
     assert len(CALLS) > 50
 
