@@ -326,7 +326,7 @@ static void say_end(struct relay *r)
 	r->tls_shut = true;
 }
 
-/* Returns 1 when there was something, 0 when not, -EPIPE when TLS has failed, -ENOMEM. */
+/* Returns 1 when there may be more, 0 when not, -EPIPE when TLS has failed, -ENOMEM. */
 static int take_plain(struct relay *r)
 {
 	ssize_t n = recv(r->plain, from_plain, sizeof(from_plain), MSG_DONTWAIT);
@@ -343,7 +343,10 @@ static int take_plain(struct relay *r)
 			    : keep_rest(&r->to_tls, from_plain + sent, (size_t)n - (size_t)sent);
 
 	explicit_bzero(from_plain, (size_t)n);
-	return kept < 0 ? kept : 1;
+	if (kept < 0)
+		return kept;
+	/* less than there was room for is all there was: epoll says so when there is more */
+	return n == sizeof(from_plain);
 }
 
 static enum relay_news pump_out(struct relay *r)
@@ -371,11 +374,15 @@ static enum relay_news pump_out(struct relay *r)
 
 /* --- both ------------------------------------------------------------------------------------- */
 
-static enum relay_news pump(struct relay *r)
+/* A direction that the events say nothing new of is left alone: each try is a call in vain. */
+static enum relay_news pump(struct relay *r, uint32_t tcp_events, uint32_t plain_events)
 {
-	enum relay_news in = pump_in(r), out = RELAY_NOTHING;
+	bool only_out = plain_events == EPOLLIN && tcp_events == 0;
+	bool only_in = tcp_events == EPOLLIN && plain_events == 0 && r->to_tls.len == 0 &&
+		       !r->plain_ended;
+	enum relay_news in = only_out ? RELAY_NOTHING : pump_in(r), out = RELAY_NOTHING;
 
-	if (in == RELAY_NOTHING)
+	if (in == RELAY_NOTHING && !only_in)
 		out = pump_out(r);
 	if (in == RELAY_NOTHING && out == RELAY_NOTHING) {
 		bool in_done = r->plain_shut || (r->plain_hung && r->tls_ended);
@@ -406,7 +413,7 @@ enum relay_news relay_step(struct relay *r, uint32_t tcp_events, uint32_t plain_
 	if (r->stage == RELAY_HANDSHAKE)
 		news = shake_hands(r, failure);
 	else if (r->stage == RELAY_OPEN)
-		news = pump(r);
+		news = pump(r, tcp_events, plain_events);
 	return news;
 }
 

@@ -211,6 +211,29 @@ static char byte_of(size_t n)
 	return (char)(n * 31 + (n >> 8) * 7 + (n >> 16));
 }
 
+/* An event is about one direction: the other is not tried in vain, and loses nothing by that. */
+static void an_event_is_about_one_direction(void **state)
+{
+	struct scene s;
+	char data[8];
+
+	(void)state;
+	shake_hands(&s);
+	assert_int_equal(SSL_read(s.peer, data, 1), -1); /* but for the tickets */
+	assert_int_equal(SSL_write(s.peer, "hello", 5), 5);
+	assert_int_equal(write(s.plain, "hi", 2), 2);
+	assert_int_equal(relay_step(&s.relay, 0, EPOLLIN, &s.failure), RELAY_NOTHING);
+	assert_int_equal(SSL_read(s.peer, data, sizeof(data)), 2);
+	assert_int_equal(read(s.plain, data, sizeof(data)), -1);
+	assert_int_equal(write(s.plain, "hi", 2), 2);
+	assert_int_equal(relay_step(&s.relay, EPOLLIN, 0, &s.failure), RELAY_NOTHING);
+	assert_int_equal(read(s.plain, data, sizeof(data)), 5);
+	assert_int_equal(SSL_read(s.peer, data, sizeof(data)), -1);
+	assert_int_equal(relay_step(&s.relay, EPOLLIN, EPOLLIN, &s.failure), RELAY_NOTHING);
+	assert_int_equal(SSL_read(s.peer, data, sizeof(data)), 2);
+	end(&s);
+}
+
 static void a_reader_that_is_stuck_stops_the_peer(void **state)
 {
 	static char data[16384];
@@ -368,6 +391,7 @@ int main(void)
 		cmocka_unit_test(a_kept_session_has_no_certificate_and_all_else),
 		cmocka_unit_test(what_is_no_whole_session_is_not_kept),
 		cmocka_unit_test(an_idle_connection_holds_no_buffer_and_waits_for_both),
+		cmocka_unit_test(an_event_is_about_one_direction),
 		cmocka_unit_test(a_reader_that_is_stuck_stops_the_peer),
 		cmocka_unit_test(a_peer_that_is_stuck_stops_the_plain_side),
 		cmocka_unit_test(what_waits_for_a_reader_that_left_is_dropped),
