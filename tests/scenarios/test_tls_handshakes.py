@@ -143,6 +143,7 @@ def test_logins_wait_for_the_next_tlsrelayd(start):
     for pid in relays:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    system.wait_cached(0)  # a killed process has its connections for a moment
     with system.session("anna", reused=False) as client:
         assert b"<anna>" in client.ok("SELECT INBOX").text + client.ok("FETCH 1 BODY[]").text
     assert len(backend.logins) == 2
