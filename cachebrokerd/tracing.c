@@ -143,7 +143,7 @@ static void on_begun(void *context, int result)
 	}
 	state_traces_changed(t->broker->state);
 	if (s->done)
-		s->done(s->context, row ? result : -ECANCELED);
+		s->done(s->context, row || result < 0 ? result : -ECANCELED);
 	free(s);
 }
 

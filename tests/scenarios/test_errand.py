@@ -465,7 +465,7 @@ NOT_FROM_AN_ERRAND = {
     "TALLY": lambda peer: peer.push("TALLY"),
     "LISTENER": lambda peer: peer.push("LISTENER", fds=[peer.sock.fileno()]),
     "KNOCK": lambda peer: peer.push("KNOCK", fds=[peer.sock.fileno()]),
-    "ACCOUNT": lambda peer: peer.push("ACCOUNT", status=1, host="192.0.2.9"),
+    "ACCOUNT": lambda peer: peer.push("ACCOUNT", status=1, hosts="0 143 192.0.2.9"),
     "JOB": lambda peer: peer.push("JOB", fds=[peer.sock.fileno()], kind=1),
     "DONE with a descriptor": lambda peer: peer.push("DONE", fds=[peer.sock.fileno()], outcome=DONE_WELL),
     "DONE of no kind": lambda peer: peer.push("DONE", outcome=3),

@@ -48,6 +48,7 @@ def test_an_answer_that_comes_when_nobody_waits_any_more_is_nobody_elses(scene):
         with system.client() as client:
             client.send("a1 LOGIN slow pw-slow\r\n")
             late = worker.receive()
+            wait_until(lambda: system.gauge("clients") == 2, "the client is not counted")
         wait_until(lambda: system.gauge("clients") == 1, lambda: f"the client is still there: {system.stats()}")
         with system.session("anna") as client:  # another worker's question
             client.ok("NOOP")

@@ -47,7 +47,7 @@ NO_MESSAGES = {
     "LISTENER": with_descriptors("LISTENER", 1),
     "KNOCK": with_descriptors("KNOCK", 1),
     "WORKER": spoken("WORKER"),
-    "ACCOUNT": spoken("ACCOUNT", status=1, hosts="192.0.2.9"),
+    "ACCOUNT": spoken("ACCOUNT", status=1, hosts="0 143 192.0.2.9"),
     "ADDRESSES": spoken("ADDRESSES", addresses="192.0.2.9"),
     "POOL": spoken("POOL", spare_least=1),
     "DONE": spoken("DONE", outcome=1),

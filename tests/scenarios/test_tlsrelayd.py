@@ -777,7 +777,8 @@ def test_clients_that_stall_make_room_for_the_next_one(tmp_path, authority, mail
 
 def test_a_worker_without_descriptors_says_so_and_all_are_counted(tmp_path, authority, mail):
     relay = serving(tmp_path, mail)
-    relay.launch(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    relay.popen["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    relay.launch()
     with contextlib.ExitStack() as stack:
         stack.callback(relay.__exit__)
         relay.meet()
