@@ -342,8 +342,8 @@ class Names(Peer):
             while True:
                 question = self.receive()
                 if question.name == "LOOKUP":
-                    self.push("ACCOUNT", serial=question.serial, status=1, host=question.user, host_port=self.port,
-                              backend_user=question.user)
+                    self.push("ACCOUNT", serial=question.serial, status=1, backend_user=question.user,
+                              hosts=b"0 %d %s" % (self.port, question.user))
                 else:
                     self.push("ADDRESSES", serial=question.serial, addresses="127.0.0.1")
 
