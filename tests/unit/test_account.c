@@ -29,7 +29,7 @@ static const char *route_of(const char *hosts, const char *settings)
 	fresh();
 	if (account_add_hosts(&a, span_str(hosts)) < 0)
 		return NULL;
-	assert_int_equal(account_routes(&a, &c, &out), 0);
+	assert_int_equal(account_routes(&a, &c, SERVICE_IMAP, &out), 0);
 	text[out.len] = '\0';
 	return text;
 }
