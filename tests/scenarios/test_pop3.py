@@ -246,6 +246,14 @@ def test_sessions_are_never_reused_nor_mixed_with_imap(pop3):
     assert system.counter("given") <= 3 and system.gauge("cached") <= 1
 
 
+def test_the_statistics_tell_the_services_apart(pop3):
+    system = pop3()
+    with system.pop() as client, system.session("bert"):
+        client.session("anna")
+        wait_until(lambda: {(row["user"], row["service"]) for row in system.stats()["sessions"]} ==
+                   {("anna", "pop3"), ("bert", "imap")}, lambda: f"{system.stats()['sessions']}")
+
+
 def test_what_came_behind_the_password_goes_to_the_mail_host(pop3):
     system = pop3()
     with system.pop() as client:
