@@ -13,7 +13,8 @@ import pytest
 from keepwarm import process
 from keepwarm.pop3 import CLOSE, SILENCE, Client, Host
 from keepwarm.process import wait_until
-from keepwarm.system import temp_folder
+from keepwarm.scene import tcp_pair
+from keepwarm.system import BUILD, temp_folder
 
 
 @pytest.fixture
@@ -375,3 +376,20 @@ def test_a_directory_may_forbid_pop3_or_give_it_a_host_of_its_own(pop3, make, ho
         system.session(user).close()
     assert [login.user for login in system.host.logins] == ["anna"]
     assert [login.user for login in other.logins] == ["carl"]
+
+
+def test_a_process_for_one_connection(pop3):
+    """As xinetd starts it."""
+    system = pop3(run_listener="no")
+    client, theirs = tcp_pair()
+    proxyd = process.start([BUILD / "proxyd", "-r", system.run_directory, "-l", "syslog", "-s", "pop3"], stdin=theirs,
+                           stdout=theirs, stderr=theirs)
+    theirs.close()
+    with Client(None, sock=client) as client:
+        assert client.greeting == b"+OK Keepwarm ready.\r\n"
+        client.session().ok("STAT")
+        client.send(b"QUIT\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.line() == b"+OK Gone, says the host\r\n"
+        client.expect_close()
+    assert proxyd.wait(process.DEADLINE) == 0
