@@ -173,7 +173,9 @@ int jail_enter(int *client, int *door, int *link, int *log)
 		/* nothing else may come to stand where sendmsg is allowed: the next descriptor that
 		 * is received gets the lowest free number */
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
-	(void)(r || (r = fill_log_place(*log)) || (r = give_up_rights()) ||
+	if (r == 0 && *client >= 0) /* an errand shuts nothing down */
+		r = fill_log_place(*log);
+	(void)(r || (r = give_up_rights()) ||
 	       (r = forbid_files_and_looks()) || (r = forbid_processes()) ||
 	       (r = forbid_calls(false)));
 	return r;
