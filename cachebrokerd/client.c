@@ -146,7 +146,7 @@ static void is_new(struct client *c, uint32_t service)
 static int on_hello(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	if (m->HELLO.service != SERVICE_IMAP)
+	if (!msg_service_name(m->HELLO.service))
 		return -EPROTO;
 	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port, false))
 		return 0;
@@ -160,7 +160,7 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 {
 	struct broker *b = c->broker;
 
-	if (knock->service != SERVICE_IMAP) {
+	if (!msg_service_name(knock->service)) {
 		peer_end(c->peer);
 		return;
 	}

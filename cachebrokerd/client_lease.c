@@ -89,7 +89,7 @@ static void accepted(struct client *c)
 	tries_set(c->broker->tries, &c->visit, TRIES_ALL);
 	c->connection->proven = true;
 	c->limited = false;
-	if (!reused)
+	if (!reused && c->service == SERVICE_IMAP) /* with POP3 each login is proven */
 		note_password(c->broker, c->connection);
 	c->bound = true;
 	c->bound_to = c->connection->entry.account;
@@ -110,7 +110,9 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 {
 	AUTO_FD sent = fd;
 	bool offered = connection_is_marked(connection);
-	const char *preauth = connection->cached ? NULL : c->broker->config.preauth_command;
+	const char *preauth = connection->cached || c->service != SERVICE_IMAP
+				      ? NULL
+				      : c->broker->config.preauth_command;
 	bool reused = connection_is_reused(connection);
 	bool prove = reused && idle_ms >= (int64_t)c->broker->config.cache_validate_after * 1000;
 	const struct lists *lists = c->broker->lists;
@@ -277,7 +279,9 @@ int client_on_returning(struct client *c, const struct msg *m, int *fd)
 	struct span fingerprint = m->RETURNING.fingerprint;
 
 	(void)fd;
-	if (!c->accepted || !span_is_printable(fingerprint) || span_eq(fingerprint, SPAN("?")))
+	/* a connection of POP3 ends with its session: its deletions are made then */
+	if (c->service != SERVICE_IMAP || !c->accepted || !span_is_printable(fingerprint) ||
+	    span_eq(fingerprint, SPAN("?")))
 		return -EPROTO;
 	if (connection_mark(c->connection, fingerprint) < 0)
 		return -ENOMEM;

@@ -131,7 +131,7 @@ static void begin_tls(struct dial *d)
 {
 	const struct msg m = { .type = MSG_TLS_CONNECT,
 			       .TLS_CONNECT = { .mode = d->host->tls,
-						.service = SERVICE_IMAP,
+						.service = d->host->service,
 						.port = d->host->port,
 						.host = span_str(d->host->name) } };
 

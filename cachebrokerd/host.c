@@ -14,10 +14,13 @@
 #include "lib/log.h"
 
 
-struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls)
+struct host *host_find(struct broker *b, const struct route *route, enum msg_service service)
 {
+	const struct span name = route->host;
+
 	for (struct host *h = b->hosts; h; h = h->next)
-		if (h->port == port && h->tls == tls && span_ieq(name, span_str(h->name)))
+		if (h->port == route->port && h->tls == route->tls && h->service == service &&
+		    span_ieq(name, span_str(h->name)))
 			return h;
 	struct host *h = calloc(1, sizeof(*h));
 
@@ -26,10 +29,11 @@ struct host *host_find(struct broker *b, struct span name, uint32_t port, enum t
 		return NULL;
 	}
 	h->broker = b;
-	h->port = port;
-	h->tls = tls;
+	h->port = route->port;
+	h->tls = route->tls;
+	h->service = service;
 	memcpy(h->name, name.p, name.n);
-	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, port);
+	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, h->port);
 	h->figures = state_host(b->state, h->label);
 	if (!h->figures) {
 		free(h);

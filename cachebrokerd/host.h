@@ -8,6 +8,7 @@
 #include "cachebrokerd/burst.h"
 #include "cachebrokerd/spares.h"
 #include "lib/config_tls.h"
+#include "lib/route.h"
 
 #define HOST_ADDRESSES 16
 
@@ -19,6 +20,7 @@ struct host {
 	char name[256];
 	char label[264]; /* "name:port", for people */
 	uint32_t port;
+	enum msg_service service;
 	enum tls_mode tls;
 	struct sockaddr_storage addresses[HOST_ADDRESSES];
 	int64_t failed_until[HOST_ADDRESSES]; /* each address: tried behind the others */
@@ -36,9 +38,9 @@ struct host {
 	struct spares spares;
 };
 
-/* The host with this name and port, spoken to in this way; made when it is new. NULL: no memory, or
- * a name that is too long. */
-struct host *host_find(struct broker *b, struct span name, uint32_t port, enum tls_mode tls);
+/* The host of this route, which is spoken to in this service's protocol; made when it is new. NULL:
+ * no memory, or a name that is too long. */
+struct host *host_find(struct broker *b, const struct route *route, enum msg_service service);
 
 /* Is it spoken to as the configuration of now says? With directories it is they that say it. */
 bool host_is_current(const struct host *h);

@@ -40,7 +40,7 @@ static void set_account(struct client *c, const struct account *found)
 		l->backend_user_length = backend_user.n;
 	}
 	while (good && l->host_count < ROUTE_HOSTS_MOST && route_next(&text_of_hosts, &route) > 0) {
-		l->hosts[l->host_count] = host_find(b, route.host, route.port, route.tls);
+		l->hosts[l->host_count] = host_find(b, &route, (enum msg_service)c->service);
 		good = l->hosts[l->host_count] && lease_turn_to(c, l->host_count) == 0;
 		found_one = true;
 		l->host_count += may_have(c);
@@ -134,13 +134,19 @@ void lease_begin(struct client *c, const struct msg *m)
 	c->must_repeat = false;
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
+	if (master_is_on(b) && c->service != SERVICE_IMAP) {
+		/* an errand speaks IMAP only, and nobody's password goes to the mail host then */
+		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no POP3 with a master user");
+		return;
+	}
 	if (master_is_on(b)) {
 		l->master = true;
 		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
 			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
 			return;
 		}
-	} else if (!l->token && b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
+	} else if (!l->token && c->service == SERVICE_IMAP &&
+		   b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
 		l->secret = secret_keep(m->LEASE.secret);
 	}
 	if (make_proof(b, m, &l->proof) < 0 ||

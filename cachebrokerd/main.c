@@ -302,9 +302,10 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 
 static int serve(struct broker *b)
 {
-	struct host *host =
-		host_find(b, span_str(b->config.server_hostname), config_server_port(&b->config),
-			  config_tls_mode(&b->config));
+	const struct route usual = { .host = span_str(b->config.server_hostname),
+				     .port = config_server_port(&b->config),
+				     .tls = config_tls_mode(&b->config) };
+	struct host *host = host_find(b, &usual, SERVICE_IMAP);
 	int r = activation_notify("READY=1", NULL, 0);
 
 	if (r < 0)

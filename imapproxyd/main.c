@@ -201,12 +201,20 @@ static int bind_port(struct service *v, const char *name, const char *key, uint3
 static int bind_ports(struct service *v)
 {
 	const struct config *c = &v->settings.config;
+	const struct {
+		const char *name, *key;
+		uint32_t port; /* 0: none */
+	} ports[] = {
+		{ "imap", "listen_port", c->listen_port },
+		{ "imaps", "imaps_listen_port", c->imaps_listen_port },
+		{ "pop3", "pop3_listen_port", c->pop3_listen_port },
+		{ "pop3s", "pop3s_listen_port", c->pop3s_listen_port },
+	};
 	int r = 0;
 
-	if (c->run_listener)
-		r = bind_port(v, "imap", "listen_port", c->listen_port);
-	if (r == 0 && c->run_listener && c->imaps_listen_port != 0)
-		r = bind_port(v, "imaps", "imaps_listen_port", c->imaps_listen_port);
+	for (size_t i = 0; r == 0 && c->run_listener && i < sizeof(ports) / sizeof(ports[0]); i++)
+		if (ports[i].port != 0)
+			r = bind_port(v, ports[i].name, ports[i].key, ports[i].port);
 	return r;
 }
 

@@ -24,6 +24,8 @@
 	     "Mail host that serves every account without one of its own: a name or an address.") \
 	NUM(server_port, "143", 1, 65535, "", RELOAD, \
 	    "Its IMAP port, a number or a service name.") \
+	NUM(pop3_server_port, "110", 1, 65535, "", RELOAD, \
+	    "Its POP3 port.") \
 	NUM(connect_retries, "10", 0, 1000000, "", RELOAD, \
 	    "How often a mail host that did not answer is tried again in the background; a login " \
 	    "is never held up for it.") \
@@ -47,6 +49,8 @@
 	     "Address to listen on; :: is IPv4 and IPv6.") \
 	NUM(listen_port, "143", 1, 65535, "", 0, \
 	    "Port to listen on, a number or a service name.") \
+	NUM(pop3_listen_port, "0", 0, 65535, "", 0, \
+	    "Port for POP3 (110); 0: none.") \
 	BOOL(run_listener, "yes", 0, \
 	     "no: in.imapproxyd starts no listener; xinetd, inetd or systemd start proxyd.") \
 	PAIR(spare_processes, "8 64", 1, 4096, "", RELOAD, \
@@ -195,6 +199,8 @@
 	/* TLS with clients */ \
 	NUM(imaps_listen_port, "0", 0, 65535, "", 0, \
 	    "Port for clients that begin with TLS (993), a number or a service name; 0: none.") \
+	NUM(pop3s_listen_port, "0", 0, 65535, "", 0, \
+	    "The same for POP3 (995); 0: none.") \
 	TEXT(tls_server_cert_file, "", 1000, RELOAD, \
 	     "Certificates (PEM, each with its chain) that clients are shown, separated by " \
 	     "spaces; the first one is for clients that ask for none of the names in them. " \

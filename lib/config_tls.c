@@ -10,6 +10,7 @@
 #include "lib/span.h"
 
 #define IMAPS_PORT 993
+#define POP3S_PORT 995
 
 static bool is_set(const struct config *c, const char *key)
 {
@@ -46,12 +47,20 @@ uint32_t config_server_port(const struct config *c)
 									       : c->server_port;
 }
 
+uint32_t config_pop3_server_port(const struct config *c)
+{
+	return config_tls_mode(c) == TLS_IMPLICIT && !is_set(c, "pop3_server_port")
+		       ? POP3S_PORT
+		       : c->pop3_server_port;
+}
+
 void config_tls_settle(struct config *c)
 {
 	enum tls_mode mode = config_tls_mode(c);
 	bool verifies = config_tls_verifies(c);
 
 	c->server_port = config_server_port(c);
+	c->pop3_server_port = config_pop3_server_port(c);
 	c->tls_min_version = config_tls_min_version(c);
 	c->server_tls = mode;
 	c->tls_verify_server = verifies;
@@ -59,8 +68,8 @@ void config_tls_settle(struct config *c)
 
 bool config_tls_used(const struct config *c)
 {
-	return config_tls_possible(c) || *c->tls_server_cert_file ||
-	       c->imaps_listen_port != 0;
+	return config_tls_possible(c) || *c->tls_server_cert_file || c->imaps_listen_port != 0 ||
+	       c->pop3s_listen_port != 0;
 }
 
 /* --- what is wrong with them together ---------------------------------------------------- */
@@ -73,6 +82,28 @@ static bool port_without_certificate(const struct config *c)
 static bool same_port_twice(const struct config *c)
 {
 	return c->imaps_listen_port != 0 && c->imaps_listen_port == c->listen_port;
+}
+
+static bool pop3_port_without_certificate(const struct config *c)
+{
+	return c->pop3s_listen_port != 0 && !*c->tls_server_cert_file;
+}
+
+/* Is the port that of a key before it? */
+static bool same_port_as_imap(const struct config *c, uint32_t port)
+{
+	return port != 0 && (port == c->listen_port || port == c->imaps_listen_port);
+}
+
+static bool pop3_port_twice(const struct config *c)
+{
+	return same_port_as_imap(c, c->pop3_listen_port);
+}
+
+static bool pop3s_port_twice(const struct config *c)
+{
+	return same_port_as_imap(c, c->pop3s_listen_port) ||
+	       (c->pop3s_listen_port != 0 && c->pop3s_listen_port == c->pop3_listen_port);
 }
 
 static bool required_without_certificate(const struct config *c)
@@ -143,6 +174,12 @@ static const struct {
 	  "needs a certificate; name it with tls_server_cert_file" },
 	{ "imaps_listen_port", same_port_twice, true,
 	  "is the same as listen_port; give each its own" },
+	{ "pop3_listen_port", pop3_port_twice, true,
+	  "is the same as listen_port or imaps_listen_port; give each its own" },
+	{ "pop3s_listen_port", pop3_port_without_certificate, true,
+	  "needs a certificate; name it with tls_server_cert_file" },
+	{ "pop3s_listen_port", pop3s_port_twice, true,
+	  "is the same as another port to listen on; give each its own" },
 	{ "require_tls", required_without_certificate, true,
 	  "nobody could log in without a certificate; name it with tls_server_cert_file" },
 	{ "tls_server_key_file", other_number_of_keys, true,

@@ -21,6 +21,9 @@ uint32_t config_tls_min_version(const struct config *c);
  * implicit TLS (RFC 8314 section 3.2). */
 uint32_t config_server_port(const struct config *c);
 
+/* The same for POP3: pop3_server_port, or 995. */
+uint32_t config_pop3_server_port(const struct config *c);
+
 /* Gives the keys that others decide about the values that they have by that, so that what is
  * printed of c means the same. */
 void config_tls_settle(struct config *c);

@@ -66,7 +66,8 @@
 	NOT_CACHED(RESET_FAILED, "reset-failed", "It did not pass reset and barrier.") \
 	NOT_CACHED(BACKEND_GONE, "backend-gone", "The mail host closed or broke it.") \
 	NOT_CACHED(NO_LEASE, "no-lease", "The broker that leased it is gone.") \
-	NOT_CACHED(REFUSED, "refused", "The mail host refused the login.")
+	NOT_CACHED(REFUSED, "refused", "The mail host refused the login.") \
+	NOT_CACHED(POP3, "pop3", "It was one of POP3, where a session ends with its connection.")
 
 enum session_end {
 #define END_ENUM(name, ...) END_##name,

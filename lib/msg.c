@@ -162,3 +162,15 @@ const char *msg_name(enum msg_type type)
 
 	return row ? row->name : "?";
 }
+
+const char *msg_service_name(uint32_t service)
+{
+	switch (service) {
+	case SERVICE_IMAP:
+		return "imap";
+	case SERVICE_POP3:
+		return "pop3";
+	default:
+		return NULL;
+	}
+}

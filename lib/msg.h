@@ -29,7 +29,8 @@ enum msg_role {
 	ROLE_TLS = 128,
 };
 
-enum msg_service { SERVICE_IMAP = 1 };
+/* What a client speaks, and so what is spoken with the mail host. */
+enum msg_service { SERVICE_IMAP = 1, SERVICE_POP3 };
 
 /* What a client proves itself with. The kind is part of the proof: the same bytes as a password and
  * as a token, or by another mechanism, are another proof. */
@@ -139,6 +140,9 @@ int msg_decode(struct span data, enum msg_role sender, unsigned descriptors, str
 
 /* How many descriptors a message of this type carries. */
 unsigned msg_descriptors(enum msg_type type);
+
+/* The service's name, as directories know it: "imap" or "pop3"; NULL for none of ours. */
+const char *msg_service_name(uint32_t service);
 
 /* The type's name, for logs; "?" for none of ours. */
 const char *msg_name(enum msg_type type);

@@ -8,8 +8,19 @@
 
 #include "lib/config_tls.h"
 
-#define IMAP_PORT  143
-#define IMAPS_PORT 993
+/* How a mail host can be written, and what that says. */
+static const struct {
+	struct span prefix;
+	enum msg_service service;
+	uint32_t port;
+	bool tls; /* from the first byte */
+} schemes[] = {
+	[SCHEME_NONE] = { { "", 0 }, 0, 0, false },
+	[SCHEME_IMAP] = { { "imap://", 7 }, SERVICE_IMAP, 143, false },
+	[SCHEME_IMAPS] = { { "imaps://", 8 }, SERVICE_IMAP, 993, true },
+	[SCHEME_POP3] = { { "pop3://", 7 }, SERVICE_POP3, 110, false },
+	[SCHEME_POP3S] = { { "pop3s://", 8 }, SERVICE_POP3, 995, true },
+};
 
 static bool has_control(struct span s)
 {
@@ -89,10 +100,11 @@ static int read_host(struct span text, struct account_host *ret)
 {
 	struct account_host h = { .scheme = SCHEME_NONE };
 
-	if (cut_prefix(&text, SPAN("imaps://")))
-		h.scheme = SCHEME_IMAPS;
-	else if (cut_prefix(&text, SPAN("imap://")))
-		h.scheme = SCHEME_IMAP;
+	for (size_t i = SCHEME_IMAP; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (cut_prefix(&text, schemes[i].prefix)) {
+			h.scheme = (enum account_scheme)i;
+			break;
+		}
 	if (h.scheme != SCHEME_NONE && text.n > 0 && text.p[text.n - 1] == '/')
 		text.n--;
 	if (cut_port(&text, &h.port) < 0)
@@ -216,31 +228,46 @@ bool account_option_is_on(const struct account *a, const char *name)
 	return false;
 }
 
-/* imap:// is never less than what server_tls asks for, and never TLS from the first byte. */
-static void fill_route(const struct account_host *h, const struct config *c, struct route *ret)
+static uint32_t usual_port(const struct config *c, enum msg_service service)
 {
-	const enum tls_mode usual = config_tls_mode(c);
-
-	*ret = (struct route){ .host = span_str(h->name), .port = h->port, .tls = usual };
-	if (h->scheme == SCHEME_IMAPS)
-		ret->tls = TLS_IMPLICIT;
-	else if (h->scheme == SCHEME_IMAP && usual == TLS_IMPLICIT)
-		ret->tls = TLS_STARTTLS;
-	if (ret->port == 0)
-		ret->port = h->scheme == SCHEME_IMAPS  ? IMAPS_PORT
-			    : h->scheme == SCHEME_IMAP ? IMAP_PORT
-						       : config_server_port(c);
+	return service == SERVICE_POP3 ? config_pop3_server_port(c) : config_server_port(c);
 }
 
-int account_routes(const struct account *a, const struct config *c, struct buf *text)
+/* A host without a scheme is for every service. */
+static bool is_of_service(const struct account_host *h, enum msg_service service)
+{
+	return h->scheme == SCHEME_NONE || schemes[h->scheme].service == service;
+}
+
+/* imap:// is never less than what server_tls asks for, and never TLS from the first byte. */
+static void fill_route(const struct account_host *h, const struct config *c,
+		       enum msg_service service, struct route *ret)
+{
+	const enum tls_mode usual = config_tls_mode(c);
+	bool from_the_first = schemes[h->scheme].tls;
+
+	*ret = (struct route){ .host = span_str(h->name), .port = h->port, .tls = usual };
+	if (from_the_first)
+		ret->tls = TLS_IMPLICIT;
+	else if (h->scheme != SCHEME_NONE && usual == TLS_IMPLICIT)
+		ret->tls = TLS_STARTTLS;
+	if (ret->port == 0)
+		ret->port = h->scheme == SCHEME_NONE ? usual_port(c, service)
+						     : schemes[h->scheme].port;
+}
+
+int account_routes(const struct account *a, const struct config *c, enum msg_service service,
+		   struct buf *text)
 {
 	struct route route = { .host = span_str(c->server_hostname),
-			       .port = config_server_port(c),
+			       .port = usual_port(c, service),
 			       .tls = config_tls_mode(c) };
-	int r = a->host_count == 0 ? route_add(text, &route) : 0;
+	int r = a->host_count == 0 ? route_add(text, &route) : -ENOENT;
 
-	for (size_t i = 0; r == 0 && i < a->host_count; i++) {
-		fill_route(&a->hosts[i], c, &route);
+	for (size_t i = 0; i < a->host_count && (r == 0 || r == -ENOENT); i++) {
+		if (!is_of_service(&a->hosts[i], service))
+			continue;
+		fill_route(&a->hosts[i], c, service, &route);
 		r = route_add(text, &route);
 	}
 	return r;

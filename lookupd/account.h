@@ -4,6 +4,7 @@
 #define LOOKUPD_ACCOUNT_H
 
 #include "lib/config.h"
+#include "lib/msg.h"
 #include "lib/route.h"
 
 #define ACCOUNT_USER_MAX     512 /* as in the messages */
@@ -12,7 +13,7 @@
 #define ACCOUNT_OPTIONS_MAX  2048
 
 /* How a host was written: without a scheme it is server_tls that decides. */
-enum account_scheme { SCHEME_NONE, SCHEME_IMAP, SCHEME_IMAPS };
+enum account_scheme { SCHEME_NONE, SCHEME_IMAP, SCHEME_IMAPS, SCHEME_POP3, SCHEME_POP3S };
 
 struct account_host {
 	char name[256];
@@ -43,8 +44,9 @@ int account_set_user(struct account *a, struct span user);
 int account_set_password(struct account *a, struct span password);
 int account_set_hash(struct account *a, struct span hash);
 
-/* Adds mail hosts: HOST, HOST:PORT, [ADDRESS]:PORT, imap://... or imaps://..., several separated by
- * spaces or semicolons. -EINVAL also when there are more than ROUTE_HOSTS_MOST. */
+/* Adds mail hosts: HOST, HOST:PORT, [ADDRESS]:PORT, or one of them behind imap://, imaps://,
+ * pop3:// or pop3s://, several separated by spaces or semicolons. -EINVAL also when there are more
+ * than ROUTE_HOSTS_MOST. */
 int account_add_hosts(struct account *a, struct span hosts);
 
 /* Adds options: name=value, name, ..., separated by commas. Those named mailhost are mail hosts as
@@ -65,8 +67,10 @@ bool account_option(const struct account *a, const char *name, struct span *ret)
 /* Is it a number other than 0, or does it begin with t, T, y or Y? */
 bool account_option_is_on(const struct account *a, const char *name);
 
-/* Appends the mail hosts as lib/route.h has them, with what the configuration says of ports and
- * TLS; an account without one is on server_hostname. 0 or -errno. */
-int account_routes(const struct account *a, const struct config *c, struct buf *text);
+/* Appends the mail hosts of this service as lib/route.h has them, with what the configuration says
+ * of ports and TLS; an account without any is on server_hostname. 0; -ENOENT for one that has mail
+ * hosts, but of another service only; -errno. */
+int account_routes(const struct account *a, const struct config *c, enum msg_service service,
+		   struct buf *text);
 
 #endif

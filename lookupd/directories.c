@@ -218,12 +218,16 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	};
 	static struct account account; /* overwritten below */
 	struct buf hosts = BUF_OVER(texts->hosts);
+	const char *service = msg_service_name(question->service);
 	unsigned line;
-	enum found found =
-		directories_find(d, "imap", question->user, &account, &line, &texts->why);
+	enum found found = FOUND_TROUBLE;
 
-	if (found == FOUND && account_routes(&account, d->config, &hosts) < 0) {
-		why_say(&texts->why, "the account's mail hosts cannot be told");
+	why_say(&texts->why, "this service is not known");
+	if (service)
+		found = directories_find(d, service, question->user, &account, &line, &texts->why);
+	if (found == FOUND && account_routes(&account, d->config,
+					     (enum msg_service)question->service, &hosts) < 0) {
+		why_say(&texts->why, "the account has no mail host for this service");
 		found = FOUND_TROUBLE;
 	}
 	*ret = (struct msg_ACCOUNT){ .status = status[found], .error = SPAN_NONE };

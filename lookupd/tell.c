@@ -12,7 +12,7 @@ static void print_line(const char *line)
 	(void)fprintf(stderr, "%s\n", line);
 }
 
-static void print_hosts(const struct account *a, const struct config *c)
+static void print_hosts(const struct account *a, const struct config *c, enum msg_service service)
 {
 	static const char *const modes[] = {
 		[TLS_NONE] = "no TLS",
@@ -23,16 +23,17 @@ static void print_hosts(const struct account *a, const struct config *c)
 	struct buf text = BUF_OVER(data);
 	struct route route;
 
-	if (account_routes(a, c, &text) < 0)
-		(void)puts("mail host: cannot be told");
+	if (account_routes(a, c, service, &text) < 0)
+		(void)puts("mail host: none for this service");
 	for (struct span rest = buf_span(&text); route_next(&rest, &route) > 0;)
 		(void)printf("mail host: %.*s port %u, %s\n", (int)route.host.n, route.host.p,
 			     route.port, modes[route.tls]);
 }
 
-static void print_account(const struct account *a, const struct config *c)
+static void print_account(const struct account *a, const struct config *c,
+			  enum msg_service service)
 {
-	print_hosts(a, c);
+	print_hosts(a, c, service);
 	(void)printf("logs in as: %s\n", a->user);
 	if (*a->password)
 		(void)puts("password: ***");
@@ -51,7 +52,10 @@ int tell_account(const struct config *c, const char *file, const char *user, con
 	struct why why = { "" };
 	unsigned line;
 
-	if (strcmp(service, "imap") != 0 && strcmp(service, "pop3") != 0) {
+	enum msg_service which =
+		strcmp(service, msg_service_name(SERVICE_POP3)) == 0 ? SERVICE_POP3 : SERVICE_IMAP;
+
+	if (strcmp(service, msg_service_name(which)) != 0) {
 		print_line("lookupd: -s is imap or pop3");
 		return EXIT_USAGE;
 	}
@@ -63,7 +67,7 @@ int tell_account(const struct config *c, const char *file, const char *user, con
 	if (line > 0)
 		(void)printf("directory: %s (line %u)\n", directories_name(d, line), line);
 	if (found == FOUND)
-		print_account(&account, c);
+		print_account(&account, c, which);
 	else
 		(void)printf("%s: %s\n", found == FOUND_NOT ? "no login" : "not known now",
 			     why.text);

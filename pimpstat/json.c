@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "lib/msg.h"
 #include "pimpstat/text.h"
 
 /* An object being filled. */
@@ -123,10 +124,12 @@ static struct object tls(struct span words)
 
 static struct object session(const struct model_session *s, int64_t now)
 {
+	const char *service = msg_service_name(s->service);
 	struct object o = new_object();
 
 	set(&o, "id", number(s->id));
 	set(&o, "state", json_string(model_state_word(s->state)));
+	set(&o, "service", service ? json_string(service) : json_null());
 	set(&o, "user", foreign_text(s->user));
 	set(&o, "client", foreign_text(s->client));
 	set(&o, "host", foreign_text(s->host));

@@ -1,10 +1,11 @@
 /* Who is here: sessions and connections in the cache. */
 #include <stdio.h>
 
+#include "lib/msg.h"
 #include "pimpstat/format.h"
 #include "pimpstat/view.h"
 
-enum { USER, STATE, AGE, HOST, CLIENT, BYTES, TLS, COLUMNS };
+enum { USER, STATE, AGE, SERVICE, HOST, CLIENT, BYTES, TLS, COLUMNS };
 
 static const struct column columns[COLUMNS] = {
 	[USER] = {.title = "USER", .least = 12, .most = 40, .rank = 0},
@@ -19,6 +20,7 @@ static const struct column columns[COLUMNS] = {
 		   .right = true,
 		   .descending = true},
 	[TLS] = {.title = "TLS", .least = 7, .most = 7, .rank = 6},
+	[SERVICE] = {.title = "FOR", .least = 4, .most = 4, .rank = 7},
 };
 
 static size_t count_rows(const struct view_input *in)
@@ -44,6 +46,7 @@ static void get_cell(const struct view_input *in, size_t row, unsigned column, s
 	const struct model_session *s = &in->m->sessions[row];
 	int64_t age = in->now > s->since ? in->now - s->since : 0;
 	uint64_t bytes = s->from_client + s->from_backend;
+	const char *service = msg_service_name(s->service);
 	struct span tls = s->tls;
 
 	switch (column) {
@@ -68,6 +71,9 @@ static void get_cell(const struct view_input *in, size_t row, unsigned column, s
 		c->foreign = span_word(&tls, ' ');
 		if (c->foreign.n == 0)
 			c->foreign = SPAN("-");
+		break;
+	case SERVICE:
+		(void)snprintf(c->own, sizeof(c->own), "%s", service ? service : "?");
 		break;
 	case BYTES:
 		(void)snprintf(c->own, sizeof(c->own), "-");

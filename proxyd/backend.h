@@ -2,11 +2,15 @@
 #ifndef PROXYD_BACKEND_H
 #define PROXYD_BACKEND_H
 
+#include "proxyd/sasl_oauth.h"
 #include "proxyd/session.h"
 #include "proxyd/tag.h"
 
 /* Bytes of base64 of a mail host's report why it refuses a token; a longer one is left out. */
 #define BACKEND_REPORT_MAX 2048
+
+/* Bytes of a mechanism's message, before it is base64. */
+#define BACKEND_MESSAGE_MAX (SESSION_SECRET_MAX + 3 * BACKEND_USER_MAX + SASL_OAUTH_EXTRA)
 
 /* Reads the next response, with its literals, into *ret (without its last CRLF), which lives until
  * backend_taken(). 0; -ECONNRESET at the end of the stream; -EMSGSIZE for one too long for the
@@ -65,6 +69,20 @@ int backend_repeat(struct session *s, const struct fingerprint_step *step);
 
 /* Says a command that another connection has refused, and expects that of this one. 0 or -errno. */
 int backend_repeat_refused(struct session *s, struct span command);
+
+/* Appends the message of PLAIN or of a token's mechanism, whichever these credentials are for, in
+ * base64, and CRLF. 0 or -errno. */
+int backend_add_message(const struct backend *b, const struct credentials *c, struct buf *out);
+
+/* Keeps a mail host's report why it refuses a token, "+ base64", for the client, if it is that and
+ * not empty: b->challenge. */
+void backend_keep_report(struct backend *b, struct span line);
+
+/* Keeps a mail host's refusal, in its own words, for the log. */
+void backend_keep_refusal(struct backend *b, struct span status);
+
+/* In words for the log: what an error of backend_next() or io.h means. */
+const char *backend_trouble(int error);
 
 /* Proves with NOOP that a cached connection is alive and in step. 0 or -errno. */
 int backend_prove(struct session *s);

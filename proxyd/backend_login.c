@@ -19,8 +19,7 @@
 #include "proxyd/io.h"
 #include "proxyd/sasl_oauth.h"
 
-#define MESSAGE_MAX (SESSION_SECRET_MAX + 3 * BACKEND_USER_MAX + SASL_OAUTH_EXTRA)
-#define OUT_MAX	    (MESSAGE_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
+#define OUT_MAX	    (BACKEND_MESSAGE_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
 #define PREAUTH_OUT (SESSION_ID_MAX + 1100)
 #define READ_MOST   (64 * 1024) /* bytes of answers */
 #define LOGIN_STEPS 2 /* times backend_timeout: the longest that a login may take in all */
@@ -68,7 +67,7 @@ static enum backend_verdict fail(struct attempt *a, const char *why)
 	return BACKEND_FAILED;
 }
 
-static const char *describe(int error)
+const char *backend_trouble(int error)
 {
 	switch (error) {
 	case -ECONNRESET:
@@ -89,7 +88,7 @@ static const char *describe(int error)
 static const char *broken(struct attempt *a, int error)
 {
 	a->b->lost = error == -ECONNRESET || error == -EPIPE;
-	return describe(error);
+	return backend_trouble(error);
 }
 
 /* The same for an answer that has not come. */
@@ -99,7 +98,7 @@ static const char *miss(struct attempt *a, enum backend_unheard what, int error)
 	return broken(a, error);
 }
 
-static void keep_refusal(struct backend *b, struct span status)
+void backend_keep_refusal(struct backend *b, struct span status)
 {
 	b->said_length = status.n < sizeof(b->said) ? status.n : sizeof(b->said);
 	memcpy(b->said, status.p, b->said_length);
@@ -119,8 +118,7 @@ static struct span capabilities(const struct backend *b)
 	return (struct span){ b->capabilities, b->capabilities_length };
 }
 
-/* Keeps what stands behind "+ " for the client, if it is base64 and not empty. */
-static void keep_challenge(struct backend *b, struct span line)
+void backend_keep_report(struct backend *b, struct span line)
 {
 	static LARGE char kept[BACKEND_REPORT_MAX];
 	char decoded[BACKEND_REPORT_MAX];
@@ -155,7 +153,7 @@ static int read_answer(struct attempt *a)
 		bool continuation = line.n > 0 && line.p[0] == '+';
 
 		if (continuation)
-			keep_challenge(a->b, line);
+			backend_keep_report(a->b, line);
 		backend_taken(a->b);
 		if (continuation)
 			return 0;
@@ -288,12 +286,11 @@ static int write_plain(const struct credentials *c, struct span user, struct buf
 	return r;
 }
 
-/* Appends the message of PLAIN or of a token's mechanism, in base64, and CRLF. */
-static int add_message(struct attempt *a, struct buf *out)
+int backend_add_message(const struct backend *b, const struct credentials *c, struct buf *out)
 {
-	const struct credentials *c = a->account->credentials;
-	const struct span user = { a->b->user, a->b->user_length };
-	static LARGE char message[MESSAGE_MAX], base64[MESSAGE_MAX * 4 / 3 + 4];
+	const struct span user = { b->user, b->user_length };
+	static LARGE char message[BACKEND_MESSAGE_MAX],
+		base64[BACKEND_MESSAGE_MAX * 4 / 3 + 4];
 	struct buf plain = BUF_OVER(message);
 	struct sasl_row row;
 	int r = sasl_token_of(c->kind, &row)
@@ -311,6 +308,11 @@ static int add_message(struct attempt *a, struct buf *out)
 	large_release(message, sizeof(message));
 	large_release(base64, sizeof(base64));
 	return n < 0 ? n : r;
+}
+
+static int add_message(struct attempt *a, struct buf *out)
+{
+	return backend_add_message(a->b, a->account->credentials, out);
 }
 
 /* Sends AUTHENTICATE and the message, in one step where that can be. 1: completed, see a->status;
@@ -394,7 +396,7 @@ static enum backend_verdict judge_refusal(struct attempt *a)
 	struct span status = a->status, word = span_word(&status, ' ');
 	struct span code = span_from(status, 1);
 
-	keep_refusal(a->b, a->status);
+	backend_keep_refusal(a->b, a->status);
 	if (!span_ieq(word, SPAN("NO")))
 		return fail(a, "the mail host answered the login with BAD");
 	a->answer->why = "the mail host refused the login";

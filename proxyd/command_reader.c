@@ -163,8 +163,9 @@ static enum session_end skip_line(struct session *s, int64_t deadline, uint64_t 
 		if (end != END_NONE)
 			return end;
 	}
-	*ret_literal =
-		follow_literal_at_end(follow_line_tail(&line, tail), ret_length, &sync) && !sync;
+	*ret_literal = s->hello.service == SERVICE_IMAP &&
+		       follow_literal_at_end(follow_line_tail(&line, tail), ret_length, &sync) &&
+		       !sync;
 	return END_NONE;
 }
 

@@ -26,7 +26,7 @@ static uint32_t describe(const struct sockaddr_storage *address, char *text)
 	return address->ss_family == AF_INET6 ? ntohs(v6->sin6_port) : 0;
 }
 
-void hello_describe(int client, struct msg_HELLO *ret)
+void hello_describe(int client, enum msg_service service, struct msg_HELLO *ret)
 {
 	static char peer_text[INET6_ADDRSTRLEN], local_text[INET6_ADDRSTRLEN];
 	struct sockaddr_storage peer = { 0 }, local = { 0 };
@@ -35,7 +35,7 @@ void hello_describe(int client, struct msg_HELLO *ret)
 	(void)getpeername(client, (struct sockaddr *)&peer, &n);
 	n = sizeof(local);
 	(void)getsockname(client, (struct sockaddr *)&local, &n);
-	*ret = (struct msg_HELLO){ .service = SERVICE_IMAP };
+	*ret = (struct msg_HELLO){ .service = service };
 	ret->client_port = describe(&peer, peer_text);
 	(void)describe(&local, local_text);
 	ret->client = span_str(peer_text);

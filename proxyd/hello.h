@@ -6,6 +6,6 @@
 
 /* Fills *ret for the connected socket; its texts are static. Works for any kind of stream socket.
  */
-void hello_describe(int client, struct msg_HELLO *ret);
+void hello_describe(int client, enum msg_service service, struct msg_HELLO *ret);
 
 #endif

@@ -153,6 +153,12 @@ static int forbid_processes(void)
 }
 #endif
 
+/* What is received later comes to stand behind it in any case: there shutdown() is allowed. */
+static int fill_log_place(int log)
+{
+	return log < 0 && dup3(STDERR_FILENO, JAIL_LOG, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
 int jail_enter(int *client, int *door, int *link, int *log)
 {
 	const struct place places[] = {
@@ -167,8 +173,11 @@ int jail_enter(int *client, int *door, int *link, int *log)
 		/* nothing else may come to stand where sendmsg is allowed: the next descriptor that
 		 * is received gets the lowest free number */
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
-	(void)(r || (r = give_up_rights()) || (r = forbid_files_and_looks()) ||
-	       (r = forbid_processes()) || (r = forbid_calls(false)));
+	if (r == 0 && *client >= 0) /* an errand shuts nothing down */
+		r = fill_log_place(*log);
+	(void)(r || (r = give_up_rights()) ||
+	       (r = forbid_files_and_looks()) || (r = forbid_processes()) ||
+	       (r = forbid_calls(false)));
 	return r;
 }
 
@@ -186,8 +195,8 @@ int jail_enter_nursery(struct jail_nursery *n)
 		places[count++] = (struct place){ &n->sockets[i], JAIL_SOCKETS + (int)i };
 	int r = arrange(places, count, (unsigned)(JAIL_SOCKETS + n->count));
 
-	(void)(r || (r = give_up_rights()) || (r = forbid_files_and_looks()) ||
-	       (r = forbid_calls(true)));
+	(void)(r || (r = fill_log_place(n->log)) || (r = give_up_rights()) ||
+	       (r = forbid_files_and_looks()) || (r = forbid_calls(true)));
 	return r;
 }
 

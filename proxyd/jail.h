@@ -18,7 +18,7 @@ enum jail_fd {
 	JAIL_CLIENT = 3, /* in an errand: the mail host, received after the jail was entered */
 	JAIL_DOOR = 4,
 	JAIL_LINK = 5,
-	JAIL_LOG = 6, /* the logger's socket */
+	JAIL_LOG = 6, /* the logger's socket; a session has standard error there if there is none */
 	JAIL_NEXT = 7,
 	/* in the nursery and its spares only: */
 	JAIL_REPORTS = 7,

@@ -50,7 +50,7 @@ struct listener {
 	int door[2];	 /* the sending end, and the receiving end */
 	int signals;
 	int sockets[POOLS_MAX];
-	bool tls[POOLS_MAX]; /* this one is for clients that begin with TLS */
+	const struct service *services[POOLS_MAX]; /* what each of them is for */
 	size_t count;
 	int64_t next_try; /* to reach the broker */
 
@@ -182,7 +182,7 @@ static bool start_nursery(struct listener *l, int *ret_status)
 				      .life = life,
 				      .count = l->count };
 		memcpy(n.sockets, l->sockets, sizeof(n.sockets));
-		memcpy(n.tls, l->tls, sizeof(n.tls));
+		memcpy(n.services, l->services, sizeof(n.services));
 		l->nursery = fork();
 		if (l->nursery == 0) {
 			fd_drop(&l->life);
@@ -473,7 +473,7 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 	l.count = count;
 	for (size_t i = 0; i < count; i++) {
 		l.sockets[i] = sockets[i].fd;
-		l.tls[i] = strcmp(sockets[i].name, LISTENER_TLS) == 0;
+		l.services[i] = service_find(sockets[i].name);
 	}
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* a dead nursery's children */
 	l.signals = make_signals();

@@ -6,11 +6,9 @@
 
 #include "lib/activation.h"
 
-/* The name of a socket whose clients begin with TLS. */
-#define LISTENER_TLS "imaps"
-
-/* Serves the listening sockets until SIGTERM. The run directory holds the broker's socket for
- * listeners. Returns the process's exit status; in a child it returns the session's. */
+/* Serves the listening sockets, whose names are those of service.h, until SIGTERM. The run
+ * directory holds the broker's socket for listeners. Returns the process's exit status; in a child
+ * it returns the session's. */
 int listener_run(const struct activation_fd *sockets, size_t count, const char *run_directory);
 
 #endif

@@ -64,8 +64,7 @@ static uint64_t client_id_of(const struct session *s)
 	return id.n > 0 ? follow_tag_hash(id) : 0;
 }
 
-/* Asks the broker; meets a new one when the old one died meanwhile, as often as it takes. */
-static enum session_end request_lease(struct session *s, bool plain, struct msg *reply, int *ret_fd)
+enum session_end login_request_lease(struct session *s, bool plain, struct msg *reply, int *ret_fd)
 {
 	const struct credentials *c = &s->credentials;
 	int64_t deadline = clock_ms() + (int64_t)s->settings->lease_timeout * 1000;
@@ -105,7 +104,7 @@ static void copy_span(struct span from, char *to, size_t cap, size_t *length)
 	*length = n;
 }
 
-static void take_lease(struct session *s, const struct msg_LEASED *leased, int fd)
+void login_take_lease(struct session *s, const struct msg_LEASED *leased, int fd)
 {
 	struct backend *b = &s->backend;
 	size_t host_length;
@@ -279,7 +278,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		struct msg reply;
 		int fd = -1;
 
-		*ret_end = request_lease(s, false, &reply, &fd);
+		*ret_end = login_request_lease(s, false, &reply, &fd);
 		if (*ret_end == END_NO_BROKER)
 			return refusal_tell_reason(s, tag, REFUSAL_UNAVAILABLE,
 						   SPAN("the broker did not answer"), ret_end);
@@ -296,7 +295,7 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 		}
 		bool prove = reply.LEASED.prove, good = takes_offer(s, &reply.LEASED);
 
-		take_lease(s, &reply.LEASED, fd);
+		login_take_lease(s, &reply.LEASED, fd);
 		if (!s->backend.cached) {
 			limited = may_be_limited;
 			oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
@@ -352,7 +351,7 @@ static bool lease_again(struct session *s, bool *ret_prove)
 		return false;
 	}
 	*ret_prove = reply.LEASED.prove;
-	take_lease(s, &reply.LEASED, fd);
+	login_take_lease(s, &reply.LEASED, fd);
 	return true;
 }
 
@@ -426,7 +425,7 @@ static enum session_end find_plain(struct session *s)
 	for (;;) {
 		struct msg reply;
 		AUTO_FD fd = -1;
-		enum session_end end = request_lease(s, true, &reply, &fd);
+		enum session_end end = login_request_lease(s, true, &reply, &fd);
 
 		if (end != END_NONE)
 			return end;
@@ -435,7 +434,7 @@ static enum session_end find_plain(struct session *s)
 			return END_BACKEND_LOST;
 		bool prove = reply.LEASED.prove;
 
-		take_lease(s, &reply.LEASED, take_fd(&fd));
+		login_take_lease(s, &reply.LEASED, take_fd(&fd));
 		if (!s->backend.cached) {
 			end = log_in_plain(s, last, &good);
 			if (good || end != END_NONE)

@@ -23,6 +23,7 @@
 #include "proxyd/io.h"
 #include "proxyd/listener.h"
 #include "proxyd/pool.h"
+#include "proxyd/service.h"
 #include "proxyd/session.h"
 #include "proxyd/settings.h"
 
@@ -33,7 +34,7 @@
 struct options {
 	const char *run_directory;
 	const char *config;
-	const char *service; /* of a socket without a name of its own */
+	const struct service *service; /* of a socket without a name of its own */
 	enum log_target target;
 	bool check, print;
 };
@@ -42,17 +43,12 @@ static int usage(FILE *to, int status)
 {
 	(void)fprintf(
 		to,
-		"Usage: proxyd -r RUNDIR [-l syslog|stderr|file] [-s imap|imaps]\n"
+		"Usage: proxyd -r RUNDIR [-l syslog|stderr|file] [-s imap|imaps|pop3|pop3s]\n"
 		"                                                  serve the socket(s) passed to "
 		"it\n"
 		"       proxyd -n [-f FILE]                        check a configuration\n"
 		"       proxyd -p [-f FILE]                        print the effective settings\n");
 	return status;
-}
-
-static bool is_service(const char *name)
-{
-	return strcmp(name, "imap") == 0 || strcmp(name, LISTENER_TLS) == 0;
 }
 
 /* -1: go on; else the exit status. */
@@ -73,9 +69,9 @@ static int read_options(int argc, char **argv, struct options *o)
 				return usage(stderr, EXIT_USAGE);
 			break;
 		case 's':
-			if (!is_service(optarg))
+			o->service = service_find(optarg);
+			if (!o->service)
 				return usage(stderr, EXIT_USAGE);
-			o->service = optarg;
 			break;
 		case 'n':
 			o->check = true;
@@ -156,9 +152,10 @@ static int leave_standard_places(int *client)
 static int serve_one(const struct options *o, const struct activation_fd *connection)
 {
 	char path[256];
+	const struct service *service = service_find(connection->name);
 	struct session_start start = { .client = connection->fd,
 				       .link = { .door = -1 },
-				       .tls = strcmp(connection->name, LISTENER_TLS) == 0 };
+				       .tls = service->tls };
 	int r = leave_standard_places(&start.client);
 
 	if (r < 0) {
@@ -168,7 +165,7 @@ static int serve_one(const struct options *o, const struct activation_fd *connec
 	if (in_run_directory(o, "session", path, sizeof(path)) < 0)
 		return 1;
 	io_init();
-	hello_describe(start.client, &start.hello);
+	hello_describe(start.client, service->service, &start.hello);
 	start.link.sock = msgsock_connect(path);
 	if (start.link.sock < 0) {
 		log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path,
@@ -192,8 +189,8 @@ static int serve(const struct options *o)
 	for (int i = 0; i < count; i++) {
 		int listening = is_listening(fds[i].fd);
 
-		if (!is_service(fds[i].name))
-			(void)snprintf(fds[i].name, sizeof(fds[i].name), "%s", o->service);
+		if (!service_find(fds[i].name))
+			(void)snprintf(fds[i].name, sizeof(fds[i].name), "%s", o->service->name);
 
 		if (listening < 0 || (listening == 0 && count > 1)) {
 			log_printf(LOG_ERR,
@@ -214,7 +211,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .run_directory = DEFAULT_RUN_DIRECTORY,
 			     .config = DEFAULT_CONFIG,
-			     .service = "imap",
+			     .service = service_default(),
 			     .target = LOG_TO_SYSLOG };
 	int status = fill_standard_places() < 0 ? 1 : read_options(argc, argv, &o);
 

@@ -62,10 +62,10 @@ static int serve_client(struct state *s, int client, size_t pool)
 	struct session_start start = { .client = client,
 				       .link = { .sock = -1, .door = n->door },
 				       .settings = n->settings,
-				       .tls = n->tls[pool],
+				       .tls = n->services[pool]->tls,
 				       .crowded = is_crowded(n) };
 
-	hello_describe(client, &start.hello);
+	hello_describe(client, n->services[pool]->service, &start.hello);
 	pool_leave(n->table);
 	int r = jail_enter_child(client);
 

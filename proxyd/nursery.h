@@ -5,6 +5,7 @@
 #define PROXYD_NURSERY_H
 
 #include "proxyd/pool.h"
+#include "proxyd/service.h"
 #include "proxyd/session.h"
 
 struct nursery {
@@ -15,7 +16,7 @@ struct nursery {
 	int reports; /* pipe, written: struct nursery_report for each child that was killed */
 	int life;    /* pipe, never written: the listener is gone or wants the nursery to leave */
 	int sockets[POOLS_MAX];
-	bool tls[POOLS_MAX]; /* clients on this one begin with TLS */
+	const struct service *services[POOLS_MAX]; /* what each of them is for */
 	size_t count;
 };
 

@@ -12,6 +12,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/pop3.h"
 
 #define REPORT_LINE (BACKEND_REPORT_MAX + 4)
 
@@ -77,6 +78,9 @@ static enum session_end refuse(struct session *s, struct span tag, const char *c
 	char bytes[IMAP_TAG_MAX + 100];
 	struct buf out = BUF_OVER(bytes);
 
+	if (s->hello.service == SERVICE_POP3)
+		return pop3_add_refusal(&out, code) < 0 ? END_INTERNAL
+							: session_tell(s, buf_span(&out));
 	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " NO ") < 0 ||
 	    (*code && (buf_add_char(&out, '[') < 0 || buf_add_str(&out, code) < 0 ||
 		       buf_add_str(&out, "] ") < 0)) ||
@@ -92,6 +96,8 @@ static enum session_end answer_cancelled(struct session *s, struct span tag)
 	char bytes[IMAP_TAG_MAX + 100];
 	struct buf out = BUF_OVER(bytes);
 
+	if (s->hello.service == SERVICE_POP3)
+		return session_tell(s, SPAN("-ERR Authentication cancelled.\r\n"));
 	if (buf_add(&out, tag) < 0 || buf_add_str(&out, " BAD Authentication cancelled\r\n") < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));

@@ -21,6 +21,8 @@
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
 #include "proxyd/oldlog.h"
+#include "proxyd/pop3.h"
+#include "proxyd/pop3_line.h"
 #include "proxyd/tls.h"
 #include "proxyd/tracer.h"
 
@@ -32,6 +34,16 @@
 #define BROKERS_ASKED  3     /* before a client is told that there is none */
 #define REJOIN_PAUSE   1000  /* ms between two tries to reach a broker in mid-session */
 #define LINGER_BYTES   65536
+
+/* The steps of a session in each protocol. */
+static const struct {
+	enum session_end (*greet)(struct session *s);
+	enum session_end (*log_in)(struct session *s);
+	enum session_end (*relay)(struct session *s);
+} protocols[] = {
+	[SERVICE_IMAP] = { prelogin_greet, prelogin_run, relay_run },
+	[SERVICE_POP3] = { pop3_greet, pop3_run, pop3_relay },
+};
 
 enum session_end session_tell(struct session *s, struct span text)
 {
@@ -74,8 +86,15 @@ void session_say_bye(struct session *s, enum session_end end)
 
 	if (s->client < 0 || s->stream == STREAM_TLS_DUE)
 		return; /* there is nobody who understands it */
-	if (text && buf_add_str(&out, "* BYE ") == 0 && buf_add_str(&out, text) == 0 &&
-	    buf_add_str(&out, "\r\n") == 0)
+	if (!text)
+		return;
+	int r = s->hello.service == SERVICE_POP3 ? buf_add_str(&out, "-ERR ")
+						 : buf_add_str(&out, "* BYE ");
+
+	if (r == 0)
+		r = s->hello.service == SERVICE_POP3 ? pop3_add_text(&out, span_str(text))
+						     : buf_add_str(&out, text);
+	if (r == 0 && buf_add_str(&out, "\r\n") == 0)
 		(void)io_write_now(s->client, buf_span(&out));
 }
 
@@ -360,7 +379,7 @@ static enum session_end begin_alone(struct session *s)
 		end = enter_jail(s);
 	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
 		end = tls_begin(s);
-	return end == END_NONE ? prelogin_greet(s) : end;
+	return end == END_NONE ? protocols[s->hello.service].greet(s) : end;
 }
 
 /* Knocks without any settings: the broker sends them, or REFUSED. If it dies over that, the next
@@ -399,7 +418,7 @@ static enum session_end begin_in_jail(struct session *s, bool crowded)
 	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
 		end = tls_begin(s);
 	if (end == END_NONE)
-		end = prelogin_greet(s);
+		end = protocols[s->hello.service].greet(s);
 	return end == END_NONE && !asks_first ? session_meet(s) : end;
 }
 
@@ -408,11 +427,11 @@ static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed
 	enum session_end end = s->locked_up ? begin_in_jail(s, crowded) : begin_alone(s);
 
 	if (end == END_NONE)
-		end = prelogin_run(s);
+		end = protocols[s->hello.service].log_in(s);
 	if (end != END_NONE)
 		return end;
 	*ret_relayed = true;
-	return relay_run(s);
+	return protocols[s->hello.service].relay(s);
 }
 
 int session_run(const struct session_start *start)

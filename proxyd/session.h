@@ -195,6 +195,14 @@ enum login_result { LOGIN_OK, LOGIN_REFUSED, LOGIN_OVER };
  * offered (s->offer), once that is decided. */
 enum login_result login_try(struct session *s, struct span tag, enum session_end *ret_end);
 
+/* Asks the broker for a lease with the credentials; meets a new broker when the old one died
+ * meanwhile, as often as it takes. END_NONE, then the reply and its descriptor, the caller's; or
+ * why the session ends. */
+enum session_end login_request_lease(struct session *s, bool plain, struct msg *reply, int *ret_fd);
+
+/* The connection of this lease is the session's, fd with it. */
+void login_take_lease(struct session *s, const struct msg_LEASED *leased, int fd);
+
 /* The reused connection, which is plain, died before its first response: takes another plain one,
  * cached or fresh, with the credentials, which are wiped in any case. The client hears nothing of
  * it. False: there is none.

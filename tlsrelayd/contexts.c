@@ -18,6 +18,7 @@
 
 #include "lib/config_tls.h"
 #include "lib/log.h"
+#include "lib/msg.h"
 #include "tlsrelayd/errors.h"
 #include "tlsrelayd/files.h"
 #include "tlsrelayd/names.h"
@@ -26,6 +27,8 @@
 #define CERTIFICATES_MAX 64
 #define TICKET_SECONDS	 3600
 #define PEER_MAX	 8192 /* bytes of a mail host's certificate in a session */
+
+static int pop3_mark = -1; /* place for what says of a client that it speaks POP3 */
 
 struct contexts {
 	SSL_CTX *servers[CERTIFICATES_MAX];
@@ -79,13 +82,14 @@ static int choose_by_name(SSL *ssl, int *alert, void *context)
 	return SSL_TLSEXT_ERR_OK;
 }
 
-/* RFC 7301 section 3.2; the names are registered by RFC 2595's and 9051's service. */
+/* RFC 7301 section 3.2; the names are those of RFC 8314 section 7.1. */
 static int choose_protocol(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_length,
 			   const unsigned char *offered, unsigned offered_length, void *context)
 {
+	static const struct span imap = { "\4imap", 5 }, pop3 = { "\4pop3", 5 };
+	const struct span ours = SSL_get_ex_data(ssl, pop3_mark) ? pop3 : imap;
+
 	(void)context;
-	(void)ssl;
-	static const struct span ours = { "\4imap", 5 };
 
 	for (unsigned at = 0; at < offered_length; at += 1u + offered[at]) {
 		if (offered_length - at < ours.n || memcmp(offered + at, ours.p, ours.n) != 0)
@@ -182,11 +186,16 @@ static int load_servers(struct contexts *c, const struct files *l)
 
 SSL *contexts_accept(const struct contexts *c, uint32_t service)
 {
-	(void)service; /* all clients are of IMAP for now */
+	static char mark;
 	SSL *ssl = c->server_count > 0 ? SSL_new(c->servers[0]) : NULL;
 
-	if (ssl)
-		SSL_set_accept_state(ssl);
+	if (!ssl)
+		return NULL;
+	SSL_set_accept_state(ssl);
+	if (service == SERVICE_POP3 && SSL_set_ex_data(ssl, pop3_mark, &mark) != 1) {
+		SSL_free(ssl);
+		return NULL;
+	}
 	return ssl;
 }
 
@@ -301,6 +310,10 @@ int contexts_load(const struct config *config, const char *config_path, int bund
 	struct contexts *c = calloc(1, sizeof(*c));
 	int r = c ? 0 : -ENOMEM;
 
+	if (pop3_mark < 0)
+		pop3_mark = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	if (r == 0 && pop3_mark < 0)
+		r = -ENOMEM;
 	if (r == 0) {
 		c->names = names_new();
 		r = c->names ? load_servers(c, &l) : -ENOMEM;

@@ -128,7 +128,7 @@ static enum relay_news refuse(struct relay *r, struct errors_text *failure)
 /* The command is so short that a connection that has just been made takes it whole. */
 static enum relay_news ask(struct relay *r, struct errors_text *failure)
 {
-	struct span s = starttls_command();
+	struct span s = starttls_command(r->dialogue);
 
 	if (send(r->tcp.fd, s.p, s.n, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)s.n)
 		return fail(r, TLS_HANDSHAKE, "ended the connection before TLS", failure);
@@ -159,8 +159,11 @@ static enum relay_news judge_dialogue(struct relay *r, enum starttls_verdict ver
 			    failure);
 	default:
 		return fail(r, TLS_REFUSED,
-			    "is no IMAP server that STARTTLS can be said to (server_tls, "
-			    "server_port)",
+			    r->dialogue->pop3
+				    ? "is no POP3 server that STLS can be said to (server_tls, "
+				      "pop3_server_port)"
+				    : "is no IMAP server that STARTTLS can be said to (server_tls, "
+				      "server_port)",
 			    failure);
 	}
 }

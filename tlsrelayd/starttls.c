@@ -4,9 +4,9 @@
 
 #define TAG "s1 "
 
-struct span starttls_command(void)
+struct span starttls_command(const struct starttls *s)
 {
-	return SPAN(TAG "STARTTLS\r\n");
+	return s->pop3 ? SPAN("STLS\r\n") : SPAN(TAG "STARTTLS\r\n");
 }
 
 /* Is the word behind the prefix, up to a blank or the end? */
@@ -37,13 +37,22 @@ static enum starttls_verdict judge_answer(struct span line)
 	return span_istarts(line, SPAN("* ")) ? STARTTLS_MORE : STARTTLS_NONSENSE;
 }
 
+/* Greeting and answer alike: one line. */
+static enum starttls_verdict judge_pop3(struct span line, enum starttls_verdict good)
+{
+	if (says(line, SPAN("+"), SPAN("OK")))
+		return good;
+	return says(line, SPAN("-"), SPAN("ERR")) ? STARTTLS_REFUSED : STARTTLS_NONSENSE;
+}
+
 static enum starttls_verdict judge(struct starttls *s)
 {
 	struct span line = { s->line, s->length };
 
 	if (s->asked)
-		return judge_answer(line);
-	enum starttls_verdict verdict = judge_greeting(line);
+		return s->pop3 ? judge_pop3(line, STARTTLS_BEGIN) : judge_answer(line);
+	enum starttls_verdict verdict =
+		s->pop3 ? judge_pop3(line, STARTTLS_ASK) : judge_greeting(line);
 
 	s->asked = verdict == STARTTLS_ASK;
 	return verdict;

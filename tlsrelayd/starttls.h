@@ -1,5 +1,5 @@
-/* What is said in plain text before TLS with a mail host: its greeting, our STARTTLS, its answer
- * (RFC 9051 section 6.2.1). Pure. */
+/* What is said in plain text before TLS with a mail host: its greeting, our STARTTLS (RFC 9051
+ * section 6.2.1) or STLS (RFC 2595 section 4), its answer. Pure. */
 #ifndef TLSRELAYD_STARTTLS_H
 #define TLSRELAYD_STARTTLS_H
 
@@ -9,6 +9,7 @@
 #define STARTTLS_LINES_MAX 50 /* untagged ones, together */
 
 struct starttls {
+	bool pop3;  /* it is spoken in POP3, else in IMAP */
 	bool asked; /* the command was given out */
 	unsigned lines;
 	size_t length;
@@ -26,7 +27,7 @@ enum starttls_verdict {
 };
 
 /* The command, with its line end. */
-struct span starttls_command(void);
+struct span starttls_command(const struct starttls *s);
 
 /* Takes what was received. The line that decided is line[0 .. length) then, without its end. */
 enum starttls_verdict starttls_take(struct starttls *s, struct span received);

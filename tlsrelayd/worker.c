@@ -316,6 +316,8 @@ static struct conn *new_conn(const int fds[2])
 		free(c);
 		return NULL;
 	}
+	if (c->relay.dialogue)
+		c->relay.dialogue->pop3 = job.service == SERVICE_POP3;
 	contexts_set_owner(ssl, c);
 	c->id = job.id;
 	c->set = worker.shake_set;

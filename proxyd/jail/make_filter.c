@@ -37,6 +37,7 @@ static const struct rule session[] = {
 	{ SCMP_SYS(sendmsg), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_DOOR) } },
 	{ SCMP_SYS(sendmsg), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_LINK) } },
 	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_CLIENT) } },
+	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_GE, JAIL_NEXT) } }, /* the backend's */
 	{ SCMP_SYS(close), 0, { { 0 } } },
 	/* meeting a new broker */
 	{ SCMP_SYS(socketpair),

@@ -100,7 +100,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	readers[data[0] % (sizeof(readers) / sizeof(readers[0]))](
 		(struct span){ (const char *)data + 1, size - 1 });
 	assert(a.host_count <= ROUTE_HOSTS_MOST);
-	assert(account_routes(&a, &c, &out) == 0);
+	assert(account_routes(&a, &c, SERVICE_IMAP, &out) == 0);
 	read_route(buf_span(&out));
 	account_wipe(&a);
 	return 0;

@@ -148,6 +148,19 @@ static long try_shut_door(struct session *s)
 	return shutdown(JAIL_DOOR, SHUT_RDWR);
 }
 
+static long try_shut_link(struct session *s)
+{
+	(void)s;
+	return shutdown(JAIL_LINK, SHUT_RDWR);
+}
+
+/* All processes of a listener share the logger's socket. */
+static long try_shut_log(struct session *s)
+{
+	(void)s;
+	return shutdown(JAIL_LOG, SHUT_RDWR);
+}
+
 static long try_inet_pair(struct session *s)
 {
 	int pair[2];
@@ -158,7 +171,8 @@ static long try_inet_pair(struct session *s)
 
 static long try_write_elsewhere(struct session *s)
 {
-	return write(s->backend.fd, "x", 1);
+	(void)s;
+	return write(JAIL_CLIENT, "x", 1);
 }
 
 /* Sends a message's worth of nothing through the door. */
@@ -273,6 +287,8 @@ static long try_shut_the_moved_door(struct session *s)
 	ROW(pass_to_client) \
 	ROW(pass_to_backend) \
 	ROW(shut_door) \
+	ROW(shut_link) \
+	ROW(shut_log) \
 	ROW(inet_pair) \
 	ROW(write_elsewhere) \
 	ROW(wait4) \

@@ -15,7 +15,7 @@ CONF = """
 base_dir = {folder}/run
 state_dir = {folder}/run
 log_path = {folder}/log
-protocols = imap
+protocols = {protocols}
 listen = {addresses}
 disable_plaintext_auth = no
 auth_mechanisms = plain login
@@ -63,6 +63,19 @@ service anvil {{
 }}
 """
 
+POP3 = """
+service pop3-login {{
+  inet_listener pop3 {{
+    address = {addresses}
+    port = {port}
+  }}
+  inet_listener pop3s {{
+    address = {addresses}
+    port = {tls_port}
+  }}
+}}
+"""
+
 # verbose_ssl: a line for each handshake that begins.
 TLS = """
 ssl = yes
@@ -94,7 +107,11 @@ class Dovecot:
         self.folder = temp_folder()
         self.port = process.free_port()
         self.tls_port = process.free_port() if cert else 0
+        self.pop3_port, self.pop3s_port = process.free_port(), process.free_port() if cert else 0
         addresses = ", ".join(["127.0.0.1", *(others or {})])
+        protocols = "imap" if missing("pop3") else "imap pop3"
+        if protocols != "imap":
+            extra = POP3.format(addresses=addresses, port=self.pop3_port, tls_port=self.pop3s_port) + extra
         self.environment = None
         if cert:
             extra += TLS.format(cert=cert.path, key=cert.key_path, folder=self.folder, oldest=oldest)
@@ -108,7 +125,8 @@ class Dovecot:
         self.names = [f"user{n}" for n in range(1, users + 1)]
         (self.folder / "run").mkdir()
         (self.folder / "dovecot.conf").write_text(
-            CONF.format(folder=self.folder, port=self.port, tls_port=self.tls_port, addresses=addresses) + extra)
+            CONF.format(folder=self.folder, port=self.port, tls_port=self.tls_port, addresses=addresses,
+                        protocols=protocols) + extra)
         self.passwords = {name: self.password(name) for name in self.names}
         self.write_passwords()
         for name in self.names:
@@ -189,8 +207,9 @@ class Dovecot:
         return len(re.findall(rf"imap\({name}\)<\d+><[^>]*>: Info: Disconnected", self.log_text()))
 
 
-def missing():
-    """Why Dovecot cannot be started here, or None."""
+def missing(protocol="imap"):
+    """Why Dovecot cannot be started here for this protocol, or None."""
     if os.getuid() != 0:
         return "a throwaway Dovecot needs root"
-    return None if shutil.which("dovecot") else "dovecot-imapd is not installed"
+    there = shutil.which("dovecot") and os.path.exists(f"/usr/lib/dovecot/{protocol}")
+    return None if there else f"dovecot-{protocol}d is not installed"

@@ -18,8 +18,8 @@ static void fresh(void)
 	assert_int_equal(account_init(&a, SPAN("anna")), 0);
 }
 
-/* The route of these mail hosts under these settings; NULL: they are refused. */
-static const char *route_of(const char *hosts, const char *settings)
+/* The route of these mail hosts under these settings; NULL: they are refused, "": there is none. */
+static const char *route_for(enum msg_service service, const char *hosts, const char *settings)
 {
 	struct buf out = { .data = text, .cap = sizeof(text) - 1 };
 
@@ -29,9 +29,43 @@ static const char *route_of(const char *hosts, const char *settings)
 	fresh();
 	if (account_add_hosts(&a, span_str(hosts)) < 0)
 		return NULL;
-	assert_int_equal(account_routes(&a, &c, &out), 0);
-	text[out.len] = '\0';
+	int r = account_routes(&a, &c, service, &out);
+
+	assert_true(r == 0 || r == -ENOENT);
+	text[r == 0 ? out.len : 0] = '\0';
 	return text;
+}
+
+static const char *route_of(const char *hosts, const char *settings)
+{
+	return route_for(SERVICE_IMAP, hosts, settings);
+}
+
+static void each_service_has_its_hosts_and_ports(void **unused)
+{
+	static const struct {
+		enum msg_service service;
+		const char *hosts, *settings, *route;
+	} rows[] = {
+		{ SERVICE_POP3, "mail", "", "0 110 mail" },
+		{ SERVICE_POP3, "mail", "pop3_server_port 1110\nserver_port 1143", "0 1110 mail" },
+		{ SERVICE_POP3, "mail", "server_tls implicit", "2 995 mail" },
+		{ SERVICE_POP3, "mail", "server_tls implicit\npop3_server_port 9", "2 9 mail" },
+		{ SERVICE_POP3, "mail", "server_tls starttls", "1 110 mail" },
+		{ SERVICE_POP3, "mail:7", "", "0 7 mail" },
+		{ SERVICE_POP3, "", "server_hostname home", "0 110 home" },
+		{ SERVICE_POP3, "pop3://a imap://b c", "", "0 110 a 0 110 c" },
+		{ SERVICE_IMAP, "pop3://a imap://b c", "", "0 143 b 0 143 c" },
+		{ SERVICE_POP3, "POP3S://a/ pop3s://b:7", "", "2 995 a 2 7 b" },
+		{ SERVICE_POP3, "pop3://a", "server_tls implicit", "1 110 a" },
+		{ SERVICE_POP3, "imap://a imaps://b", "", "" },
+		{ SERVICE_IMAP, "pop3s://a", "", "" },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_string_equal(route_for(rows[i].service, rows[i].hosts, rows[i].settings),
+				    rows[i].route);
 }
 
 static void hosts_are_read_in_all_their_forms(void **unused)
@@ -227,6 +261,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hosts_are_read_in_all_their_forms),
+		cmocka_unit_test(each_service_has_its_hosts_and_ports),
 		cmocka_unit_test(what_is_no_host_is_refused),
 		cmocka_unit_test(the_longest_route_fits_into_its_message),
 		cmocka_unit_test(options_are_couriers),

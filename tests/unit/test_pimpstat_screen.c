@@ -404,7 +404,7 @@ static void sessions_are_sorted_by_the_chosen_column(void **unused)
 	press(&ui, "S");
 	assert_has(draw(&ui, &m, NULL), "STATE▲");
 	press(&ui, "Ss");
-	press(&ui, "ssss"); /* bytes: the greatest first, "-" last */
+	press(&ui, "sssss"); /* bytes: the greatest first, "-" last */
 	draw(&ui, &m, NULL);
 	assert_has(dump, "BYTES▼");
 	assert_order(dump, "1.5 kB", "carol");

@@ -152,6 +152,40 @@ static void what_is_not_exactly_that_ends_it(void **state)
 	}
 }
 
+static void pop3_has_a_dialogue_of_its_own(void **state)
+{
+	static const struct {
+		const char *greeting, *answer;
+		enum starttls_verdict verdict;
+	} rows[] = {
+		{ "+OK ready <1@x>\r\n", "+OK Begin\r\n", STARTTLS_BEGIN },
+		{ "+ok\n", "+OK\r\n", STARTTLS_BEGIN },
+		{ "+OK x\r\n", "-ERR no TLS\r\n", STARTTLS_REFUSED },
+		{ "+OK x\r\n", "+OK\r\n+", STARTTLS_INJECTED },
+		{ "+OK x\r\n", "+OKAY\r\n", STARTTLS_NONSENSE },
+		{ "+OK x\r\n", "s1 OK\r\n", STARTTLS_NONSENSE },
+		{ "+OK x\r\n", "* OK\r\n", STARTTLS_NONSENSE },
+		{ "+OK x\r\n", "+ go on\r\n", STARTTLS_NONSENSE },
+		{ "+OK x\r\n+OK y\r\n", NULL, STARTTLS_INJECTED },
+		{ "-ERR [SYS/TEMP] x\r\n", NULL, STARTTLS_REFUSED },
+		{ "* OK IMAP4rev1\r\n", NULL, STARTTLS_NONSENSE },
+		{ "\r\n", NULL, STARTTLS_NONSENSE },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct starttls s = { .pop3 = true };
+		enum starttls_verdict verdict = say(&s, rows[i].greeting);
+
+		if (rows[i].answer) {
+			assert_int_equal(verdict, STARTTLS_ASK);
+			assert_true(span_eq(starttls_command(&s), SPAN("STLS\r\n")));
+			verdict = say(&s, rows[i].answer);
+		}
+		assert_int_equal(verdict, rows[i].verdict);
+	}
+}
+
 static void the_dialogue_is_bounded(void **state)
 {
 	struct starttls s = { 0 };
@@ -328,6 +362,7 @@ int main(void)
 		cmocka_unit_test(connections_spread_before_they_fill),
 		cmocka_unit_test(the_last_worker_is_never_surplus),
 		cmocka_unit_test(starttls_begins_exactly_behind_the_ok),
+		cmocka_unit_test(pop3_has_a_dialogue_of_its_own),
 		cmocka_unit_test(what_is_not_exactly_that_ends_it),
 		cmocka_unit_test(the_dialogue_is_bounded),
 		cmocka_unit_test(a_ticket_is_used_once_and_where_it_was_made),

@@ -1,0 +1,283 @@
+/* POP3 before login: the proxy's own, since no mail host is known yet.
+ *
+ * What a client may rely on is said before anybody knows which mail host it will be: so only what
+ * every one does, or what the proxy itself does. There is no UTF8 (RFC 6856) and no LANG among it,
+ * and no APOP, for which the mail host's own greeting would be needed. After login CAPA is the mail
+ * host's.
+ */
+#include "proxyd/pop3.h"
+
+#include <errno.h>
+
+#include "lib/clock.h"
+#include "lib/sasl.h"
+#include "proxyd/command_reader.h"
+#include "proxyd/pop3_line.h"
+#include "proxyd/sasl_client.h"
+#include "proxyd/tls.h"
+
+/* What the dialogue shares: how long it may last, how often it may fail. */
+struct dialogue {
+	struct session *s;
+	int64_t deadline;
+	unsigned errors;
+	unsigned failed_logins;
+	bool logged_in;
+	bool has_user;	   /* USER's name is in s->credentials */
+	bool command_gone; /* the command is no longer in the buffer */
+};
+
+/* `args` is all that stands behind the command and one blank. */
+typedef enum session_end command_fn(struct dialogue *d, struct span args);
+
+/* An answer to something wrong: only so many of them. */
+static enum session_end complain(struct dialogue *d, struct span text)
+{
+	enum session_end end = session_tell(d->s, text);
+
+	if (end == END_NONE && ++d->errors >= d->s->settings->max_errors)
+		end = END_TOO_MANY_ERRORS;
+	return end;
+}
+
+/* Appends the offered mechanisms, each behind `before` and in front of `behind`. */
+static int add_mechanisms(const struct session *s, const char *before, const char *behind,
+			  struct buf *out)
+{
+	struct sasl_row row;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && sasl_row_at(i, &row); i++)
+		if (s->settings->auth_mechanisms & row.bit)
+			(void)((r = buf_add_str(out, before)) || (r = buf_add(out, row.name)) ||
+			       (r = buf_add_str(out, behind)));
+	return r;
+}
+
+/* A mail host without TOP or UIDL is hard to find, and some clients look for them here. */
+static enum session_end on_capa(struct dialogue *d, struct span args)
+{
+	char bytes[400];
+	struct buf out = BUF_OVER(bytes);
+	const struct session *s = d->s;
+	bool may_log_in = tls_may_log_in(s);
+	int r;
+
+	(void)args;
+	(void)((r = buf_add_str(&out, "+OK Capabilities follow\r\nTOP\r\nUIDL\r\nRESP-CODES\r\n"
+				      "AUTH-RESP-CODE\r\nPIPELINING\r\n")) ||
+	       (r = tls_is_offered(s) ? buf_add_str(&out, "STLS\r\n") : 0) ||
+	       (r = may_log_in ? buf_add_str(&out, "USER\r\n") : 0));
+	if (r == 0 && may_log_in && s->settings->auth_mechanisms != 0)
+		(void)((r = buf_add_str(&out, "SASL")) ||
+		       (r = add_mechanisms(s, " ", "", &out)) || (r = buf_add_str(&out, "\r\n")));
+	if (r < 0 || buf_add_str(&out, "IMPLEMENTATION Keepwarm\r\n.\r\n") < 0)
+		return END_INTERNAL;
+	return session_tell(d->s, buf_span(&out));
+}
+
+static enum session_end on_quit(struct dialogue *d, struct span args)
+{
+	enum session_end end = session_tell(d->s, SPAN("+OK Bye.\r\n"));
+
+	(void)args;
+	return end == END_NONE ? END_LOGOUT : end;
+}
+
+/* The command, which holds a password, leaves the buffer before anything takes time. */
+static void drop_command(struct dialogue *d)
+{
+	if (!d->command_gone)
+		(void)command_skip(d->s, COMMAND_WHOLE, d->deadline);
+	d->command_gone = true;
+}
+
+static enum session_end try_login(struct dialogue *d)
+{
+	enum session_end end = END_NONE;
+
+	drop_command(d);
+	d->has_user = false;
+	switch (pop3_login_try(d->s, &end)) {
+	case LOGIN_OK:
+		d->logged_in = true;
+		return END_NONE;
+	case LOGIN_REFUSED:
+		return ++d->failed_logins >= d->s->settings->login_attempts ? END_TOO_MANY_LOGINS
+									    : END_NONE;
+	case LOGIN_OVER:
+		break;
+	}
+	return end;
+}
+
+static enum session_end on_user(struct dialogue *d, struct span args)
+{
+	struct credentials *to = &d->s->credentials;
+
+	session_wipe_credentials(d->s);
+	d->has_user = false;
+	if (args.n == 0)
+		return complain(d, SPAN("-ERR A name is needed.\r\n"));
+	if (args.n > sizeof(to->user))
+		return complain(d, SPAN("-ERR [AUTH] Login failed.\r\n"));
+	memcpy(to->user, args.p, args.n);
+	to->user_length = args.n;
+	d->has_user = true;
+	return session_tell(d->s, SPAN("+OK Password, please.\r\n"));
+}
+
+static enum session_end on_pass(struct dialogue *d, struct span args)
+{
+	struct credentials *to = &d->s->credentials;
+
+	if (!d->has_user)
+		return complain(d, SPAN("-ERR USER comes first.\r\n"));
+	if (args.n == 0)
+		return complain(d, SPAN("-ERR A password is needed.\r\n"));
+	if (args.n > sizeof(to->secret))
+		return complain(d, SPAN("-ERR [AUTH] Login failed.\r\n"));
+	memcpy(to->secret, args.p, args.n);
+	sasl_client_note_secret(to, args.n);
+	to->secret_length = args.n;
+	to->authzid_length = 0;
+	to->kind = PROOF_PASSWORD;
+	to->sasl = false;
+	return try_login(d);
+}
+
+/* What AUTH alone meant before there was a standard, and some clients still say. */
+static enum session_end list_mechanisms(struct dialogue *d)
+{
+	char bytes[200];
+	struct buf out = BUF_OVER(bytes);
+
+	if (buf_add_str(&out, "+OK Mechanisms follow\r\n") < 0 ||
+	    add_mechanisms(d->s, "", "\r\n", &out) < 0 || buf_add_str(&out, ".\r\n") < 0)
+		return END_INTERNAL;
+	return session_tell(d->s, buf_span(&out));
+}
+
+static enum session_end refuse_message(struct dialogue *d, int error)
+{
+	if (error == -ECANCELED)
+		return complain(d, SPAN("-ERR Authentication cancelled.\r\n"));
+	if (error == -ENOBUFS)
+		return complain(d, SPAN("-ERR [AUTH] Login failed.\r\n"));
+	if (error == -ENODATA)
+		return complain(d, SPAN("-ERR A user name is needed with the token.\r\n"));
+	return complain(d, SPAN("-ERR Invalid authentication data.\r\n"));
+}
+
+static enum session_end on_auth(struct dialogue *d, struct span args)
+{
+	struct span name = span_word(&args, ' '), initial = span_word(&args, ' ');
+	bool has_initial = initial.n > 0;
+
+	if (name.n == 0)
+		return list_mechanisms(d);
+	session_wipe_credentials(d->s);
+	d->has_user = false;
+	const struct sasl_client *m = sasl_client_find(d->s, name);
+
+	if (!m)
+		return complain(d, SPAN("-ERR This mechanism is not offered.\r\n"));
+	int r = sasl_client_begin(d->s, m, initial, has_initial);
+
+	drop_command(d);
+	enum session_end end =
+		r == 0 ? sasl_client_go_on(d->s, m, has_initial, d->deadline, &r) : END_NONE;
+
+	if (end == END_NONE && r == 0)
+		return try_login(d);
+	session_wipe_credentials(d->s);
+	return end == END_NONE ? refuse_message(d, r) : end;
+}
+
+/* Whatever else the client sends before it has its answer could have been put there by somebody
+ * between, to be taken for what came inside of TLS: the session ends. */
+static enum session_end on_stls(struct dialogue *d, struct span args)
+{
+	if (args.n > 0)
+		return complain(d, SPAN("-ERR STLS takes no arguments.\r\n"));
+	if (d->s->stream == STREAM_TLS)
+		return complain(d, SPAN("-ERR TLS is active already.\r\n"));
+	if (!tls_is_offered(d->s))
+		return complain(d, SPAN("-ERR There is no TLS here.\r\n"));
+	enum session_end end = tls_check_silence(d->s);
+
+	if (end == END_NONE && d->s->link.sock < 0)
+		end = session_meet(d->s);
+	if (end == END_NONE)
+		end = session_tell(d->s, SPAN("+OK Begin TLS now.\r\n"));
+	if (end != END_NONE)
+		return end;
+	session_wipe_credentials(d->s); /* a name from before is nobody's (RFC 2595 section 4) */
+	d->has_user = false;
+	drop_command(d);
+	return tls_begin(d->s);
+}
+
+static const struct {
+	struct span name;
+	command_fn *run;
+	bool private; /* it says a name or a password */
+} commands[] = {
+	{ { "CAPA", 4 }, on_capa, false }, { { "USER", 4 }, on_user, true },
+	{ { "PASS", 4 }, on_pass, true },  { { "AUTH", 4 }, on_auth, true },
+	{ { "STLS", 4 }, on_stls, false }, { { "QUIT", 4 }, on_quit, false },
+};
+
+static enum session_end run_command(struct dialogue *d, struct span line)
+{
+	const char *blank = line.n > 0 ? memchr(line.p, ' ', line.n) : NULL;
+	struct span verb = { line.p, blank ? (size_t)(blank - line.p) : line.n };
+	struct span args = span_from(line, verb.n + 1);
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (!span_ieq(verb, commands[i].name))
+			continue;
+		if (commands[i].private && !tls_may_log_in(d->s))
+			return complain(d, SPAN("-ERR No login without TLS.\r\n"));
+		return commands[i].run(d, args);
+	}
+	return complain(d, SPAN("-ERR Please log in first.\r\n"));
+}
+
+static enum session_end judge(struct dialogue *d, enum command_read what, struct span line)
+{
+	if (what != COMMAND_WHOLE)
+		return complain(d, SPAN("-ERR Line too long.\r\n"));
+	if (!pop3_is_one_line(line))
+		return complain(d, SPAN("-ERR Invalid characters in command.\r\n"));
+	return run_command(d, line);
+}
+
+enum session_end pop3_greet(struct session *s)
+{
+	return session_tell(s, SPAN("+OK Keepwarm ready.\r\n"));
+}
+
+enum session_end pop3_run(struct session *s)
+{
+	struct dialogue d = { .s = s,
+			      .deadline = s->started + (int64_t)s->settings->login_timeout * 1000 };
+	enum session_end end = END_NONE;
+
+	while (end == END_NONE && !d.logged_in) {
+		struct span line;
+		enum command_read what = command_read_line(s, d.deadline, &line, &end);
+
+		d.command_gone = false;
+		if (what == COMMAND_END)
+			break;
+		end = judge(&d, what, line);
+		if (!d.command_gone && (end == END_NONE || what == COMMAND_WHOLE)) {
+			enum session_end skipped = command_skip(s, what, d.deadline);
+
+			end = end == END_NONE ? skipped : end;
+		}
+	}
+	session_wipe_credentials(s);
+	return end;
+}
