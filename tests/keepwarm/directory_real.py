@@ -79,8 +79,11 @@ class Real:
 
     def freeze(self, number=signal.SIGSTOP):
         children = process.read_proc(self.process.pid, f"task/{self.process.pid}/children").split()
-        for pid in [self.process.pid, *map(int, children)]:
+        pids = [self.process.pid, *map(int, children)]
+        for pid in pids:
             os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            wait_until(lambda: all(map(process.is_stopped, pids)), "not stopped")
         return lambda: self.freeze(signal.SIGCONT)
 
     def stop(self):

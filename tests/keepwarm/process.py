@@ -88,13 +88,18 @@ def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def is_stopped(pid):
+    """Has SIGSTOP reached it? (Each of its threads stops at a moment of its own.)"""
+    return read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"T"
+
+
 @contextlib.contextmanager
 def frozen(*pids):
     """The processes are stopped (SIGSTOP) inside the with block."""
     try:
         for pid in pids:
             os.kill(pid, signal_numbers.SIGSTOP)
-        wait_until(lambda: all(read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"T" for pid in pids), "not stopped")
+        wait_until(lambda: all(map(is_stopped, pids)), "not stopped")
         yield
     finally:
         for pid in pids:

@@ -157,6 +157,7 @@ def test_lines_about_the_configuration_have_its_facility(make, backend):
     make.started.append(system)
     system.start()
     system.logger.wait("connect_timeut: unknown key", count=1)
+    system.logger.wait("is ready", count=1)
     assert priorities(system, "connect_timeut") == {LOCAL1 + 4}
     assert priorities(system, "is ready") == {LOCAL1 + 5}
     system.logger.stop()
