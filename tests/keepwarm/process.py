@@ -89,8 +89,9 @@ def fd_count(pid):
 
 
 def is_stopped(pid):
-    """Has SIGSTOP reached it? (Each of its threads stops at a moment of its own.)"""
-    return read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"T"
+    """Has SIGSTOP reached all of its threads?"""
+    threads = os.listdir(f"/proc/{pid}/task")
+    return all(read_proc(pid, f"task/{thread}/stat").rpartition(b") ")[2][:1] == b"T" for thread in threads)
 
 
 @contextlib.contextmanager
