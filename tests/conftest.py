@@ -7,12 +7,23 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from keepwarm import trace  # noqa: E402
+from keepwarm import certs, trace  # noqa: E402
 from keepwarm.backend import Backend  # noqa: E402
 from keepwarm.scene import Scene  # noqa: E402
 from keepwarm.system import SANITIZED, System  # noqa: E402
 
 SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return certs.Authority(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture(scope="module")
+def mail(authority):
+    """A mail host's certificate."""
+    return authority.issue("mail.test", "*.wild.test")
 
 
 @pytest.fixture(autouse=True)

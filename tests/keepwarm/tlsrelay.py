@@ -1,10 +1,12 @@
 """tlsrelayd alone: the test is its broker, its clients and its mail hosts."""
+import fcntl
 import os
 import signal
 import socket
 import ssl
 import struct
 import subprocess
+import termios
 import threading
 
 from keepwarm import messages
@@ -311,3 +313,47 @@ def client_context(authority=None, most=None, least=None):
     if least:
         context.minimum_version = least
     return context
+
+
+def serving(tmp_path, mail, **keys):
+    return Relay(tmp_path, tls_server_cert_file=mail.path, tls_server_key_file=mail.key_path, **keys)
+
+
+def dialling(tmp_path, authority, **keys):
+    return Relay(tmp_path, **{"server_tls": "implicit", "tls_ca_file": authority.path, **keys})
+
+
+def read_to_end(sock):
+    data = b""
+    while piece := sock.recv(65536):
+        data += piece
+    return data
+
+
+def open_to(relay, mail, host="mail.test"):
+    """A connection to a mail host that is open: (the mail host's TLS side, TLS_READY, our plain end)."""
+    played = Host(server_context(mail))
+    ready = relay.dial(host, played)
+    assert ready.name == "TLS_READY", ready
+    return played.tls, ready, plain_end(ready)
+
+
+def read_exactly(sock, n):
+    data = b""
+    while len(data) < n:
+        piece = sock.recv(n - len(data))
+        assert piece, f"ended after {len(data)} of {n}"
+        data += piece
+    return data
+
+
+def not_taken(sock):
+    """How many bytes of what was written has the other side's kernel (TCP) or program (Unix) not got?"""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+
+
+def read_fails(tls):
+    try:
+        return tls.recv(1) == b""
+    except OSError:
+        return True
