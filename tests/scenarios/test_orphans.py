@@ -127,7 +127,7 @@ def test_the_next_one_starts_at_once_while_the_old_sessions_go_on(system, backen
     with system.session("new", reused=True):
         system.wait_counter("clients", before[1] + 2)
         system.wait_counter("logins", 2)
-    assert system.counter("given") == 1 and system.programs()["cachebrokerd"] == 1
+        assert system.counter("given") == 1 and system.programs()["cachebrokerd"] == 1
 
 
 def test_many_deaths_and_starts_one_right_after_the_other(make, backend):
