@@ -100,8 +100,11 @@ static enum backend_verdict read_greeting(struct attempt *a)
 		return broke(a, UNHEARD_GREETING, r);
 	enum pop3_status status = pop3_status_of(line, &a->code);
 
-	if (status == POP3_ERR && a->code.n > 0)
+	if (status == POP3_ERR && a->code.n > 0) {
 		a->inside = pop3_code_heard(a->code, &wrong);
+		if (wrong)
+			a->inside = "";
+	}
 	backend_taken(a->b);
 	if (status == POP3_OK)
 		return BACKEND_ACCEPTED;

@@ -103,7 +103,7 @@ static void write_to_client(struct relay *r)
 				   : io_write_now(r->s->client, buf_span(down));
 
 	if (n < 0) {
-		r->client_gone = r->client_ended = true;
+		r->client_gone = true; /* what it said before is still read */
 		n = (ssize_t)down->len;
 	}
 	if (n > 0 && !r->client_gone)
@@ -206,7 +206,7 @@ static enum session_end wait_for_traffic(struct relay *r)
 	if (n == 0)
 		return serve_deadline(r);
 	if (fds[0].revents & (POLLERR | POLLHUP) && !(client & POLLIN))
-		r->client_ended = r->client_gone = true;
+		r->client_gone = true;
 	if (fds[0].revents & (POLLIN | POLLERR | POLLHUP) && client & POLLIN)
 		read_client(r);
 	if (fds[1].revents & (POLLIN | POLLERR | POLLHUP) && backend & POLLIN)

@@ -182,6 +182,7 @@ def test_ways_to_log_in(pop3, host, lines, user, password, how):
     ({"refusal": b"-ERR [SYS/PERM/X] Disk\r\n"}, b"-ERR [SYS/PERM] Login failed.\r\n", "CONTACTADMIN"),
     ({"refusal": b"-ERR [X-ODD] Whatever\r\n"}, b"-ERR Login failed.\r\n", "none"),
     ({"greeting": b"-ERR [SYS/TEMP] No\r\n"}, b"-ERR [SYS/TEMP] Login failed.\r\n", "UNAVAILABLE"),
+    ({"greeting": b"-ERR [AUTH] not from here\r\n"}, b"-ERR [SYS/TEMP] Login failed.\r\n", "UNAVAILABLE"),
     ({"greeting": b"-ERR go away\r\n"}, b"-ERR [SYS/TEMP] Login failed.\r\n", "UNAVAILABLE"),
     ({"greeting": b"* OK IMAP4rev1 ready\r\n"}, b"-ERR [SYS/TEMP] Login failed.\r\n", "UNAVAILABLE"),
     ({"greeting": CLOSE}, b"-ERR [SYS/TEMP] Login failed.\r\n", "UNAVAILABLE"),
@@ -274,6 +275,17 @@ def test_a_client_that_says_quit_and_closes_has_quit(pop3):
         client.send(b"QUIT\r\n")
     wait_end(system, "logout")
     assert system.host.maildrops["anna"] == []
+
+
+def test_a_client_that_says_much_and_quit_and_closes_without_reading_has_quit(pop3):
+    """Its end is noticed with the first answer that it does not take, when most of what it said is still to be read."""
+    system = pop3()
+    with system.pop() as client:
+        client.session()
+        client.send(b"NOOP\r\n" * 15000 + b"DELE 1\r\nQUIT\r\n")
+    conn = system.host.logins[0].conn
+    assert conn.closed.wait(process.DEADLINE)
+    assert conn.ended_by == "quit" and system.host.maildrops["anna"] == []
 
 
 def test_a_half_closed_client_gets_everything(pop3, host):
