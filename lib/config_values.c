@@ -126,9 +126,12 @@ static bool check_directory(struct config_problems *p, const struct config_row *
 	const char *place;
 	const char *problem = config_directory_split(value, &kind, &place);
 
+	/* what stands in front of an @ may be a password */
+	size_t shown = strchr(value, '@') ? strcspn(value, ":") : strlen(value);
+
 	if (problem)
-		config_say(p, true, "%s: '%.60s' is not allowed: %s", config_written_key(row),
-			   value, problem);
+		config_say(p, true, "%s: '%.*s' is not allowed: %s", config_written_key(row),
+			   shown < 60 ? (int)shown : 60, value, problem);
 	return !problem;
 }
 

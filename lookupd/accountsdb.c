@@ -38,13 +38,20 @@ static int say(struct why *why, const struct accountsdb *t, int r)
 /* The new file, locked, empty, and with the owner of the old one. */
 static int make_file(struct accountsdb *t, int group)
 {
-	struct stat old;
-	bool there = stat(t->path, &old) == 0;
+	struct stat old, ours, named;
 
 	t->lock = open(t->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (t->lock < 0)
 		return errno;
-	if (flock(t->lock, LOCK_EX | LOCK_NB) < 0 || ftruncate(t->lock, 0) < 0)
+	if (flock(t->lock, LOCK_EX | LOCK_NB) < 0 || fstat(t->lock, &ours) < 0)
+		return errno;
+	/* whoever had the lock may have put this very file in its place meanwhile, or removed it */
+	if (lstat(t->fresh, &named) < 0 || ours.st_ino != named.st_ino ||
+	    ours.st_dev != named.st_dev)
+		return EWOULDBLOCK;
+	bool there = stat(t->path, &old) == 0;
+
+	if (ftruncate(t->lock, 0) < 0 || (!there && fchmod(t->lock, 0640) < 0))
 		return errno;
 	if (there && (fchown(t->lock, old.st_uid, old.st_gid) < 0 ||
 		      fchmod(t->lock, old.st_mode & 0660) < 0))

@@ -42,7 +42,9 @@ static int wait_for(int fd, short events, int64_t deadline)
 	int64_t left = deadline - clock_ms();
 	int r = poll(&p, 1, left > 0 ? (int)left : 0);
 
-	return r > 0 ? 0 : r == 0 ? -ETIMEDOUT : -errno;
+	if (r < 0)
+		return errno == EINTR ? 0 : -errno; /* the callers try, and wait again */
+	return r > 0 ? 0 : -ETIMEDOUT;
 }
 
 /* Sends the request. The socket's descriptor or -errno. */

@@ -1,5 +1,6 @@
 """lookupd --import, and the compiled table that it makes."""
 import fcntl
+import os
 import shutil
 import subprocess
 import threading
@@ -100,6 +101,15 @@ def test_only_one_import_runs_at_a_time(table):
         assert "somebody else writes it" in table.take(USERDB, status=1)
     table.take(USERDB)  # what a killed import leaves behind is in nobody's way
     table.tell("anna")
+
+
+def test_the_first_table_can_be_read_by_the_group_whatever_the_umask(table):
+    before = os.umask(0o077)
+    try:
+        table.take(CSV)
+    finally:
+        os.umask(before)
+    assert table.path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_new_table_has_the_old_ones_mode(table):

@@ -94,8 +94,9 @@ static void a_directory_that_cannot_be_is_refused_with_its_line(void **unused)
 		(void)snprintf(line, sizeof(line), "\ndirectory %s", bad[i]);
 		assert_int_equal(parse(line), 1);
 		(void)snprintf(line, sizeof(line), "E f:2: directory: '%s' is not allowed: give ",
-			       bad[i]);
+			       strchr(bad[i], '@') ? "http" : bad[i]);
 		assert_memory_equal(reports, line, strlen(line));
+		assert_null(strstr(reports, "u:p"));
 	}
 }
 
