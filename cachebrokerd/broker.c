@@ -13,11 +13,13 @@
 #include "cachebrokerd/door.h"
 #include "cachebrokerd/spares.h"
 #include "cachebrokerd/tls_policy.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #define RESERVE \
 	192 /* descriptors for everything that is no session, connection or look-up worker */
-#define STOP_MS 3000
+#define STOP_MS	  3000
+#define SETTLE_MS 10000 /* longer than lookupd's workers of before can go on answering */
 
 static unsigned descriptor_limit(void)
 {
@@ -134,6 +136,7 @@ void broker_reload(struct broker *b)
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
 	accounts_forget(b->accounts);
+	b->settled_at = clock_ms() + SETTLE_MS;
 	connection_expire(b);
 	spares_flush_all(b);
 	door_tell_pools(b);

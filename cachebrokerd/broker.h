@@ -54,6 +54,7 @@ struct broker {
 	struct peer *listeners;
 	struct timer *tick;
 
+	int64_t settled_at; /* monotonic ms: what lookupd says before may be of other settings */
 	uint64_t settings; /* a random name of the configuration in force */
 	uint64_t tls_policy;   /* what TLS with mail hosts shall be made with: tls_policy.h */
 	uint64_t tls_settings; /* and a name for what it is made with, by tlsrelayd */

@@ -146,6 +146,18 @@ static void begin_tls(struct dial *d)
 	finish(d, d->tls_error);
 }
 
+/* Whoever asked for this dial may have done so before a reload that wants TLS. */
+static void finish_in_clear(struct dial *d)
+{
+	if (host_is_current(d->host)) {
+		finish(d, NULL);
+		return;
+	}
+	d->unavailable = true; /* the mail host is not to blame */
+	fd_drop(&d->fd);
+	finish(d, "the settings want TLS now");
+}
+
 static void on_writable(void *context, uint32_t events)
 {
 	struct dial *d = context;
@@ -160,7 +172,7 @@ static void on_writable(void *context, uint32_t events)
 	else if (d->host->tls != TLS_NONE)
 		begin_tls(d);
 	else
-		finish(d, NULL);
+		finish_in_clear(d);
 }
 
 static void on_timeout(void *context)

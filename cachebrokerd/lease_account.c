@@ -61,10 +61,21 @@ static void remember(struct client *c, const struct account *found, uint32_t lif
 	const int64_t now_ms = clock_ms();
 	uint32_t fresh = config->lookup_ttl;
 
+	if (now_ms < c->broker->settled_at)
+		return;
 	if (lifetime > 0 && lifetime < fresh)
 		fresh = lifetime;
 	accounts_store(c->broker->accounts, &c->lease.name, found, now_ms + (int64_t)fresh * 1000,
 		       now_ms + ((int64_t)fresh + config->lookup_stale_max) * 1000);
+}
+
+static void remember_unknown(struct client *c)
+{
+	struct broker *b = c->broker;
+
+	if (clock_ms() >= b->settled_at)
+		accounts_store_unknown(b->accounts, &c->lease.name,
+				       clock_ms() + (int64_t)b->config.lookup_negative_ttl * 1000);
 }
 
 /* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. */
@@ -95,9 +106,7 @@ static void on_account(void *context, const struct msg *answer)
 		return;
 	}
 	if (answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN)
-		accounts_store_unknown(c->broker->accounts, &c->lease.name,
-				       clock_ms() + (int64_t)c->broker->config.lookup_negative_ttl *
-							    1000);
+		remember_unknown(c);
 	else if (use_stale(c))
 		return;
 	if (answer && answer->ACCOUNT.error.n > 0) {

@@ -1,4 +1,5 @@
 """Replies that are late, or to nothing: of look-up workers to the broker, and of the broker to a session."""
+import signal
 import socket
 
 import pytest
@@ -60,6 +61,25 @@ def test_an_answer_that_comes_when_nobody_waits_any_more_is_nobody_elses(scene):
             worker.account(question.serial, "slow", scene.backend.port)
             assert client.reply("a1").ok
     scene.check(bad=0)
+
+
+def test_an_answer_of_before_a_reload_that_wants_tls_leads_nobody_into_clear_text(make):
+    """And is forgotten: the next login is told by a worker that has the new settings."""
+    backend = make.backend()
+    system = make.system(backend)
+    with Worker(system) as worker, system.client() as client:
+        client.send("a1 LOGIN anna pw-anna\r\n")
+        question = worker.receive()
+        system.write_config(server_tls="starttls", tls_verify_server="no")
+        system.supervisor.send_signal(signal.SIGHUP)
+        system.wait_log(": taken over")
+        worker.account(question.serial, "anna", backend.port)
+        assert client.reply("a1").tagged.startswith(b"NO [UNAVAILABLE]")
+        assert not backend.logins
+    with system.client() as client:
+        assert not client.login("anna", "pw-anna").ok
+    system.wait_counter("tls_backend_failed", 1)
+    assert not backend.logins
 
 
 class Broker:
