@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 8
+#define MSG_VERSION 9
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -34,7 +34,13 @@ enum msg_service { SERVICE_IMAP = 1, SERVICE_POP3 };
 
 /* What a client proves itself with. The kind is part of the proof: the same bytes as a password and
  * as a token, or by another mechanism, are another proof. */
-enum msg_proof { PROOF_PASSWORD = 1, PROOF_XOAUTH2, PROOF_OAUTHBEARER };
+enum msg_proof {
+	PROOF_PASSWORD = 1,
+	PROOF_XOAUTH2,
+	PROOF_OAUTHBEARER,
+	PROOF_VERIFIED, /* nothing: lookupd has verified the client (AUTH_STEP) */
+	PROOF_EXTERNAL, /* nothing: tlsrelayd has, by its certificate */
+};
 
 enum msg_refusal {
 	REFUSAL_UNAVAILABLE = 1, /* no mail host, no directory: try again later */
@@ -42,7 +48,7 @@ enum msg_refusal {
 	REFUSAL_LIMIT,		 /* too many connections */
 	REFUSAL_ATTEMPTS,	 /* too many logins on one client connection */
 	REFUSAL_SHUTDOWN,
-	REFUSAL_PASSWORD, /* the mail host refused the password when it was proven again */
+	REFUSAL_PASSWORD, /* the directory, or the mail host when it was proven again, refused it */
 	REFUSAL_ADDRESS,  /* who comes from there may not connect */
 	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
 	REFUSAL_ROOM,	  /* cache_size connections are in use */
@@ -63,7 +69,20 @@ enum msg_select {
 	SELECT_MISS, /* there was news, or the client wanted something else */
 };
 
-enum msg_account { ACCOUNT_FOUND = 1, ACCOUNT_UNKNOWN, ACCOUNT_UNAVAILABLE };
+enum msg_account {
+	ACCOUNT_FOUND = 1,
+	ACCOUNT_UNKNOWN,
+	ACCOUNT_UNAVAILABLE,
+	ACCOUNT_REFUSED, /* it is known, and `secret` is not its password */
+};
+
+/* How a challenged client stands. */
+enum msg_auth {
+	AUTH_CONTINUES = 1, /* `data` is for the other side, which answers */
+	AUTH_ACCEPTED,	    /* verified; `data` (it may be empty) is the last the client is told */
+	AUTH_REFUSED,
+	AUTH_UNAVAILABLE, /* it cannot be judged now */
+};
 
 enum msg_job { JOB_LOGOUT = 1, JOB_LOGIN, JOB_GREET };
 
@@ -92,6 +111,13 @@ enum msg_admin {
 	ADMIN_TRACE_USER,
 	ADMIN_UNTRACE_USER,
 	ADMIN_TRACED, /* lines of them */
+	ADMIN_DRAIN, /* a mail host: no new sessions, its cached connections are closed, others stay
+		      */
+	ADMIN_PAUSE, /* a mail host: logins are refused until RESUME; nothing is closed */
+	ADMIN_RESUME,
+	ADMIN_FLUSH_HOST, /* closes a mail host's cached connections */
+	ADMIN_FLUSH_USER, /* a user's, and forgets what is known of the account */
+	ADMIN_KICK_USER,  /* the same, and ends his sessions */
 };
 
 enum msg_report {

@@ -52,14 +52,20 @@
 	TEXT(N, deny_addresses, 1000) \
 	TEXT(N, chroot_directory, 255)
 
-/* Give me a backend connection for this account. proof_kind, of enum msg_proof, says what `secret`
- * is; with a token there is no authzid. `client_id` is a digest of what ID said before
- * login, 0 for nothing: with the client's address it says what this client was seen to turn on
- * before. `plain`: only one on which nothing is turned on. */
+/* Give me a backend connection for this account. proof_kind, of enum msg_proof, says what
+ * `secret` is; with a token there is no authzid, and when lookupd or tlsrelayd has verified the
+ * client there is no secret, and `user` is not believed. `origin`, `origin_port` and `hops` are
+ * what a proxy in front of us said before login of whom it serves and how many proxies there
+ * were. `client_id` is a digest of what ID said before login, 0 for nothing: with the client's
+ * address it says what this client was seen to turn on before. `plain`: only one on which nothing
+ * is turned on. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, proof_kind) \
 	U32(N, plain) \
 	U64(N, client_id) \
+	U32(N, hops) \
+	U32(N, origin_port) \
+	TEXT(N, origin, 64) \
 	TEXT(N, user, 512) \
 	TEXT(N, authzid, 512) \
 	TEXT(N, secret, 8192)
@@ -74,7 +80,8 @@
  * a spare); `offered` is then the mail host's list before login, empty when nobody has asked.
  * `promise`: this client may be told XPROXYREUSE. `preauth_command` is what a login on a fresh
  * one begins with. `examined`: a mailbox is open on it for reading, and what a client is answered
- * that opens it (proxyd/selectcache.h). */
+ * that opens it (proxyd/selectcache.h). `tell_client`: a fresh one's mail host is to be told who is
+ * calling. */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
@@ -82,6 +89,7 @@
 	U32(N, prove) \
 	U32(N, promise) \
 	U32(N, greeted) \
+	U32(N, tell_client) \
 	U32(N, host_port) \
 	TEXT(N, host, 255) \
 	TEXT(N, backend_user, 512) \
@@ -91,6 +99,18 @@
 	TEXT(N, opening, 1000) \
 	TEXT(N, preauth_command, 1000) \
 	TEXT(N, examined, 2000)
+
+/* One step of a mechanism that challenges the client (CRAM, SCRAM): session to broker, which passes
+ * it on to a look-up worker, and back. `conversation` is 0 with the first one, and then the number
+ * that the worker has given; `mechanism` is of enum sasl_mechanism; `status` of enum msg_auth;
+ * `data` is without base64. Behind AUTH_ACCEPTED the session says LEASE with PROOF_VERIFIED. */
+#define MSG_AUTH_STEP_FIELDS(N, U32, U64, TEXT) \
+	U64(N, conversation) \
+	U32(N, service) \
+	U32(N, mechanism) \
+	U32(N, status) \
+	TEXT(N, client, 64) \
+	TEXT(N, data, 4096)
 
 /* There is none; `reason` is of enum msg_refusal. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
@@ -183,11 +203,17 @@
 
 /* Broker to errand: its one job, of enum msg_job, on this connection to a mail host; all of it may
  * take `timeout` seconds. The texts are what JOB_LOGIN logs in with. `greeted`, `offered`: as in
- * LEASED. What a further kind of job needs is added behind. */
+ * LEASED. With `tell_client` the mail host is told that it is for this client. */
 #define MSG_JOB_FIELDS(N, U32, U64, TEXT) \
 	U32(N, kind) \
+	U32(N, service) \
 	U32(N, timeout) \
 	U32(N, greeted) \
+	U32(N, tell_client) \
+	U32(N, hops) \
+	U32(N, client_port) \
+	TEXT(N, client, 64) \
+	TEXT(N, local, 64) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, authzid, 512) \
 	TEXT(N, secret, 8192) \
@@ -219,18 +245,24 @@
 #define MSG_WORKER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 
-/* Which mail host serves this account? */
+/* Which mail host serves this account? With `check` only if `secret` is its password; `client` is
+ * the client's address, which some directories are told. */
 #define MSG_LOOKUP_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
-	TEXT(N, user, 512)
+	U32(N, check) \
+	TEXT(N, client, 64) \
+	TEXT(N, user, 512) \
+	TEXT(N, secret, 8192)
 
 /* Its record: status is of enum msg_account; `hosts` is a text of lib/route.h; `lifetime` is for
- * how many seconds that may be believed, 0: as long as anything. */
+ * how many seconds that may be believed, 0: as long as anything. `password` is the clear one that
+ * the directory has for the mail host; empty: the client's own. */
 #define MSG_ACCOUNT_FIELDS(N, U32, U64, TEXT) \
 	U32(N, status) \
 	U32(N, lifetime) \
 	TEXT(N, hosts, 2200) \
 	TEXT(N, backend_user, 512) \
+	TEXT(N, password, 512) \
 	TEXT(N, error, 200)
 
 /* Which addresses has this host? ip_version is 4, 6, or 0 for both. */
@@ -285,12 +317,13 @@
 	TEXT(N, host, 255)
 
 /* The handshake is done: the descriptor is the stream of what is inside. `name` is what the client
- * asked for (SNI). */
+ * asked for (SNI); `identity` whom its verified certificate names, empty: it showed none. */
 #define MSG_TLS_READY_FIELDS(N, U32, U64, TEXT) \
 	U32(N, resumed) \
 	TEXT(N, version, 32) \
 	TEXT(N, cipher, 64) \
-	TEXT(N, name, 255)
+	TEXT(N, name, 255) \
+	TEXT(N, identity, 512)
 
 /* There is none, the TCP connection is closed. `reason` is of enum msg_tls_failure; `text` says it
  * to people, with the host's or client's part in it and the setting that decides. */
@@ -319,6 +352,7 @@
 	MSG(END,       10, ROLE_BROKER, 0, MSG_END_FIELDS) \
 	MSG(LINE,      12, ROLE_SESSION, 0, MSG_LINE_FIELDS) \
 	MSG(UNTOUCHED, 11, ROLE_SESSION, 1, MSG_UNTOUCHED_FIELDS) \
+	MSG(AUTH_STEP, 13, ROLE_SESSION | ROLE_BROKER | ROLE_LOOKUP, 0, MSG_AUTH_STEP_FIELDS) \
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
 	MSG(LOGGER,    28, ROLE_BROKER, 1, MSG_LOGGER_FIELDS) \

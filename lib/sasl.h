@@ -12,6 +12,12 @@ enum sasl_mechanism {
 	SASL_LOGIN = 2,	      /* AUTH=LOGIN, not the command */
 	SASL_XOAUTH2 = 4,     /* Google's, before there was an RFC */
 	SASL_OAUTHBEARER = 8, /* RFC 7628 */
+	SASL_CRAM_MD5 = 16,   /* RFC 2195 */
+	SASL_CRAM_SHA1 = 32,  /* the same with another hash, as Courier has them */
+	SASL_CRAM_SHA256 = 64,
+	SASL_SCRAM_SHA_1 = 128,	  /* RFC 5802 */
+	SASL_SCRAM_SHA_256 = 256, /* RFC 7677 */
+	SASL_EXTERNAL = 512,	  /* RFC 4422 appendix A: by the client's certificate */
 };
 
 #define SASL_TOKENS (SASL_XOAUTH2 | SASL_OAUTHBEARER)
