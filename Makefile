@@ -66,7 +66,7 @@ SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
-LIBS_lookupd       = $(shell $(PKG) --libs lmdb $(DRIVERS_PKG))
+LIBS_lookupd       = $(shell $(PKG) --libs libcrypto lmdb $(DRIVERS_PKG))
 LIBS_tlsrelayd     = $(shell $(PKG) --libs libssl libcrypto libsystemd)
 LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
@@ -170,7 +170,7 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/run_corpus.o $(ARCHIVES
 fuzz-corpus: $(FUZZ_RUN)
 
 # Of lookupd what is pure.
-FUZZ_LOOKUPD := $(addprefix lookupd/,account.c authrc.c ldapquery.c sqlquery.c textline.c why.c)
+FUZZ_LOOKUPD := $(addprefix lookupd/,account.c authrc.c cram.c ldapquery.c scram.c sqlquery.c textline.c why.c)
 
 build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(FUZZ_LOOKUPD) $(LIB_C) $(FILTER)
 	@mkdir -p $(@D)

@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "cachebrokerd/admit.h"
+#include "cachebrokerd/client_challenge.h"
 #include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/master.h"
@@ -35,13 +36,16 @@ void client_show_active(struct client *c, struct span user, const char *host)
 	broker_count(c->broker);
 }
 
-/* A master user's password is a password: clients must have the shared one. */
+/* A master user's password is a password: clients must have the shared one. Without directories
+ * nobody could verify an answer to a challenge. */
 static uint32_t mechanisms_of(const struct broker *b)
 {
 	struct span bad;
 	uint32_t set = 0;
 
 	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
+	if (b->config.directory.count == 0)
+		set &= ~(uint32_t)SASL_CHALLENGES;
 	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
 }
 
@@ -229,8 +233,8 @@ static int on_admin(struct client *c, const struct msg *m, int *fd)
 }
 
 #define ANY_STATE \
-	(CLIENT_READY | CLIENT_SECURING | CLIENT_WAITING | CLIENT_LEASED | CLIENT_RETURNING | \
-	 CLIENT_DONE)
+	(CLIENT_READY | CLIENT_SECURING | CLIENT_CHALLENGED | CLIENT_WAITING | CLIENT_LEASED | \
+	 CLIENT_RETURNING | CLIENT_DONE)
 
 static const struct {
 	enum msg_type type;
@@ -239,6 +243,7 @@ static const struct {
 } handlers[] = {
 	{ MSG_HELLO, CLIENT_NEW, on_hello },
 	{ MSG_TLS_ACCEPT, CLIENT_READY, client_on_tls_accept },
+	{ MSG_AUTH_STEP, CLIENT_READY, client_on_auth_step },
 	{ MSG_LEASE, CLIENT_READY, client_on_lease },
 	{ MSG_OUTCOME, CLIENT_LEASED, client_on_outcome },
 	{ MSG_UNTOUCHED, CLIENT_LEASED, client_on_untouched },
@@ -272,6 +277,7 @@ static void client_gone(struct peer *p)
 	if (!c->counted && c->accepted)
 		habits_forget(b->habits, &c->lease.habit);
 	client_leave_tls(c);
+	client_leave_challenge(c);
 	lease_end(c);
 	client_lose_connection(c);
 	tracing_leave(c);

@@ -17,6 +17,7 @@ enum client_state {
 	CLIENT_RETURNING = 16, /* is bringing it back */
 	CLIENT_DONE = 32,      /* has had its connection: no further one */
 	CLIENT_SECURING = 64,  /* between new and ready: tlsrelayd does its TLS_ACCEPT */
+	CLIENT_CHALLENGED = 128, /* a look-up worker has its AUTH_STEP */
 };
 
 struct client {
@@ -51,6 +52,7 @@ struct client {
 	uint32_t tls_serial; /* of this serial, */
 	struct tls_request *handshake; /* which is under way */
 	char *tls; /* version, cipher and name of its TLS; NULL: none that we know of */
+	struct challenge *challenge; /* the last one (client_challenge.h); NULL: there was none */
 	struct admin_caller admin;
 	struct lease lease;
 	struct connection *connection; /* leased */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "cachebrokerd/client_challenge.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lists.h"
@@ -24,10 +25,15 @@ static struct span user_of(const struct client *c)
 	return (struct span){ c->lease.user, c->lease.user_length };
 }
 
-/* Are kind, authzid and secret such as belong together? */
-static bool is_proof(const struct msg_LEASE *lease)
+/* Are kind, authzid and secret such as belong together? Who says that it was verified must have
+ * been. */
+static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 {
 	struct sasl_row row;
+	struct span user;
+
+	if (lease->proof_kind == PROOF_VERIFIED)
+		return lease->authzid.n == 0 && lease->secret.n == 0 && client_verified(c, &user);
 
 	if (sasl_token_of(lease->proof_kind, &row))
 		return lease->authzid.n == 0 && lease->secret.n > 0;
@@ -37,7 +43,7 @@ static bool is_proof(const struct msg_LEASE *lease)
 int client_on_lease(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	if (m->serial == 0 || !is_proof(&m->LEASE) || m->LEASE.user.n == 0)
+	if (m->serial == 0 || !is_proof(c, &m->LEASE) || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
 	if (c->limited && !c->made_room) {
@@ -45,11 +51,14 @@ int client_on_lease(struct client *c, const struct msg *m, int *fd)
 		client_refuse(c, REFUSAL_LIMIT, "the mail host has too many of this user");
 		return 0;
 	}
-	if (c->leases >= c->broker->config.login_attempts) {
+	if (m->LEASE.proof_kind == PROOF_VERIFIED && client_challenge_paid(c)) {
+		/* its challenge was this attempt */
+	} else if (c->leases >= c->broker->config.login_attempts) {
 		client_refuse(c, REFUSAL_ATTEMPTS, "login_attempts");
 		return 0;
+	} else {
+		tries_set(c->broker->tries, &c->visit, ++c->leases);
 	}
-	tries_set(c->broker->tries, &c->visit, ++c->leases);
 	c->state = CLIENT_WAITING;
 	lease_begin(c, m);
 	return 0;

@@ -22,6 +22,7 @@ static const struct span purpose_name = { "name", 4 };
 static const struct span purpose_lease = { "lease", 5 };
 static const struct span purpose_fingerprint = { "fingerprint", 11 };
 static const struct span purpose_tokens = { "tokens", 6 };
+static const struct span purpose_verified = { "verified", 8 };
 static const struct span purpose_habit = { "habit", 5 };
 
 int keys_new(struct keys **ret)
@@ -128,6 +129,13 @@ static struct span bytes_of(const struct key *key)
 int keys_tokens(const struct keys *k, const struct key *account, struct key *ret)
 {
 	const struct span fields[] = { purpose_tokens, bytes_of(account) };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_verified(const struct keys *k, const struct key *account, struct key *ret)
+{
+	const struct span fields[] = { purpose_verified, bytes_of(account) };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }

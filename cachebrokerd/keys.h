@@ -48,6 +48,9 @@ int keys_account(const struct keys *k, const struct key_account *account, const 
  * what is known of one of them (proofs.h) is known apart from the password. */
 int keys_tokens(const struct keys *k, const struct key *account, struct key *ret);
 
+/* The same for an account's clients that were verified without a password of theirs. */
+int keys_verified(const struct keys *k, const struct key *account, struct key *ret);
+
 /* The key of those connections of `key` that have this fingerprint. */
 int keys_fingerprint(const struct keys *k, const struct key *key, struct span fingerprint,
 		     struct key *ret);

@@ -20,6 +20,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+#include "lib/sasl.h"
 
 #define PATIENCE_MS	   50
 #define LOGOUT_PATIENCE_MS 1000
@@ -32,13 +33,29 @@ static struct client *awaiting_room;   /* those for whom another one's has to ma
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 static struct client *awaiting_errand; /* those for whom a master user shall log in */
 
+/* Can there be clients that are verified without a password? */
+static bool verifies(const struct broker *b)
+{
+	struct span bad;
+	uint32_t set = 0;
+
+	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
+	return set & SASL_CHALLENGES;
+}
+
+/* Does the client's process get a connection that is logged in? */
+static bool takes_errand(const struct lease *l)
+{
+	return l->master || l->verified;
+}
+
 uint32_t lease_longest(const struct broker *b)
 {
 	uint32_t tries = b->config.connect_timeout * DIAL_ROUNDS, one = tries + LOOKUP_EXTRA;
 
 	if (config_tls_possible(&b->config))
 		one += tls_longest(b) * DIAL_ROUNDS;
-	if (master_is_on(b))
+	if (master_is_on(b) || verifies(b))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
 	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
@@ -132,6 +149,8 @@ static int make_keys(struct client *c)
 	if (r == 0)
 		r = keys_account(b->keys, &account, NULL, &l->account);
 	l->record = l->account;
+	if (r == 0 && l->verified)
+		r = keys_verified(b->keys, &l->account, &l->record);
 	return r == 0 && l->token ? keys_tokens(b->keys, &l->account, &l->record) : r;
 }
 
@@ -208,7 +227,7 @@ static void on_dialled(void *context, int fd, const char *why)
 
 	if (fresh)
 		fresh->record = l->record;
-	if (fresh && !l->master) {
+	if (fresh && !takes_errand(l)) {
 		client_lease(c, fresh, fd, 0);
 		return;
 	}
@@ -242,13 +261,13 @@ static bool waits_for_logout(struct client *c)
 	return true;
 }
 
-/* A master user's login takes an errand: one must be free before it is dialled, since their number
- * is small. Waits within the lease's deadline. */
+/* For a login that an errand makes one must be free before it is dialled, since their number is
+ * small. Waits within the lease's deadline. */
 static bool waits_for_errand(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!l->master)
+	if (!takes_errand(l))
 		return false;
 	if (errand_room(c->broker) > 0) {
 		l->owed = true;
@@ -293,7 +312,7 @@ static bool take_spare(struct client *c)
 	char *offered;
 	int fd;
 
-	if (l->master || c->spare_died || renew_keys(c) < 0 ||
+	if (takes_errand(l) || c->spare_died || renew_keys(c) < 0 ||
 	    !spares_take(l->host, &fd, &offered))
 		return false;
 	struct connection *fresh =
@@ -320,12 +339,17 @@ static void dial(struct client *c)
 
 	if (host_is_up(l->host) && waits_for_room(c))
 		return;
-	secret_wipe(&l->secret); /* the session itself proves it */
+	if (!l->verified)
+		secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
 		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
-	if (l->master && !errand_has_listener(b)) {
+	if (l->verified && !master_can_log_in(c)) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, MASTER_NEEDED);
+		return;
+	}
+	if (takes_errand(l) && !errand_has_listener(b)) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no listener for a master login");
 		return;
 	}

@@ -28,6 +28,7 @@ struct lease {
 	struct key name, proof, key, account;
 	struct key record; /* what proofs.h knows of the key is under this one */
 	bool token;	   /* the proof is one, not a password */
+	bool verified;	   /* there is none: we know who it is, and an errand logs in for it */
 	struct key habit;  /* who comes, as far as one can tell (habits.h) */
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */
@@ -41,7 +42,8 @@ struct lease {
 	struct host *host; /* hosts[host_at], to which the keys belong; NULL: none yet */
 	struct question *question;
 	struct dial *dial;
-	struct secret *secret;	 /* while it may be needed to prove the password again */
+	struct secret *secret;	 /* while it may be needed to prove the password again; if it is
+				  * verified: the directory's, for the errand */
 	struct recheck *recheck; /* while it waits for that */
 	bool master;		 /* a master user logs in for it, */
 	struct master *login;	 /* and does so now, */

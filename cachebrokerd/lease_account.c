@@ -6,7 +6,7 @@
  * again: until it is clear which connection the session gets.
  */
 #include "cachebrokerd/accounts.h"
-#include "cachebrokerd/client.h"
+#include "cachebrokerd/client_challenge.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/lookup.h"
@@ -102,12 +102,14 @@ static void on_account(void *context, const struct msg *answer)
 					       .backend_user = answer->ACCOUNT.backend_user };
 
 		remember(c, &found, answer->ACCOUNT.lifetime);
+		if (c->lease.verified && answer->ACCOUNT.password.n > 0)
+			c->lease.secret = secret_keep(answer->ACCOUNT.password);
 		set_account(c, &found);
 		return;
 	}
 	if (answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN)
 		remember_unknown(c);
-	else if (use_stale(c))
+	else if (!c->lease.verified && use_stale(c)) /* it has no password */
 		return;
 	if (answer && answer->ACCOUNT.error.n > 0) {
 		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
@@ -121,34 +123,52 @@ static void on_account(void *context, const struct msg *answer)
 
 static int make_proof(const struct broker *b, const struct msg *m, struct key *ret)
 {
-	return master_is_on(b) ? master_proof(b, ret)
-			       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
+	return master_is_on(b) && m->LEASE.proof_kind != PROOF_VERIFIED
+		       ? master_proof(b, ret)
+		       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
 }
 
 void lease_begin(struct client *c, const struct msg *m)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
-	const struct msg question = { .type = MSG_LOOKUP,
-				      .LOOKUP = { .service = c->service, .user = m->LEASE.user } };
+	const bool verified = m->LEASE.proof_kind == PROOF_VERIFIED;
+	struct span user = m->LEASE.user;
 	struct account known;
 
+	if (verified)
+		(void)client_verified(c, &user); /* whatever the session says */
+	const struct msg question = { .type = MSG_LOOKUP,
+				      .LOOKUP = { .service = c->service,
+						  .check = verified ? CHECK_VERIFIED
+								    : CHECK_NOTHING,
+						  .client = SPAN_NONE,
+						  .user = user,
+						  .secret = SPAN_NONE } };
+
 	*l = (struct lease){ .serial = m->serial,
-			     .token = m->LEASE.proof_kind != PROOF_PASSWORD,
+			     .token = m->LEASE.proof_kind != PROOF_PASSWORD && !verified,
+			     .verified = verified,
 			     .plain = m->LEASE.plain || c->swapped,
 			     .repeats = c->must_repeat,
 			     .client_id = m->LEASE.client_id,
-			     .user_length = m->LEASE.user.n,
+			     .user_length = user.n,
 			     .authzid_length = m->LEASE.authzid.n };
 	c->must_repeat = false;
-	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
+	memcpy(l->user, user.p, user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
 	if (master_is_on(b) && c->service != SERVICE_IMAP) {
 		/* an errand speaks IMAP only, and nobody's password goes to the mail host then */
 		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no POP3 with a master user");
 		return;
 	}
-	if (master_is_on(b)) {
+	if (verified && c->service != SERVICE_IMAP) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no POP3 without a password");
+		return;
+	}
+	if (verified) {
+		/* the directory's password comes with the account */
+	} else if (master_is_on(b)) {
 		l->master = true;
 		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
 			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
@@ -159,11 +179,13 @@ void lease_begin(struct client *c, const struct msg *m)
 		l->secret = secret_keep(m->LEASE.secret);
 	}
 	if (make_proof(b, m, &l->proof) < 0 ||
-	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0) {
+	    keys_name(b->keys, c->service, user, &l->name) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 		return;
 	}
-	switch (accounts_find(b->accounts, &l->name, clock_ms(), &known)) {
+	/* passwords are not remembered */
+	switch (verified ? ACCOUNTS_NOTHING
+			 : accounts_find(b->accounts, &l->name, clock_ms(), &known)) {
 	case ACCOUNTS_FRESH:
 		set_account(c, &known);
 		return;

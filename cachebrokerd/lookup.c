@@ -2,7 +2,7 @@
  *
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
- * back to the line.
+ * back to the line; one that is for this worker only is answered with nothing.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -25,13 +25,17 @@ struct question {
 	struct timer *timer;
 	struct msg m;
 	enum msg_type expected;
-	char text[512]; /* the question's text field */
+	uint64_t only;	  /* for this worker; 0: any */
+	uint64_t *worker; /* where its number is wanted, or NULL */
+	size_t length;
+	char texts[]; /* what the question's texts borrow */
 };
 
 struct worker {
 	struct peer *peer;
 	struct worker *next;
 	struct question *question; /* being answered */
+	uint64_t number;	   /* never used twice */
 	uint32_t serial;
 	bool ready;
 };
@@ -41,6 +45,7 @@ struct lookup {
 	struct worker *workers;
 	struct question *first, **last;
 	unsigned waiting;
+	uint64_t last_number;
 };
 
 int lookup_new(struct broker *b, struct lookup **ret)
@@ -58,6 +63,7 @@ int lookup_new(struct broker *b, struct lookup **ret)
 static void free_question(struct question *q)
 {
 	timer_end(&q->timer);
+	explicit_bzero(q->texts, q->length);
 	free(q);
 }
 
@@ -84,17 +90,30 @@ static void join_line(struct lookup *l, struct question *q)
 	l->waiting++;
 }
 
-static struct question *leave_line(struct lookup *l)
+static void unlink_question(struct lookup *l, struct question **at)
 {
-	struct question *q = l->first;
+	struct question *q = *at;
 
-	if (!q)
-		return NULL;
-	l->first = q->next;
-	if (!l->first)
-		l->last = &l->first;
+	*at = q->next;
+	if (l->last == &q->next)
+		l->last = at;
 	l->waiting--;
-	return q;
+}
+
+/* The first in line that this worker may answer; those for which nobody waits are dropped. */
+static struct question *leave_line(struct lookup *l, const struct worker *w)
+{
+	for (struct question **at = &l->first, *q; (q = *at);) {
+		if (q->done && q->only != 0 && q->only != w->number) {
+			at = &q->next;
+			continue;
+		}
+		unlink_question(l, at);
+		if (q->done)
+			return q;
+		free_question(q);
+	}
+	return NULL;
 }
 
 /* Gives waiting questions to free workers. */
@@ -103,17 +122,15 @@ static void serve_line(struct lookup *l)
 	for (struct worker *w = l->workers; w; w = w->next) {
 		if (!w->ready || w->question)
 			continue;
-		struct question *q = leave_line(l);
+		struct question *q = leave_line(l, w);
 
-		while (q && !q->done) {
-			free_question(q);
-			q = leave_line(l);
-		}
 		if (!q)
-			return;
+			continue;
 		if (++w->serial == 0)
 			w->serial = 1;
 		q->m.serial = w->serial;
+		if (q->worker)
+			*q->worker = w->number;
 		w->question = q;
 		if (peer_send(w->peer, &q->m, -1) < 0)
 			return; /* the worker is gone, which has called this again */
@@ -126,41 +143,89 @@ static void on_timeout(void *context)
 	answer_fn *done = q->done;
 
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
+	q->worker = NULL;
 	if (done)
 		done(q->context, NULL);
 }
 
-/* The text of the question, which the caller's message only borrows. */
-static int keep_text(struct question *q, const struct msg *m)
+/* The texts of a question, which the caller's message only borrows. */
+static size_t texts_of(struct msg *m, struct span **ret)
 {
-	struct span text = m->type == MSG_LOOKUP ? m->LOOKUP.user : m->RESOLVE.host;
+	size_t n = 0;
 
-	if (text.n > sizeof(q->text))
-		return -EINVAL;
-	memcpy(q->text, text.p, text.n);
-	q->m = *m;
-	*(m->type == MSG_LOOKUP ? &q->m.LOOKUP.user : &q->m.RESOLVE.host) =
-		(struct span){ q->text, text.n };
-	q->expected = m->type == MSG_LOOKUP ? MSG_ACCOUNT : MSG_ADDRESSES;
-	return 0;
+	switch (m->type) {
+	case MSG_LOOKUP:
+		ret[n++] = &m->LOOKUP.client;
+		ret[n++] = &m->LOOKUP.user;
+		ret[n++] = &m->LOOKUP.secret;
+		break;
+	case MSG_AUTH_STEP:
+		ret[n++] = &m->AUTH_STEP.client;
+		ret[n++] = &m->AUTH_STEP.user;
+		ret[n++] = &m->AUTH_STEP.why;
+		ret[n++] = &m->AUTH_STEP.data;
+		break;
+	default:
+		ret[n++] = &m->RESOLVE.host;
+	}
+	return n;
 }
 
-int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
-	       struct question **ret)
+static struct question *make_question(const struct msg *m)
+{
+	struct msg copy = *m;
+	struct span *texts[4];
+	const size_t count = texts_of(&copy, texts);
+	size_t length = 0, at = 0;
+
+	for (size_t i = 0; i < count; i++)
+		length += texts[i]->n;
+	struct question *q = calloc(1, sizeof(*q) + length);
+
+	if (!q)
+		return NULL;
+	q->m = copy;
+	q->length = length;
+	(void)texts_of(&q->m, texts);
+	for (size_t i = 0; i < count; i++) {
+		if (texts[i]->n > 0)
+			memcpy(q->texts + at, texts[i]->p, texts[i]->n);
+		texts[i]->p = q->texts + at;
+		at += texts[i]->n;
+	}
+	q->expected = m->type == MSG_LOOKUP	  ? MSG_ACCOUNT
+		      : m->type == MSG_AUTH_STEP ? MSG_AUTH_STEP
+						  : MSG_ADDRESSES;
+	return q;
+}
+
+static bool is_there(const struct lookup *l, uint64_t number)
+{
+	const struct worker *w = l->workers;
+
+	while (w && w->number != number)
+		w = w->next;
+	return w != NULL;
+}
+
+int lookup_ask_worker(struct lookup *l, uint64_t *worker, const struct msg *m, answer_fn *done,
+		      void *context, struct question **ret)
 {
 	if (l->waiting >= QUESTIONS_MOST)
 		return -EAGAIN;
-	struct question *q = calloc(1, sizeof(*q));
+	if (worker && *worker != 0 && !is_there(l, *worker))
+		return -ESRCH;
+	struct question *q = make_question(m);
 
 	if (!q)
 		return -ENOMEM;
 	q->lookup = l;
 	q->done = done;
 	q->context = context;
-	int r = keep_text(q, m);
+	q->only = worker ? *worker : 0;
+	q->worker = worker;
+	int r = loop_timer(l->broker->loop, ANSWER_TIMEOUT, on_timeout, q, &q->timer);
 
-	if (r == 0)
-		r = loop_timer(l->broker->loop, ANSWER_TIMEOUT, on_timeout, q, &q->timer);
 	if (r < 0) {
 		free_question(q);
 		return r;
@@ -171,10 +236,18 @@ int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *con
 	return 0;
 }
 
+int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
+	       struct question **ret)
+{
+	return lookup_ask_worker(l, NULL, m, done, context, ret);
+}
+
 void question_drop(struct question **q)
 {
-	if (*q)
+	if (*q) {
 		(*q)->done = NULL;
+		(*q)->worker = NULL;
+	}
 	*q = NULL;
 }
 
@@ -203,6 +276,25 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	return 0;
 }
 
+/* Nobody else can answer what was for this worker only. */
+static void answer_with_nothing(struct lookup *l, uint64_t number)
+{
+	for (struct question **at = &l->first, *q; (q = *at);) {
+		if (q->only != number) {
+			at = &q->next;
+			continue;
+		}
+		answer_fn *done = q->done;
+		void *context = q->context;
+
+		unlink_question(l, at);
+		free_question(q);
+		if (done)
+			done(context, NULL);
+		at = &l->first; /* that may have changed the line */
+	}
+}
+
 static void on_gone(struct peer *p)
 {
 	struct lookup *l = p->broker->lookup;
@@ -214,6 +306,7 @@ static void on_gone(struct peer *p)
 		*at = w->next;
 	if (w->question)
 		join_line(l, w->question);
+	answer_with_nothing(l, w->number);
 	free(w);
 	serve_line(l);
 }
@@ -237,6 +330,7 @@ void lookup_peer_new(struct peer *p)
 		return;
 	}
 	w->peer = p;
+	w->number = ++l->last_number;
 	w->next = l->workers;
 	l->workers = w;
 	p->owner = w;

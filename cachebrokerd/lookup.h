@@ -21,10 +21,16 @@ void lookup_free(struct lookup *l);
 extern const struct peer_kind lookup_peer_kind;
 void lookup_peer_new(struct peer *p);
 
-/* Asks (a LOOKUP or RESOLVE; its texts are copied). done is called once, never before this returns.
+/* Asks (a LOOKUP, RESOLVE or AUTH_STEP; its texts are copied). done is called once, never before this returns.
  * 0; -EAGAIN when too many questions wait; -errno. */
 int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
 	       struct question **ret);
+
+/* The same for one worker only: *worker is its number, of lookup.c's making, or 0 for any one, and
+ * becomes that of the worker that has the question; it must live as long as somebody waits. When
+ * that worker is gone there is no answer. */
+int lookup_ask_worker(struct lookup *l, uint64_t *worker, const struct msg *m, answer_fn *done,
+		      void *context, struct question **ret);
 
 /* Nobody waits for the answer any more: done is not called. NULL is allowed; *q becomes NULL. */
 void question_drop(struct question **q);

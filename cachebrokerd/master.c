@@ -14,6 +14,8 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/proofs.h"
+#include "cachebrokerd/secrets.h"
+#include "cachebrokerd/traces.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 
@@ -51,19 +53,60 @@ int master_proof(const struct broker *b, struct key *ret)
 			   span_str(c->auth_sasl_plain_password), ret);
 }
 
+static bool has_master(const struct broker *b)
+{
+	return *b->config.auth_sasl_plain_username && *b->config.auth_sasl_plain_password;
+}
+
+bool master_can_log_in(const struct client *c)
+{
+	return c->lease.secret || has_master(c->broker);
+}
+
+static void be_master(const struct broker *b, struct span account, struct errand_login *ret)
+{
+	*ret = (struct errand_login){ .backend_user = span_str(b->config.auth_sasl_plain_username),
+				      .authzid = account,
+				      .secret = span_str(b->config.auth_sasl_plain_password) };
+}
+
 int master_login(const struct broker *b, struct span account, struct errand_login *ret)
 {
 	if (!master_is_on(b))
 		return -EACCES; /* a reload has ended that */
-	*ret = (struct errand_login){ .backend_user = span_str(b->config.auth_sasl_plain_username),
-				      .authzid = account,
-				      .secret = span_str(b->config.auth_sasl_plain_password) };
+	be_master(b, account, ret);
+	return 0;
+}
+
+/* What it logs in with for this client: borrows from the lease and the configuration. */
+static int login_for(const struct client *c, const struct connection *fresh,
+		     struct errand_login *ret)
+{
+	const struct broker *b = c->broker;
+	const struct span account = span_str(fresh->backend_user);
+
+	if (!c->lease.verified)
+		return master_login(b, account, ret);
+	if (c->lease.secret)
+		*ret = (struct errand_login){ .backend_user = account,
+					      .authzid = SPAN_NONE,
+					      .secret = secret_span(c->lease.secret) };
+	else if (has_master(b))
+		be_master(b, account, ret);
+	else
+		return -EACCES;
 	return 0;
 }
 
 static void refuse(struct client *c, const struct host *h, enum errand_verdict verdict)
 {
-	if (verdict == VERDICT_REFUSED) {
+	if (c->lease.verified) {
+		/* the client has shown who it is: whatever is wrong, it is not its password */
+		client_refuse(c, REFUSAL_UNAVAILABLE,
+			      verdict == VERDICT_REFUSED
+				      ? "the mail host refused the login for a verified client"
+				      : "the login for a verified client came to nothing");
+	} else if (verdict == VERDICT_REFUSED) {
 		log_printf(LOG_WARNING, "the master user's login is refused by %s", h->label);
 		client_refuse(c, REFUSAL_PASSWORD, "the mail host refused the master login");
 	} else {
@@ -95,7 +138,7 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 		client_lease(c, fresh, take_fd(fd), 0);
 		return 0;
 	}
-	proofs_accept(fresh->broker->proofs, &fresh->entry.account, &fresh->plain, fresh->born);
+	proofs_accept(fresh->broker->proofs, &fresh->record, &fresh->plain, fresh->born);
 	(void)connection_given(fresh, fd);
 	return 0;
 }
@@ -104,13 +147,15 @@ int master_start(struct client *c, struct connection *fresh, int fd, struct mast
 {
 	struct broker *b = c->broker;
 	struct errand_login with;
-	int r = master_login(b, span_str(fresh->backend_user), &with);
+	int r = login_for(c, fresh, &with);
 	struct master *m = r < 0 ? NULL : calloc(1, sizeof(*m));
 
 	if (!m)
 		return r < 0 ? r : -ENOMEM;
 	*m = (struct master){ .waits = c, .connection = fresh };
 	r = errand_log_in(b, fresh->host, fresh->id, fd, &with, on_verdict, m);
+	secret_wipe(&c->lease.secret);
+	traces_wipe();
 	if (r < 0) {
 		free(m);
 		return r;

@@ -1,6 +1,9 @@
-/* A master user who logs in for every client (auth_sasl_plain_username, auth_sasl_plain_password),
- * when the client has the secret that all clients share (auth_shared_secret). All three must be
- * set.
+/* Logins that an errand makes for a client.
+ *
+ * A master user logs in for every client (auth_sasl_plain_username, auth_sasl_plain_password), when
+ * the client has the secret that all clients share (auth_shared_secret): all three must be set. For
+ * a client that was verified without a password, it is the directory's clear one, or the master user
+ * if there is none: then the first two do.
  */
 #ifndef CACHEBROKERD_MASTER_H
 #define CACHEBROKERD_MASTER_H
@@ -22,6 +25,12 @@ int master_proof(const struct broker *b, struct key *ret);
 /* What an errand logs in with for this account (its name at the mail host); it borrows from the
  * name and the configuration. 0, or -EACCES when there is no master user any more. */
 int master_login(const struct broker *b, struct span account, struct errand_login *ret);
+
+/* Can an errand log in for this client, which is verified? If not, MASTER_NEEDED says why. */
+bool master_can_log_in(const struct client *c);
+#define MASTER_NEEDED \
+	"a verified client needs a clear password in the directory, or a master user " \
+	"(auth_sasl_plain_username, auth_sasl_plain_password)"
 
 /* Has an errand log in on the client's fresh connection, of which fd stays the caller's. Ends in
  * client_lease() or client_refuse(), never before this returns, unless master_leave() is called.

@@ -59,6 +59,8 @@ enum recheck_need recheck_need(const struct client *c)
 	const struct broker *b = c->broker;
 	const struct lease *l = &c->lease;
 
+	if (l->verified) /* just now: there is no password to be proven */
+		return RECHECK_NOT;
 	if (b->config.auth_recheck > 0 &&
 	    proofs_fresh(b->proofs, &l->record, &l->key, due_before(b)))
 		return RECHECK_NOT;

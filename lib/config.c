@@ -18,6 +18,7 @@
 #include "lib/config_rows.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
+#include "lib/sasl.h"
 #include "lib/span.h"
 
 #define FILE_MAX_BYTES	 (1 << 20)
@@ -170,6 +171,15 @@ int config_init(struct config *c)
 	return 0;
 }
 
+static bool is_challenged(const struct config *c)
+{
+	struct span bad;
+	uint32_t set = 0;
+
+	(void)sasl_list_read(span_str(c->auth_mechanisms), &set, &bad); /* is good */
+	return set & SASL_CHALLENGES;
+}
+
 /* What only all keys together show. */
 static void judge_whole(struct config_problems *p)
 {
@@ -177,7 +187,12 @@ static void judge_whole(struct config_problems *p)
 	int set = (*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0') +
 		  (*c->auth_shared_secret != '\0');
 
-	if (set > 0 && set < 3)
+	if (is_challenged(c) && c->directory.count == 0)
+		config_say(p, false,
+			   "auth_mechanisms: CRAM and SCRAM are judged by what a directory has, and "
+			   "there is no line 'directory': they are not offered");
+	if (set > 0 && set < 3 &&
+	    !(is_challenged(c) && *c->auth_sasl_plain_username && *c->auth_sasl_plain_password))
 		config_say(
 			p, false,
 			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "

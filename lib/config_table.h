@@ -101,9 +101,11 @@
 	    "Longest command line before login.") \
 	NUM(idle_timeout, "1860", 60, 86400, "s", RELOAD, \
 	    "A session without traffic is closed after so long (RFC 9051: 30 minutes at least).") \
-	TEXT(auth_mechanisms, "PLAIN LOGIN", 100, RELOAD | MECHANISMS, \
+	TEXT(auth_mechanisms, "PLAIN LOGIN", 200, RELOAD | MECHANISMS, \
 	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
-	     "XOAUTH2, OAUTHBEARER; none: only the command LOGIN.") \
+	     "XOAUTH2, OAUTHBEARER; with a challenge, that a directory's passwords answer, " \
+	     "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-SHA256, CRAM-SHA1, CRAM-MD5; none: only the " \
+	     "command LOGIN.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \

@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 9
+#define MSG_VERSION 10
 
 /* No message is longer. */
 #define MSG_MAX 12288
@@ -74,6 +74,13 @@ enum msg_account {
 	ACCOUNT_UNKNOWN,
 	ACCOUNT_UNAVAILABLE,
 	ACCOUNT_REFUSED, /* it is known, and `secret` is not its password */
+};
+
+/* What is asked about an account besides where it is. */
+enum msg_check {
+	CHECK_NOTHING,
+	CHECK_PASSWORD, /* is `secret` its password? */
+	CHECK_VERIFIED, /* its client is verified: its clear password is wanted */
 };
 
 /* How a challenged client stands. */

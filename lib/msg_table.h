@@ -103,13 +103,18 @@
 /* One step of a mechanism that challenges the client (CRAM, SCRAM): session to broker, which passes
  * it on to a look-up worker, and back. `conversation` is 0 with the first one, and then the number
  * that the worker has given; `mechanism` is of enum sasl_mechanism; `status` of enum msg_auth;
- * `data` is without base64. Behind AUTH_ACCEPTED the session says LEASE with PROOF_VERIFIED. */
+ * `data` is without base64. A worker says at the end whom it has judged: `user`; `why` is for the
+ * log. Only the broker says `client`. Behind AUTH_ACCEPTED the session says LEASE with
+ * PROOF_VERIFIED. */
 #define MSG_AUTH_STEP_FIELDS(N, U32, U64, TEXT) \
+	U64(N, session) \
 	U64(N, conversation) \
 	U32(N, service) \
 	U32(N, mechanism) \
 	U32(N, status) \
 	TEXT(N, client, 64) \
+	TEXT(N, user, 512) \
+	TEXT(N, why, 200) \
 	TEXT(N, data, 4096)
 
 /* There is none; `reason` is of enum msg_refusal. */
@@ -245,8 +250,8 @@
 #define MSG_WORKER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 
-/* Which mail host serves this account? With `check` only if `secret` is its password; `client` is
- * the client's address, which some directories are told. */
+/* Which mail host serves this account? `check` is of enum msg_check; `client` is the client's
+ * address, which some directories are told. */
 #define MSG_LOOKUP_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
 	U32(N, check) \

@@ -21,6 +21,11 @@ enum sasl_mechanism {
 };
 
 #define SASL_TOKENS (SASL_XOAUTH2 | SASL_OAUTHBEARER)
+#define SASL_CRAMS  (SASL_CRAM_MD5 | SASL_CRAM_SHA1 | SASL_CRAM_SHA256)
+#define SASL_SCRAMS (SASL_SCRAM_SHA_1 | SASL_SCRAM_SHA_256)
+
+/* Those that lookupd verifies, with what a directory has. */
+#define SASL_CHALLENGES (SASL_CRAMS | SASL_SCRAMS)
 
 struct sasl_row {
 	struct span name;

@@ -68,6 +68,20 @@ int account_set_hash(struct account *a, struct span hash)
 	return set_text(a->hash, ACCOUNT_HASH_MAX, hash);
 }
 
+int account_set_hmac(struct account *a, enum account_hmac which, struct span states)
+{
+	return set_text(a->hmac[which], ACCOUNT_HMAC_MAX, states);
+}
+
+const char *account_hmac_name(enum account_hmac which)
+{
+	static const char *const names[HMACS] = { [HMAC_MD5] = "md5",
+						  [HMAC_SHA1] = "sha1",
+						  [HMAC_SHA256] = "sha256" };
+
+	return names[which];
+}
+
 static bool cut_prefix(struct span *text, struct span prefix)
 {
 	if (!span_istarts(*text, prefix))
@@ -183,6 +197,9 @@ int account_set_field(struct account *a, struct span name, struct span value)
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		if (span_eq(name, fields[i].name))
 			return fields[i].set(a, value);
+	for (size_t i = 0; i < HMACS && span_istarts(name, SPAN("HMAC-")); i++)
+		if (span_ieq(span_from(name, 5), span_str(account_hmac_name(i))))
+			return account_set_hmac(a, i, value);
 	return 0;
 }
 

@@ -11,6 +11,10 @@
 #define ACCOUNT_PASSWORD_MAX 512
 #define ACCOUNT_HASH_MAX     256
 #define ACCOUNT_OPTIONS_MAX  2048
+#define ACCOUNT_HMAC_MAX     128
+
+/* The digests of which Courier keeps the states of an HMAC under the password. */
+enum account_hmac { HMAC_MD5, HMAC_SHA1, HMAC_SHA256, HMACS };
 
 /* How a host was written: without a scheme it is server_tls that decides. */
 enum account_scheme { SCHEME_NONE, SCHEME_IMAP, SCHEME_IMAPS, SCHEME_POP3, SCHEME_POP3S };
@@ -27,6 +31,7 @@ struct account {
 	char user[ACCOUNT_USER_MAX + 1];	 /* to log in with at the mail host */
 	char password[ACCOUNT_PASSWORD_MAX + 1]; /* clear; empty: there is none */
 	char hash[ACCOUNT_HASH_MAX + 1];	 /* empty: there is none */
+	char hmac[HMACS][ACCOUNT_HMAC_MAX + 1];	 /* for CRAM, in hex; empty: there is none */
 	char options[ACCOUNT_OPTIONS_MAX + 1];	 /* name=value,name=value,name */
 	uint32_t lifetime;			 /* seconds; 0: as long as anything is believed */
 };
@@ -43,6 +48,10 @@ void account_wipe(struct account *a);
 int account_set_user(struct account *a, struct span user);
 int account_set_password(struct account *a, struct span password);
 int account_set_hash(struct account *a, struct span hash);
+int account_set_hmac(struct account *a, enum account_hmac which, struct span states);
+
+/* "md5", "sha1" or "sha256". */
+const char *account_hmac_name(enum account_hmac which);
 
 /* Adds mail hosts: HOST, HOST:PORT, [ADDRESS]:PORT, or one of them behind imap://, imaps://,
  * pop3:// or pop3s://, several separated by spaces or semicolons. -EINVAL also when there are more
@@ -53,8 +62,8 @@ int account_add_hosts(struct account *a, struct span hosts);
  * well. */
 int account_add_options(struct account *a, struct span options);
 
-/* Sets one of the fields that authdaemond's answers have (ADDRESS, PASSWD, PASSWD2, OPTIONS);
- * others are not for us. 0 or -EINVAL. */
+/* Sets one of the fields that authdaemond's answers have (ADDRESS, PASSWD, PASSWD2, OPTIONS),
+ * or of those that our own tables have besides (HMAC-MD5 and so on); others are not for us. 0 or -EINVAL. */
 int account_set_field(struct account *a, struct span name, struct span value);
 
 /* Sets fields from lines NAME=value; what has no = is passed over. 0 or -EINVAL. */

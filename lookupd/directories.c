@@ -15,6 +15,7 @@
 #include "lib/clock.h"
 #include "lib/config_directory.h"
 #include "lib/log.h"
+#include "lookupd/drivers.h"
 
 #define PAUSE_LEAST_MS 500
 #define PAUSE_MOST_MS  8000
@@ -207,6 +208,30 @@ enum found directories_find(struct directories *d, const char *service, struct s
 	return found;
 }
 
+static struct source *source_at(struct directories *d, unsigned line)
+{
+	for (size_t i = 0; i < d->count; i++)
+		if (d->sources[i].line == line && line > 0)
+			return &d->sources[i];
+	return NULL;
+}
+
+enum found directories_cram(struct directories *d, unsigned line, const char *service,
+			    const char *mechanism, struct span challenge, struct span answer,
+			    struct why *why)
+{
+	struct source *s = source_at(d, line);
+
+	why_say(why, "the directory has neither a clear password nor what stands for one");
+	if (!s || !s->opened || s->driver != &driver_authdaemon)
+		return FOUND_NOT;
+	enum found found = authdaemon_cram(s->state, service, mechanism, challenge, answer, why);
+
+	if (found == FOUND_DOWN)
+		note_down(s, why);
+	return found;
+}
+
 void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
 			struct directories_texts *texts, struct msg_ACCOUNT *ret)
 {
@@ -236,6 +261,10 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 		ret->hosts = buf_span(&hosts);
 		ret->backend_user = span_str(texts->user);
 		ret->lifetime = account.lifetime;
+		if (question->check == CHECK_VERIFIED) {
+			memcpy(texts->password, account.password, sizeof(texts->password));
+			ret->password = span_str(texts->password);
+		}
 	} else {
 		ret->error = span_str(texts->why.text);
 	}

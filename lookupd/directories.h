@@ -25,6 +25,13 @@ int directories_check(struct directories *d, const char *file, directories_repor
 enum found directories_find(struct directories *d, const char *service, struct span user,
 			    struct account *ret, unsigned *ret_line, struct why *why);
 
+/* Lets the directory of this line judge an answer to CRAM's challenge: one that does not give away
+ * what is needed for that may do it itself. FOUND: it is right; FOUND_NOT: wrong, or it cannot, with
+ * *why. */
+enum found directories_cram(struct directories *d, unsigned line, const char *service,
+			    const char *mechanism, struct span challenge, struct span answer,
+			    struct why *why);
+
 /* The `directory` line that stands there, for people; "" for none. */
 const char *directories_name(const struct directories *d, unsigned line);
 
@@ -32,10 +39,12 @@ const char *directories_name(const struct directories *d, unsigned line);
 struct directories_texts {
 	char hosts[ROUTE_TEXT_MAX];
 	char user[ACCOUNT_USER_MAX + 1];
+	char password[ACCOUNT_PASSWORD_MAX + 1];
 	struct why why;
 };
 
-/* Answers a LOOKUP. The answer's texts borrow `texts`. */
+/* Answers a LOOKUP. The answer's texts borrow `texts`, which may hold a password: wiped by the
+ * caller. */
 void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
 			struct directories_texts *texts, struct msg_ACCOUNT *ret);
 

@@ -1,6 +1,8 @@
 /* authdaemon: a running courier-authlib, by its socket protocol. PRE asks for a record without a
  * password. One connection a question: the daemon answers and closes.
  *
+ * AUTH with a challenge and a client's answer has it judged.
+ *
  *	PRE . SERVICE USER LF  →  KEY=value LF ... "." LF | "FAIL" LF | nothing: it cannot say
  *
  * The protocol has no quoting. A name with a control character never gets here (directories.c), and
@@ -14,11 +16,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/base64.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lookupd/drivers.h"
 
-#define ANSWER_MAX 16384
+#define ANSWER_MAX    16384
+#define CRAM_BODY_MAX 4096
 
 static int open_authdaemon(const char *place, const struct config *c, void **ret, struct why *why)
 {
@@ -125,23 +129,17 @@ static enum found judge_answer(struct span answer, struct account *ret, struct w
 	return FOUND_TROUBLE;
 }
 
-static enum found find_authdaemon(void *source, const char *service, struct span user,
-				  struct account *ret, struct why *why)
+/* One question. FOUND with the record in *ret. */
+static enum found ask(const struct sockaddr_un *address, struct span request, struct account *ret,
+		      struct why *why)
 {
 	const int64_t deadline = clock_ms() + DRIVER_TIMEOUT_MS;
-	char request_data[ACCOUNT_USER_MAX + 40], answer_data[ANSWER_MAX];
-	struct buf request = BUF_OVER(request_data), answer = BUF_OVER(answer_data);
+	char answer_data[ANSWER_MAX];
+	struct buf answer = BUF_OVER(answer_data);
 	enum found found = FOUND_DOWN;
-	int r;
+	AUTO_FD fd = send_request(address, request, deadline);
+	int r = fd < 0 ? fd : read_answer(fd, &answer, deadline);
 
-	if (memchr(user.p, '\n', user.n) || memchr(user.p, '\0', user.n))
-		return FOUND_NOT;
-	if (buf_add_str(&request, "PRE . ") || buf_add_str(&request, service) ||
-	    buf_add_char(&request, ' ') || buf_add(&request, user) || buf_add_char(&request, '\n'))
-		return FOUND_NOT;
-	AUTO_FD fd = send_request(source, buf_span(&request), deadline);
-
-	r = fd < 0 ? fd : read_answer(fd, &answer, deadline);
 	if (r == 0) {
 		found = judge_answer(buf_span(&answer), ret, why);
 	} else {
@@ -150,6 +148,51 @@ static enum found find_authdaemon(void *source, const char *service, struct span
 			found = FOUND_TROUBLE;
 	}
 	buf_wipe(&answer);
+	return found;
+}
+
+static enum found find_authdaemon(void *source, const char *service, struct span user,
+				  struct account *ret, struct why *why)
+{
+	char request_data[ACCOUNT_USER_MAX + 40];
+	struct buf request = BUF_OVER(request_data);
+
+	if (memchr(user.p, '\n', user.n) || memchr(user.p, '\0', user.n))
+		return FOUND_NOT;
+	if (buf_add_str(&request, "PRE . ") || buf_add_str(&request, service) ||
+	    buf_add_char(&request, ' ') || buf_add(&request, user) || buf_add_char(&request, '\n'))
+		return FOUND_NOT;
+	return ask(source, buf_span(&request), ret, why);
+}
+
+static int add_base64(struct buf *out, struct span text)
+{
+	size_t room;
+	char *tail = buf_tail(out, &room);
+	int n = base64_encode(text, tail, room);
+
+	if (n < 0)
+		return n;
+	buf_filled(out, (size_t)n);
+	return buf_add_char(out, '\n');
+}
+
+/* AUTH LENGTH LF SERVICE LF MECHANISM LF challenge LF answer LF: base64 holds no line feed. */
+enum found authdaemon_cram(void *source, const char *service, const char *mechanism,
+			   struct span challenge, struct span answer, struct why *why)
+{
+	char body_data[CRAM_BODY_MAX], request_data[CRAM_BODY_MAX + 40];
+	struct buf body = BUF_OVER(body_data), request = BUF_OVER(request_data);
+	struct account account = { .host_count = 0 };
+	enum found found = FOUND_NOT;
+
+	if (buf_add_str(&body, service) == 0 && buf_add_char(&body, '\n') == 0 &&
+	    buf_add_str(&body, mechanism) == 0 && buf_add_char(&body, '\n') == 0 &&
+	    add_base64(&body, challenge) == 0 && add_base64(&body, answer) == 0 &&
+	    buf_add_str(&request, "AUTH ") == 0 && buf_add_u64(&request, body.len) == 0 &&
+	    buf_add_char(&request, '\n') == 0 && buf_add(&request, buf_span(&body)) == 0)
+		found = ask(source, buf_span(&request), &account, why);
+	account_wipe(&account);
 	return found;
 }
 

@@ -14,4 +14,9 @@ extern const struct driver driver_ldap;
 extern const struct driver driver_pgsql;
 extern const struct driver driver_mysql;
 
+/* Has authdaemond judge the answer to a challenge of CRAM ("cram-md5" and so on): FOUND when it is
+ * right, FOUND_NOT when it is wrong. */
+enum found authdaemon_cram(void *source, const char *service, const char *mechanism,
+			   struct span challenge, struct span answer, struct why *why);
+
 #endif

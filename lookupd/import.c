@@ -64,13 +64,25 @@ static int add_field(struct buf *out, const char *name, const char *value)
 		       : 0;
 }
 
+static int add_hmacs(struct buf *out, const struct account *a)
+{
+	char name[20];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < HMACS; i++) {
+		(void)snprintf(name, sizeof(name), "HMAC-%s", account_hmac_name(i));
+		r = add_field(out, name, a->hmac[i]);
+	}
+	return r;
+}
+
 /* A checked record goes into the table. */
 static int store(struct import *i, struct span name, const struct account *a)
 {
 	char lines[ACCOUNTSDB_RECORD_MAX];
 	struct buf out = BUF_OVER(lines);
 	bool renamed = !span_eq(name, span_str(a->user));
-	int r = add_field(&out, "ADDRESS", renamed ? a->user : "") ||
+	int r = add_hmacs(&out, a) || add_field(&out, "ADDRESS", renamed ? a->user : "") ||
 				add_field(&out, "PASSWD", a->hash) ||
 				add_field(&out, "PASSWD2", a->password) ||
 				add_field(&out, "OPTIONS", a->options)

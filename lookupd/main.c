@@ -21,6 +21,7 @@
 #include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/log.h"
+#include "lookupd/challenge.h"
 #include "lookupd/import.h"
 #include "lookupd/tell.h"
 #include "lookupd/worker.h"
@@ -394,7 +395,7 @@ int main(int argc, char **argv)
 		return use_once(&m);
 	log_open("lookupd", target);
 	log_follow();
-	if (take_config_fd(&m) < 0 || load_config(&m) < 0) {
+	if (take_config_fd(&m) < 0 || load_config(&m) < 0 || challenge_make_secret() < 0) {
 		log_printf(LOG_ERR, "lookupd cannot start");
 		return EXIT_FAILED;
 	}

@@ -56,6 +56,22 @@ static bool find_field(struct span fields, const char *name, struct span *ret)
 	return false;
 }
 
+/* The states for CRAM: those of the service, else those for all. */
+static int take_hmacs(struct span fields, const char *service, struct account *a)
+{
+	struct span value;
+	char own[60];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < HMACS; i++) {
+		(void)snprintf(own, sizeof(own), "%s-hmac-%spw", service, account_hmac_name(i));
+		if (find_field(fields, own, &value) ||
+		    find_field(fields, own + strlen(service) + 1, &value))
+			r = account_set_hmac(a, i, value);
+	}
+	return r;
+}
+
 int textline_userdb_account(struct span fields, const char *service, struct account *a)
 {
 	static const char *const required[] = { "uid", "gid", "home" };
@@ -68,6 +84,8 @@ int textline_userdb_account(struct span fields, const char *service, struct acco
 	(void)snprintf(own, sizeof(own), "%spw", service);
 	if ((find_field(fields, own, &value) || find_field(fields, "systempw", &value)) &&
 	    account_set_hash(a, value) < 0)
+		return -EINVAL;
+	if (take_hmacs(fields, service, a) < 0)
 		return -EINVAL;
 	if (find_field(fields, "options", &value) && account_add_options(a, value) < 0)
 		return -EINVAL;

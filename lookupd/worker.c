@@ -11,9 +11,11 @@
 #include <signal.h>
 #include <string.h>
 
+#include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "lookupd/challenge.h"
 
 #define PAUSE_LEAST_MS 50
 #define PAUSE_MOST_MS  1000
@@ -51,8 +53,25 @@ int worker_answer(struct directories *d, const struct msg *question, union worke
 	}
 }
 
+/* What a worker knows while it lives. */
+struct worker {
+	struct directories *directories;
+	struct challenges *challenges;
+};
+
+/* A step with a client that is challenged, and its answer. */
+static int answer_step(struct worker *w, const struct msg *step, int sock)
+{
+	static struct challenge_texts texts;
+	struct msg answer = { .type = MSG_AUTH_STEP, .serial = step->serial };
+
+	challenges_answer(w->challenges, w->directories, clock_ms(), &step->AUTH_STEP, &texts,
+			  &answer.AUTH_STEP);
+	return msgsock_send(sock, &answer, -1);
+}
+
 /* Receives one question and answers it. Returns 0, also when nothing was there, or -errno. */
-static int serve_one(struct directories *d, int sock)
+static int serve_one(struct worker *w, int sock)
 {
 	static char data[MSG_MAX];
 	static union worker_texts texts;
@@ -63,11 +82,17 @@ static int serve_one(struct directories *d, int sock)
 	fd_drop(&fd);
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
-	r = worker_answer(d, &question, &texts, &answer);
-	return r < 0 ? r : msgsock_send(sock, &answer, -1);
+	if (question.type == MSG_AUTH_STEP)
+		return answer_step(w, &question, sock);
+	r = worker_answer(w->directories, &question, &texts, &answer);
+	if (r == 0)
+		r = msgsock_send(sock, &answer, -1);
+	if (question.type == MSG_LOOKUP) /* the account's password may be in it */
+		explicit_bzero(&texts, sizeof(texts));
+	return r;
 }
 
-static int serve(struct directories *d, int sock)
+static int serve(struct worker *w, int sock)
 {
 	const struct msg ready = {.type = MSG_WORKER};
 	struct pollfd wait = {.fd = sock, .events = POLLIN};
@@ -75,13 +100,13 @@ static int serve(struct directories *d, int sock)
 
 	while (r == 0)
 		if (poll(&wait, 1, -1) > 0)
-			r = serve_one(d, sock);
+			r = serve_one(w, sock);
 	return r;
 }
 
 /* Connects and serves until the broker is gone. Returns whether it was there; says so once when it
  * was not for a while, and when it is back. */
-static bool serve_once(struct directories *d, const char *socket_path, bool *missed, bool is_late)
+static bool serve_once(struct worker *w, const char *socket_path, bool *missed, bool is_late)
 {
 	AUTO_FD sock = msgsock_connect(socket_path);
 
@@ -97,7 +122,7 @@ static bool serve_once(struct directories *d, const char *socket_path, bool *mis
 	if (*missed)
 		log_printf(LOG_NOTICE, "the broker at %s is there", socket_path);
 	*missed = false;
-	int r = serve(d, sock);
+	int r = serve(w, sock);
 
 	if (r != -ECONNRESET && r != -EPIPE)
 		log_printf(LOG_WARNING, "the broker at %s: %s; connecting anew", socket_path,
@@ -107,14 +132,14 @@ static bool serve_once(struct directories *d, const char *socket_path, bool *mis
 
 void worker_run(const struct config *c, const char *socket_path)
 {
-	struct directories *d;
+	struct worker w = { .challenges = challenges_new() };
 	int pause = PAUSE_LEAST_MS;
 	bool missed = false;
 
-	if (directories_new(c, &d) < 0)
+	if (!w.challenges || directories_new(c, &w.directories) < 0)
 		return;
 	while (!orphaned) {
-		bool was_there = serve_once(d, socket_path, &missed, pause == PAUSE_MOST_MS);
+		bool was_there = serve_once(&w, socket_path, &missed, pause == PAUSE_MOST_MS);
 
 		if (was_there)
 			pause = PAUSE_LEAST_MS;
@@ -123,5 +148,6 @@ void worker_run(const struct config *c, const char *socket_path)
 		(void)poll(NULL, 0, pause);
 		pause = pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
 	}
-	directories_free(d);
+	directories_free(w.directories);
+	challenges_free(w.challenges);
 }

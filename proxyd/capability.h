@@ -10,7 +10,7 @@
 #define CAPABILITY_OWN "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE"
 
 /* So long can it be. */
-#define CAPABILITY_OWN_MAX 160
+#define CAPABILITY_OWN_MAX 300
 
 /* Appends it: STARTTLS where it can be begun; AUTH=… for this set of mechanisms (lib/sasl.h), or
  * LOGINDISABLED where no login is allowed yet (RFC 9051 section 6.2.3). 0 or -ENOBUFS. */

@@ -87,7 +87,7 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 			return session_told_to_end(s);
 		link_close(&s->link); /* after a time-out, too: the broker is still busy with that
 					 one */
-		if (r == -ETIMEDOUT)
+		if (r == -ETIMEDOUT || c->kind == PROOF_VERIFIED) /* only that one knows of it */
 			return END_NO_BROKER;
 		enum session_end end = session_meet(s);
 
@@ -274,6 +274,8 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 {
 	bool limited = false, may_be_limited = true;
 
+	if (s->credentials.refusal != 0)
+		return refusal_tell_verdict(s, tag, ret_end);
 	for (;;) {
 		struct msg reply;
 		int fd = -1;

@@ -149,7 +149,7 @@ static enum session_end on_pass(struct dialogue *d, struct span args)
 /* What AUTH alone meant before there was a standard, and some clients still say. */
 static enum session_end list_mechanisms(struct dialogue *d)
 {
-	char bytes[200];
+	char bytes[300];
 	struct buf out = BUF_OVER(bytes);
 
 	if (buf_add_str(&out, "+OK Mechanisms follow\r\n") < 0 ||

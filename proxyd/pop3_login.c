@@ -322,6 +322,8 @@ static enum login_result attempt(struct session *s, enum session_end *ret_end)
 	struct msg reply;
 	AUTO_FD fd = -1;
 
+	if (s->credentials.refusal != 0)
+		return refusal_tell_verdict(s, SPAN_NONE, ret_end);
 	if (!fit_in_lines(&s->credentials))
 		return refusal_tell_reason(s, SPAN_NONE, REFUSAL_UNKNOWN,
 					   SPAN("line end in name or password"), ret_end);

@@ -153,3 +153,12 @@ enum login_result refusal_tell_reason(struct session *s, struct span tag, uint32
 		oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
 	return refusal_tell(s, tag, &f, ret_end);
 }
+
+enum login_result refusal_tell_verdict(struct session *s, struct span tag,
+				       enum session_end *ret_end)
+{
+	const struct credentials *c = &s->credentials;
+	const struct span why = { c->secret, c->secret_length };
+
+	return refusal_tell_reason(s, tag, c->refusal, why, ret_end);
+}

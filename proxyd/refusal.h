@@ -22,6 +22,10 @@ enum login_result refusal_tell(struct session *s, struct span tag, const struct 
 enum login_result refusal_tell_reason(struct session *s, struct span tag, uint32_t reason,
 				      struct span why, enum session_end *ret_end);
 
+/* The same for a client that was challenged and not verified: the credentials say why. */
+enum login_result refusal_tell_verdict(struct session *s, struct span tag,
+				       enum session_end *ret_end);
+
 /* Who wants to log in, as the client said it. Borrows s. */
 struct span session_claimed_user(const struct session *s);
 

@@ -11,6 +11,7 @@
 #include "lib/large.h"
 #include "lib/sasl.h"
 #include "proxyd/command_reader.h"
+#include "proxyd/sasl_challenge.h"
 #include "proxyd/sasl_oauth.h"
 
 void sasl_client_note_secret(struct credentials *to, size_t n)
@@ -59,8 +60,6 @@ static int read_part(struct span message, char *to, size_t cap, size_t *length)
 	return 0;
 }
 
-typedef int take_fn(struct span message, struct credentials *to);
-
 static int take_user(struct span message, struct credentials *to)
 {
 	int r = read_part(message, to->user, sizeof(to->user), &to->user_length);
@@ -93,13 +92,21 @@ static int take_token(struct span message, struct credentials *to)
 	return 0;
 }
 
+/* SCRAM's first message, for sasl_challenge.c. */
+static int take_first(struct span message, struct credentials *to)
+{
+	sasl_client_note_secret(to, message.n < sizeof(to->secret) ? message.n
+								     : sizeof(to->secret));
+	return read_part(message, to->secret, sizeof(to->secret), &to->secret_length);
+}
+
 /* A mechanism: which row of lib/sasl.h, and its messages in turn, each after a prompt. */
 static const struct sasl_client {
 	enum sasl_mechanism bit;
 	struct {
 		struct span prompt;
-		take_fn *take;
-	} messages[2];
+		sasl_client_take_fn *take;
+	} messages[2]; /* those that must come before anybody is asked */
 	size_t count;
 } mechanisms[] = {
 	{ SASL_PLAIN, { { { "+ \r\n", 4 }, read_plain } }, 1 },
@@ -109,11 +116,16 @@ static const struct sasl_client {
 	  { { { "+ VXNlcm5hbWU6\r\n", 16 }, take_user },
 	    { { "+ UGFzc3dvcmQ6\r\n", 16 }, take_password } },
 	  2 },
+	{ SASL_SCRAM_SHA_256, { { { "+ \r\n", 4 }, take_first } }, 1 },
+	{ SASL_SCRAM_SHA_1, { { { "+ \r\n", 4 }, take_first } }, 1 },
+	{ SASL_CRAM_SHA256, { { { NULL, 0 }, NULL } }, 0 },
+	{ SASL_CRAM_SHA1, { { { NULL, 0 }, NULL } }, 0 },
+	{ SASL_CRAM_MD5, { { { NULL, 0 }, NULL } }, 0 },
 };
 
 /* Decodes base64 and takes the message. "*" is the client's way to cancel (RFC 9051 section 6.2.2).
  */
-static int take_message(struct span base64, take_fn *take, struct credentials *to)
+static int take_message(struct span base64, sasl_client_take_fn *take, struct credentials *to)
 {
 	static LARGE char decoded[SESSION_SECRET_MAX + 2 * SESSION_USER_MAX + 2];
 
@@ -127,10 +139,8 @@ static int take_message(struct span base64, take_fn *take, struct credentials *t
 	return r;
 }
 
-/* Asks for one message and takes it. *ret is the result of take_message(); a line that is too long
- * is skipped and -EINVAL. */
-static enum session_end ask_message(struct session *s, struct span prompt, take_fn *take,
-				    int64_t deadline, int *ret)
+enum session_end sasl_client_ask(struct session *s, struct span prompt, sasl_client_take_fn *take,
+				 int64_t deadline, int *ret)
 {
 	enum session_end end = session_tell(s, prompt);
 	struct span line;
@@ -170,6 +180,8 @@ int sasl_client_begin(struct session *s, const struct sasl_client *m, struct spa
 	to->sasl = true;
 	if (!has_initial)
 		return 0;
+	if (m->count == 0)
+		return -EINVAL; /* the server speaks first */
 	return take_message(span_eq(initial, SPAN("=")) ? SPAN_NONE : initial, m->messages[0].take,
 			    to);
 }
@@ -181,6 +193,8 @@ enum session_end sasl_client_go_on(struct session *s, const struct sasl_client *
 
 	*ret = 0;
 	for (size_t i = has_initial ? 1 : 0; end == END_NONE && *ret == 0 && i < m->count; i++)
-		end = ask_message(s, m->messages[i].prompt, m->messages[i].take, deadline, ret);
+		end = sasl_client_ask(s, m->messages[i].prompt, m->messages[i].take, deadline, ret);
+	if (end == END_NONE && *ret == 0 && (m->bit & SASL_CHALLENGES))
+		end = sasl_challenge_run(s, m->bit, deadline, ret);
 	return end;
 }

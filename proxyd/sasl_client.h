@@ -23,6 +23,14 @@ int sasl_client_begin(struct session *s, const struct sasl_client *m, struct spa
 enum session_end sasl_client_go_on(struct session *s, const struct sasl_client *m,
 				   bool has_initial, int64_t deadline, int *ret);
 
+/* Takes a client's message, without base64. 0, or -errno as above. */
+typedef int sasl_client_take_fn(struct span message, struct credentials *to);
+
+/* Asks for one message with this line and takes it: *ret is what take said, -ECANCELED, or -EINVAL
+ * for what is no base64 or a line that is too long, which is skipped. */
+enum session_end sasl_client_ask(struct session *s, struct span prompt, sasl_client_take_fn *take,
+				 int64_t deadline, int *ret);
+
 /* So many bytes of to->secret may have been written. */
 void sasl_client_note_secret(struct credentials *to, size_t n);
 

@@ -236,6 +236,7 @@ void session_wipe_credentials(struct session *s)
 	explicit_bzero(c->authzid, sizeof(c->authzid));
 	explicit_bzero(c->secret, c->secret_touched);
 	c->user_length = c->authzid_length = c->secret_length = c->secret_touched = 0;
+	c->refusal = 0;
 }
 
 static int add_summary(struct session *s, enum session_end end, struct buf *line)

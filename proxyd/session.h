@@ -29,6 +29,8 @@ struct credentials {
 	size_t user_length, authzid_length, secret_length;
 	size_t secret_touched; /* so many bytes of it have ever been written */
 	enum msg_proof kind;   /* what the secret is */
+	uint32_t refusal;      /* of enum msg_refusal: the client was challenged and not verified;
+				* the secret is why, for the log. 0: not that */
 	bool sasl;	       /* by AUTHENTICATE: decides the text of the answer */
 	char user[SESSION_USER_MAX];
 	char authzid[SESSION_USER_MAX];

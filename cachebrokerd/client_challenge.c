@@ -1,0 +1,199 @@
+/* Challenged clients: AUTH_STEP between a session and the worker that has its conversation.
+ *
+ * A session may be taken over. So it names no worker, its number of the conversation must be the one
+ * that is under way for it, and of what it says in a message only the mechanism and the data are
+ * passed on. A conversation counts among its login attempts when it begins, since each is a guess;
+ * the LEASE behind one that ended well is that same attempt.
+ */
+#include "cachebrokerd/client_challenge.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cachebrokerd/client_lease.h"
+#include "cachebrokerd/lookup.h"
+#include "lib/sasl.h"
+
+struct challenge {
+	struct question *question;
+	uint32_t serial; /* of the AUTH_STEP under way */
+	uint32_t mechanism;
+	uint64_t worker;       /* that has the conversation, */
+	uint64_t conversation; /* of this number; 0: there is none */
+	bool verified, paid;
+	size_t user_length;
+	char user[512]; /* who is verified */
+};
+
+bool client_verified(const struct client *c, struct span *ret)
+{
+	const struct challenge *h = c->challenge;
+
+	if (!h || !h->verified)
+		return false;
+	*ret = (struct span){ h->user, h->user_length };
+	return true;
+}
+
+bool client_challenge_paid(struct client *c)
+{
+	bool paid = c->challenge && c->challenge->paid;
+
+	if (paid)
+		c->challenge->paid = false;
+	return paid;
+}
+
+void client_leave_challenge(struct client *c)
+{
+	if (!c->challenge)
+		return;
+	question_drop(&c->challenge->question);
+	free(c->challenge);
+	c->challenge = NULL;
+}
+
+/* What the session is told: nothing that it does not need. */
+static int answer(struct client *c, enum msg_auth status, struct span user, struct span data,
+		  struct span why)
+{
+	const struct challenge *h = c->challenge;
+	const struct msg m = { .type = MSG_AUTH_STEP,
+			       .serial = h->serial,
+			       .AUTH_STEP = { .session = c->id,
+					      .conversation = h->conversation,
+					      .service = c->service,
+					      .mechanism = h->mechanism,
+					      .status = status,
+					      .client = SPAN_NONE,
+					      .user = user,
+					      .why = why,
+					      .data = data } };
+
+	return peer_send(c->peer, &m, -1);
+}
+
+/* The conversation is over, without the client's being verified. */
+static void fail(struct client *c, enum msg_auth status, struct span user, struct span why)
+{
+	struct state *state = c->broker->state;
+	bool refused = status == AUTH_REFUSED;
+
+	c->challenge->conversation = 0;
+	state_count(state, refused ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
+	(void)answer(c, status, user, SPAN_NONE, why);
+}
+
+static void accept(struct client *c, const struct msg_AUTH_STEP *step)
+{
+	struct challenge *h = c->challenge;
+
+	if (step->user.n == 0) {
+		fail(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN("the worker names nobody"));
+		return;
+	}
+	h->conversation = 0;
+	h->verified = h->paid = true;
+	h->user_length = step->user.n;
+	memcpy(h->user, step->user.p, step->user.n);
+	(void)answer(c, AUTH_ACCEPTED, step->user, step->data, SPAN_NONE);
+}
+
+static void on_step(void *context, const struct msg *m)
+{
+	struct client *c = context;
+	struct challenge *h = c->challenge;
+
+	h->question = NULL;
+	c->state = CLIENT_READY;
+	if (!m) {
+		fail(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN("no look-up worker can judge it now"));
+		return;
+	}
+	const struct msg_AUTH_STEP *step = &m->AUTH_STEP;
+
+	switch (step->status) {
+	case AUTH_CONTINUES:
+		h->conversation = step->conversation; /* 0 could not be gone on with */
+		(void)answer(c, AUTH_CONTINUES, SPAN_NONE, step->data, SPAN_NONE);
+		break;
+	case AUTH_ACCEPTED:
+		accept(c, step);
+		break;
+	case AUTH_REFUSED:
+		fail(c, AUTH_REFUSED, step->user, step->why);
+		break;
+	default:
+		fail(c, AUTH_UNAVAILABLE, step->user, step->why);
+	}
+}
+
+/* Is it one of the site's? A session may have the settings of before a reload. */
+static bool is_offered(const struct broker *b, uint32_t mechanism)
+{
+	struct span bad;
+	uint32_t set = 0;
+
+	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
+	return mechanism & set & SASL_CHALLENGES;
+}
+
+/* Begins anew: whatever was verified before is not any more. 0; 1 when that was refused; -errno. */
+static int begin(struct client *c, const struct msg *m)
+{
+	struct challenge *h = c->challenge;
+
+	*h = (struct challenge){ .serial = m->serial, .mechanism = m->AUTH_STEP.mechanism };
+	if (c->leases >= c->broker->config.login_attempts) {
+		state_count(c->broker->state, COUNTER_logins_failed, 1);
+		(void)client_refuse_with(c, m->serial, REFUSAL_ATTEMPTS, "login_attempts");
+		return 1;
+	}
+	tries_set(c->broker->tries, &c->visit, ++c->leases);
+	if (!is_offered(c->broker, h->mechanism)) {
+		fail(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN("the mechanism is not offered"));
+		return 1;
+	}
+	return 0;
+}
+
+static int go_on(struct challenge *h, const struct msg *m)
+{
+	if (m->AUTH_STEP.conversation != h->conversation || m->AUTH_STEP.mechanism != h->mechanism)
+		return -EPROTO;
+	h->serial = m->serial;
+	return 0;
+}
+
+int client_on_auth_step(struct client *c, const struct msg *m, int *fd)
+{
+	(void)fd;
+	if (m->serial == 0)
+		return -EPROTO;
+	if (!c->challenge)
+		c->challenge = calloc(1, sizeof(*c->challenge));
+	if (!c->challenge)
+		return -ENOMEM;
+	struct challenge *h = c->challenge;
+	int r = m->AUTH_STEP.conversation == 0 ? begin(c, m) : go_on(h, m);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	const struct msg question = { .type = MSG_AUTH_STEP,
+				      .AUTH_STEP = { .conversation = h->conversation,
+						     .service = c->service,
+						     .mechanism = h->mechanism,
+						     .client = span_str(c->origin),
+						     .user = SPAN_NONE,
+						     .why = SPAN_NONE,
+						     .data = m->AUTH_STEP.data } };
+
+	c->state = CLIENT_CHALLENGED;
+	r = lookup_ask_worker(c->broker->lookup, &h->worker, &question, on_step, c, &h->question);
+	if (r < 0) {
+		c->state = CLIENT_READY;
+		fail(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN("no look-up worker can judge it now"));
+	}
+	return 0;
+}

@@ -1,0 +1,25 @@
+/* A session's client that is challenged (CRAM, SCRAM): a look-up worker has the conversation, this
+ * keeps whose it is and what became of it.
+ *
+ * Who was verified is known from the worker alone. A client has one conversation at most.
+ */
+#ifndef CACHEBROKERD_CLIENT_CHALLENGE_H
+#define CACHEBROKERD_CLIENT_CHALLENGE_H
+
+#include "cachebrokerd/client.h"
+
+/* A session's AUTH_STEP. 0 or a negative errno that cuts it off. */
+int client_on_auth_step(struct client *c, const struct msg *m, int *fd);
+
+/* Whom the worker has verified. False: nobody. *ret lives as long as the client says nothing of
+ * challenges. */
+bool client_verified(const struct client *c, struct span *ret);
+
+/* The login that the last conversation has counted for: true, once for each conversation that ended
+ * well. */
+bool client_challenge_paid(struct client *c);
+
+/* The client is gone. */
+void client_leave_challenge(struct client *c);
+
+#endif

@@ -1,0 +1,17 @@
+/* Mechanisms that challenge the client (CRAM, SCRAM): lookupd has what is needed to judge the
+ * answers, so each message of the client goes to the broker, and what the client is told comes from
+ * there.
+ */
+#ifndef PROXYD_SASL_CHALLENGE_H
+#define PROXYD_SASL_CHALLENGE_H
+
+#include "lib/sasl.h"
+#include "proxyd/session.h"
+
+/* Converses by this mechanism; the client's first message, if it has one, is in the place of the
+ * secret. END_NONE with the result in *ret as with sasl_client_go_on(): 0 means that it is judged,
+ * and the credentials are those of a verified client or have a refusal. Or why the session ends. */
+enum session_end sasl_challenge_run(struct session *s, enum sasl_mechanism mechanism,
+				    int64_t deadline, int *ret);
+
+#endif
