@@ -44,6 +44,31 @@ class Userdb:
         return f"userdb:{self.path}"
 
 
+class Passwords:
+    """A compiled table of accounts on one mail host; each is user -> (clear password, hash)."""
+
+    def __init__(self, backend, **accounts):
+        self.folder = temp_folder()
+        self.path, self.host = self.folder / "accounts", at(backend)
+        self.write(**accounts)
+
+    def write(self, **accounts):
+        """Replaces all accounts."""
+        lines = [f'{user},{self.host},"{password}","{digest}"' for user, (password, digest) in accounts.items()]
+        source, conf = self.folder / "text", self.folder / "conf"
+        source.write_text("\n".join(["user,mailhost,password,hash", *lines, ""]), encoding="utf-8")
+        conf.write_text(f"directory static:\ndirectory lmdb:{self.path}\n")
+        subprocess.run([BUILD / "lookupd", "-f", conf, "--import", source], capture_output=True,
+                       timeout=process.DEADLINE, check=True)
+        readable(self.path)
+
+    def stop(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __str__(self):
+        return f"lmdb:{self.path}"
+
+
 def at(backend):
     """The backend as a mail host of a record."""
     return f"{backend.address}:{backend.port}"
