@@ -143,11 +143,6 @@ void lease_begin(struct client *c, const struct msg *m)
 	c->must_repeat = false;
 	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
 	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (master_is_on(b) && c->service != SERVICE_IMAP) {
-		/* an errand speaks IMAP only, and nobody's password goes to the mail host then */
-		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no POP3 with a master user");
-		return;
-	}
 	if (master_is_on(b)) {
 		l->master = true;
 		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {

@@ -95,7 +95,9 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 		client_lease(c, fresh, take_fd(fd), 0);
 		return 0;
 	}
-	proofs_accept(fresh->broker->proofs, &fresh->entry.account, &fresh->plain, fresh->born);
+	if (fresh->host->service == SERVICE_IMAP)
+		proofs_accept(fresh->broker->proofs, &fresh->entry.account, &fresh->plain,
+			      fresh->born);
 	(void)connection_given(fresh, fd);
 	return 0;
 }

@@ -186,10 +186,6 @@ static void judge_whole(struct config_problems *p)
 		config_say(p, false,
 			   "auth_sasl_plain_username: with run_listener no, logins work only where "
 			   "another listener of proxyd runs (not with a process per connection)");
-	if (set == 3 && (c->pop3_listen_port != 0 || c->pop3s_listen_port != 0))
-		config_say(p, true,
-			   "pop3_listen_port, pop3s_listen_port: there is no POP3 with a master "
-			   "user (auth_sasl_plain_username)");
 	config_tls_judge(p);
 }
 

@@ -1,9 +1,10 @@
 """Master logins at a real mail server: Dovecot with a master user, as its manual sets one up."""
+import poplib
 import shutil
 
 import pytest
 
-from keepwarm import dovecot
+from keepwarm import dovecot, process
 from keepwarm.imap import LOGINS
 from keepwarm.system import temp_folder
 
@@ -77,3 +78,31 @@ def test_a_wrong_master_password_is_said_in_the_log(make, server):
     with system.client() as client:
         assert client.login("user1", SHARED).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
     assert "the master user's login is refused by" in system.log_text()
+
+
+# --- POP3 -----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def pop3(make, server):
+    if dovecot.missing("pop3"):
+        pytest.skip(dovecot.missing("pop3"))
+    port = process.free_port()
+    make.system(server, pop3_listen_port=port, pop3_server_port=server.pop3_port, **KEYS)
+    return lambda: poplib.POP3("127.0.0.1", port, timeout=process.DEADLINE)
+
+
+def test_pop3_sessions_are_the_masters(pop3, server):
+    for name in server.names * 2:
+        client = pop3()
+        client.user(name)
+        client.pass_(SHARED)
+        assert f"<{name}>".encode() in b"".join(client.retr(1)[1])
+        client.quit()
+
+
+def test_pop3_refuses_what_imap_refuses(pop3):
+    for name, secret in ("user1", "secret1"), ("stranger", SHARED), (f"user1*{MASTER}", SHARED):
+        client = pop3()
+        client.user(name)
+        with pytest.raises(poplib.error_proto, match="AUTH"):
+            client.pass_(secret)
+        client.close()
