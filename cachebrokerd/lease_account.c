@@ -31,7 +31,8 @@ static void set_account(struct client *c, const struct account *found)
 	struct lease *l = &c->lease;
 	const struct span backend_user = found->backend_user;
 	struct span text_of_hosts = found->hosts;
-	bool good = backend_user.n <= sizeof(l->backend_user);
+	bool good = backend_user.n <= sizeof(l->backend_user) &&
+		    (!l->master || master_may_name(b, backend_user));
 	struct route route;
 	bool found_one = false;
 
@@ -147,6 +148,10 @@ void lease_begin(struct client *c, const struct msg *m)
 		l->master = true;
 		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
 			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
+			return;
+		}
+		if (!master_may_name(b, m->LEASE.user)) {
+			client_refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
 			return;
 		}
 	} else if (!l->token && c->service == SERVICE_IMAP &&

@@ -10,12 +10,16 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/proofs.h"
+#include "lib/buf.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+
+#define BACKEND_NAME_MAX 512 /* of JOB */
 
 /* One login under way. */
 struct master {
@@ -51,10 +55,42 @@ int master_proof(const struct broker *b, struct key *ret)
 			   span_str(c->auth_sasl_plain_password), ret);
 }
 
+bool master_may_name(const struct broker *b, struct span user)
+{
+	const char *separator = b->config.master_separator;
+
+	return !*separator || !memchr(user.p, *separator, user.n);
+}
+
+/* "user*master" */
+static int write_name(const struct broker *b, struct span account, struct buf *out)
+{
+	int r;
+
+	(void)((r = buf_add(out, account)) ||
+	       (r = buf_add_str(out, b->config.master_separator)) ||
+	       (r = buf_add_str(out, b->config.auth_sasl_plain_username)));
+	return r;
+}
+
 int master_login(const struct broker *b, struct span account, struct errand_login *ret)
 {
+	static char bytes[BACKEND_NAME_MAX];
+	struct buf name = BUF_OVER(bytes);
+
 	if (!master_is_on(b))
 		return -EACCES; /* a reload has ended that */
+	if (!master_may_name(b, account))
+		return -EINVAL;
+	if (*b->config.master_separator) {
+		if (write_name(b, account, &name) < 0)
+			return -EINVAL;
+		*ret = (struct errand_login){
+			.backend_user = buf_span(&name),
+			.secret = span_str(b->config.auth_sasl_plain_password)
+		};
+		return 0;
+	}
 	*ret = (struct errand_login){ .backend_user = span_str(b->config.auth_sasl_plain_username),
 				      .authzid = account,
 				      .secret = span_str(b->config.auth_sasl_plain_password) };

@@ -19,8 +19,13 @@ bool master_admits(const struct broker *b, struct span secret);
  * the three keys, and none that a client's own password could have. 0 or -errno. */
 int master_proof(const struct broker *b, struct key *ret);
 
+/* May it log in for a user of this name? Not with master_separator in it: whoever reads the whole
+ * would take another part for the user's name. */
+bool master_may_name(const struct broker *b, struct span user);
+
 /* What an errand logs in with for this account (its name at the mail host); it borrows from the
- * name and the configuration. 0, or -EACCES when there is no master user any more. */
+ * name, the configuration, and memory that the next call uses again. 0; -EACCES when there is no
+ * master user any more; -EINVAL for a name that cannot be told. */
 int master_login(const struct broker *b, struct span account, struct errand_login *ret);
 
 /* Has an errand log in on the client's fresh connection, of which fd stays the caller's. Ends in

@@ -7,6 +7,7 @@
 #include "lib/config.h"
 
 #include <ctype.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -186,6 +187,9 @@ static void judge_whole(struct config_problems *p)
 		config_say(p, false,
 			   "auth_sasl_plain_username: with run_listener no, logins work only where "
 			   "another listener of proxyd runs (not with a process per connection)");
+	if (*c->master_separator && !ispunct((unsigned char)*c->master_separator))
+		config_say(p, true, "master_separator: give a character that is neither letter nor "
+				    "digit, since users with it in their names are refused");
 	config_tls_judge(p);
 }
 

@@ -132,6 +132,9 @@
 	TEXT(auth_sasl_plain_password, "", 255, RELOAD | SECRET, "The master user's password.") \
 	TEXT(auth_shared_secret, "", 255, RELOAD | SECRET, \
 	     "The one password that clients must have then, whoever they log in as.") \
+	TEXT(master_separator, "", 1, RELOAD, \
+	     "The master user logs in as USER, this character, and its own name; unset: by SASL " \
+	     "PLAIN with USER as authorization identity.") \
 	/* this system */ \
 	TEXT(proc_username, "nobody", 64, 0, \
 	     "User that everything runs as, when started by root.") \

@@ -114,6 +114,20 @@ def test_without_auth_plain_there_is_no_login(start):
         assert word.encode() not in system.office.host.everything()
 
 
+def test_the_master_user_has_the_clients_name_in_front_of_its_own(start):
+    """By USER and PASS, which every mail host has."""
+    office = Office(passwords={f"anna*{MASTER}": PASSWORD}, capa=["USER"])
+    system = start(office, master_separator="*")
+    with system.pop() as client:
+        assert client.login("anna", SHARED).startswith(b"+OK")
+    login, = office.host.logins
+    assert (login.user, login.password, login.how) == (f"anna*{MASTER}", PASSWORD.encode(), "USER")
+    for name in f"anna*{MASTER}", "anna*", "*":
+        with system.pop() as client:
+            assert client.login(name, SHARED) == b"-ERR [AUTH] Login failed.\r\n"
+    assert len(office.host.logins) == 1
+
+
 def test_a_client_that_is_gone_leaves_no_connection(scene):
     """The one that was made for it serves nobody else, and nothing says QUIT on it."""
     host, peer = scene.office.host, Peer(scene).hello(service=POP3)

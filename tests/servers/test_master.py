@@ -80,13 +80,24 @@ def test_a_wrong_master_password_is_said_in_the_log(make, server):
     assert "the master user's login is refused by" in system.log_text()
 
 
+def test_the_masters_name_behind_the_users(make, server):
+    system = make.system(server, master_separator="*", **KEYS)
+    for name in server.names * 2:
+        with system.client() as client:
+            assert client.login(name, SHARED).ok
+            client.ok("SELECT INBOX")
+            assert f"<{name}>".encode() in client.ok("FETCH 1 BODY[]").text
+    with system.client() as client:
+        assert client.login(f"user1*{MASTER}", SHARED).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+
+
 # --- POP3 -----------------------------------------------------------------------------------------------------
-@pytest.fixture
-def pop3(make, server):
+@pytest.fixture(params=[None, "*"])
+def pop3(make, server, request):
     if dovecot.missing("pop3"):
         pytest.skip(dovecot.missing("pop3"))
     port = process.free_port()
-    make.system(server, pop3_listen_port=port, pop3_server_port=server.pop3_port, **KEYS)
+    make.system(server, pop3_listen_port=port, pop3_server_port=server.pop3_port, master_separator=request.param, **KEYS)
     return lambda: poplib.POP3("127.0.0.1", port, timeout=process.DEADLINE)
 
 
