@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lists.h"
@@ -24,11 +25,15 @@ static struct span user_of(const struct client *c)
 	return (struct span){ c->lease.user, c->lease.user_length };
 }
 
-/* Are kind, authzid and secret such as belong together? */
-static bool is_proof(const struct msg_LEASE *lease)
+/* Are kind, authzid and secret such as belong together? Who says that it has shown a certificate
+ * must have. */
+static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 {
 	struct sasl_row row;
+	struct span identity;
 
+	if (lease->proof_kind == PROOF_EXTERNAL)
+		return lease->secret.n == 0 && client_certified(c, &identity);
 	if (sasl_token_of(lease->proof_kind, &row))
 		return lease->authzid.n == 0 && lease->secret.n > 0;
 	return lease->proof_kind == PROOF_PASSWORD;
@@ -37,7 +42,7 @@ static bool is_proof(const struct msg_LEASE *lease)
 int client_on_lease(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
-	if (m->serial == 0 || !is_proof(&m->LEASE) || m->LEASE.user.n == 0)
+	if (m->serial == 0 || !is_proof(c, &m->LEASE) || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
 	if (c->limited && !c->made_room) {

@@ -38,7 +38,7 @@ uint32_t lease_longest(const struct broker *b)
 
 	if (config_tls_possible(&b->config))
 		one += tls_longest(b) * DIAL_ROUNDS;
-	if (master_is_on(b))
+	if (master_may_log_in(b))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
 	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
@@ -143,7 +143,7 @@ static int renew_keys(struct client *c)
 
 	if (l->settings == c->broker->settings)
 		return 0;
-	int r = l->master ? master_proof(c->broker, &l->proof) : 0;
+	int r = l->master && !l->verified ? master_proof(c->broker, &l->proof) : 0;
 
 	return r < 0 ? r : make_keys(c);
 }

@@ -28,6 +28,7 @@ struct lease {
 	struct key name, proof, key, account;
 	struct key record; /* what proofs.h knows of the key is under this one */
 	bool token;	   /* the proof is one, not a password */
+	bool verified;	   /* the client is verified, and has told us no proof */
 	struct key habit;  /* who comes, as far as one can tell (habits.h) */
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */

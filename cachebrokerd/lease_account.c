@@ -7,12 +7,15 @@
  */
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
+#include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/master.h"
 #include "cachebrokerd/secrets.h"
 #include "lib/clock.h"
+#include "lib/config_tls.h"
+#include "lib/sasl.h"
 
 /* May the client have connections of this host and key? After a login it is the same account, and
  * where its mail was then; after a connection that was dead, the same login. */
@@ -120,46 +123,106 @@ static void on_account(void *context, const struct msg *answer)
 		      why);
 }
 
-static int make_proof(const struct broker *b, const struct msg *m, struct key *ret)
+/* How its connections were logged in on: a verified client has brought nothing that could tell one
+ * from the other. */
+static int make_proof(const struct client *c, const struct msg *m, struct key *ret)
 {
-	return master_is_on(b) ? master_proof(b, ret)
-			       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
+	const struct broker *b = c->broker;
+	const struct lease *l = &c->lease;
+
+	if (l->verified)
+		return keys_proof(b->keys, PROOF_VERIFIED, SPAN_NONE, ret);
+	return l->master ? master_proof(b, ret)
+			 : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
+}
+
+static bool refuse(struct client *c, enum msg_refusal reason, const char *why)
+{
+	client_refuse(c, reason, why);
+	return false;
+}
+
+/* May the client have what it asks for, as far as can be said without anybody else? False: it was
+ * refused. */
+static bool admit_verified(struct client *c, struct span authzid)
+{
+	struct broker *b = c->broker;
+	struct lease *l = &c->lease;
+	struct span user = { l->user, l->user_length };
+
+	if (!config_offers_external(&b->config))
+		return refuse(c, REFUSAL_SECRET, "EXTERNAL is not in auth_mechanisms");
+	if (authzid.n > 0 && !span_eq(authzid, user))
+		return refuse(c, REFUSAL_PASSWORD, "the certificate is another user's");
+	if (!master_may_log_in(b))
+		return refuse(c, REFUSAL_UNAVAILABLE,
+			      "no master user is there to log in (auth_sasl_plain_username)");
+	l->master = true;
+	return true;
+}
+
+static bool admit_by_secret(struct client *c, const struct msg_LEASE *m)
+{
+	c->lease.master = true;
+	if (c->lease.token || m->authzid.n > 0 || !master_admits(c->broker, m->secret))
+		return refuse(c, REFUSAL_SECRET, "shared secret was wrong");
+	return true;
+}
+
+static bool admit(struct client *c, const struct msg_LEASE *m)
+{
+	const struct broker *b = c->broker;
+	struct lease *l = &c->lease;
+
+	if (l->verified ? !admit_verified(c, m->authzid)
+			: master_is_on(b) && !admit_by_secret(c, m))
+		return false;
+	if (l->master && !master_may_name(b, (struct span){ l->user, l->user_length }))
+		return refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
+	if (!l->master && !l->token && c->service == SERVICE_IMAP &&
+	    b->config.cache_expiration_time > 0 && errand_may_log_in(b))
+		l->secret = secret_keep(m->secret);
+	return true;
+}
+
+/* What the client asks for; of a verified one only what is known of it is believed. */
+static void note_request(struct client *c, const struct msg *m)
+{
+	struct lease *l = &c->lease;
+	struct span user = m->LEASE.user, authzid = m->LEASE.authzid;
+	struct sasl_row row;
+
+	*l = (struct lease){ .serial = m->serial,
+			     .token = sasl_token_of(m->LEASE.proof_kind, &row),
+			     .verified = m->LEASE.proof_kind == PROOF_EXTERNAL &&
+					 client_certified(c, &user),
+			     .plain = m->LEASE.plain || c->swapped,
+			     .repeats = c->must_repeat,
+			     .client_id = m->LEASE.client_id };
+	c->must_repeat = false;
+	if (l->verified)
+		authzid = SPAN_NONE;
+	l->user_length = user.n;
+	l->authzid_length = authzid.n;
+	memcpy(l->user, user.p, user.n);
+	memcpy(l->authzid, authzid.p, authzid.n);
 }
 
 void lease_begin(struct client *c, const struct msg *m)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
-	const struct msg question = { .type = MSG_LOOKUP,
-				      .LOOKUP = { .service = c->service, .user = m->LEASE.user } };
 	struct account known;
 
-	*l = (struct lease){ .serial = m->serial,
-			     .token = m->LEASE.proof_kind != PROOF_PASSWORD,
-			     .plain = m->LEASE.plain || c->swapped,
-			     .repeats = c->must_repeat,
-			     .client_id = m->LEASE.client_id,
-			     .user_length = m->LEASE.user.n,
-			     .authzid_length = m->LEASE.authzid.n };
-	c->must_repeat = false;
-	memcpy(l->user, m->LEASE.user.p, m->LEASE.user.n);
-	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (master_is_on(b)) {
-		l->master = true;
-		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
-			return;
-		}
-		if (!master_may_name(b, m->LEASE.user)) {
-			client_refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
-			return;
-		}
-	} else if (!l->token && c->service == SERVICE_IMAP &&
-		   b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
-		l->secret = secret_keep(m->LEASE.secret);
-	}
-	if (make_proof(b, m, &l->proof) < 0 ||
-	    keys_name(b->keys, c->service, m->LEASE.user, &l->name) < 0) {
+	note_request(c, m);
+	if (!admit(c, &m->LEASE))
+		return;
+	const struct span user = { l->user, l->user_length };
+	const struct msg question = { .type = MSG_LOOKUP,
+				      .LOOKUP = { .service = c->service, .user = user } };
+
+	if (make_proof(c, m, &l->proof) < 0 ||
+	    keys_name(b->keys, c->service, user, &l->name) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 		return;
 	}

@@ -27,12 +27,14 @@ struct master {
 	struct connection *connection;
 };
 
+bool master_may_log_in(const struct broker *b)
+{
+	return *b->config.auth_sasl_plain_username && *b->config.auth_sasl_plain_password;
+}
+
 bool master_is_on(const struct broker *b)
 {
-	const struct config *c = &b->config;
-
-	return *c->auth_sasl_plain_username && *c->auth_sasl_plain_password &&
-	       *c->auth_shared_secret;
+	return master_may_log_in(b) && *b->config.auth_shared_secret;
 }
 
 /* Digests are compared: neither the secret's bytes nor its length shows in the time. */
@@ -78,7 +80,7 @@ int master_login(const struct broker *b, struct span account, struct errand_logi
 	static char bytes[BACKEND_NAME_MAX];
 	struct buf name = BUF_OVER(bytes);
 
-	if (!master_is_on(b))
+	if (!master_may_log_in(b))
 		return -EACCES; /* a reload has ended that */
 	if (!master_may_name(b, account))
 		return -EINVAL;

@@ -12,6 +12,10 @@ struct client;
 
 bool master_is_on(const struct broker *b);
 
+/* Is there a master user? Without a shared secret it logs in for clients that are verified without
+ * a password of their own. */
+bool master_may_log_in(const struct broker *b);
+
 /* Is this the shared secret? The whole of it, in a time that says nothing. */
 bool master_admits(const struct broker *b, struct span secret);
 

@@ -178,7 +178,9 @@ static void judge_whole(struct config_problems *p)
 	int set = (*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0') +
 		  (*c->auth_shared_secret != '\0');
 
-	if (set > 0 && set < 3)
+	bool external = set == 2 && !*c->auth_shared_secret && config_offers_external(c);
+
+	if (set > 0 && set < 3 && !external)
 		config_say(
 			p, false,
 			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "

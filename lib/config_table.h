@@ -103,7 +103,8 @@
 	    "A session without traffic is closed after so long (RFC 9051: 30 minutes at least).") \
 	TEXT(auth_mechanisms, "PLAIN LOGIN", 100, RELOAD | MECHANISMS, \
 	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
-	     "XOAUTH2, OAUTHBEARER; none: only the command LOGIN.") \
+	     "XOAUTH2, OAUTHBEARER; EXTERNAL, by a client's certificate (tls_client_ca_file); " \
+	     "none: only the command LOGIN.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \
@@ -214,6 +215,11 @@
 	     "Ciphers up to TLS 1.2 with clients; unset: OpenSSL's choice.") \
 	NAME(tls_server_min_version, "1.2", tls_versions, RELOAD, \
 	     "Oldest version of TLS with clients.") \
+	TEXT(tls_client_ca_file, "", 255, RELOAD, \
+	     "Certificates (PEM) of the authorities of clients: a client may show a certificate " \
+	     "then, which must lead to one of them. Unset: none is asked for.") \
+	NAME(tls_client_name, "email", tls_names, RELOAD, \
+	     "Which name in it is the user's, for EXTERNAL: email, cn or uid.") \
 	BOOL(require_tls, "no", RELOAD, \
 	     "yes: no login without TLS but from plaintext_addresses.") \
 	TEXT(plaintext_addresses, "127.0.0.0/8 ::1", 1000, RELOAD | NETWORKS, \

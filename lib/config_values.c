@@ -92,7 +92,7 @@ static bool check_mechanisms(struct config_problems *p, const struct config_row 
 		return true;
 	config_say(p, true,
 		   "%s: '%.*s' is not allowed: give none, or some of PLAIN LOGIN XOAUTH2 "
-		   "OAUTHBEARER",
+		   "OAUTHBEARER EXTERNAL",
 		   config_written_key(row), bad.n < 60 ? (int)bad.n : 60, bad.p);
 	return false;
 }

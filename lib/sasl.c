@@ -9,6 +9,7 @@ static const struct sasl_row rows[] = {
 	{ { "LOGIN", 5 }, SASL_LOGIN, PROOF_PASSWORD },
 	{ { "XOAUTH2", 7 }, SASL_XOAUTH2, PROOF_XOAUTH2 },
 	{ { "OAUTHBEARER", 11 }, SASL_OAUTHBEARER, PROOF_OAUTHBEARER },
+	{ { "EXTERNAL", 8 }, SASL_EXTERNAL, PROOF_EXTERNAL },
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))

@@ -331,7 +331,7 @@ static void names_are_one_of_a_list(void **unused)
 	assert_clean("auth_mechanisms plain  XOAUTH2\nauth_mechanisms none");
 	assert_error("auth_mechanisms PLAIN CRAM-MD5",
 		     "f:1: auth_mechanisms: 'CRAM-MD5' is not allowed: give none, or some of "
-		     "PLAIN LOGIN XOAUTH2 OAUTHBEARER");
+		     "PLAIN LOGIN XOAUTH2 OAUTHBEARER EXTERNAL");
 }
 
 static void pairs_are_two_numbers_the_smaller_first(void **unused)
