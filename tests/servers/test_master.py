@@ -1,10 +1,12 @@
 """Master logins at a real mail server: Dovecot with a master user, as its manual sets one up."""
 import poplib
 import shutil
+import subprocess
 
 import pytest
+from cryptography.x509.oid import NameOID
 
-from keepwarm import dovecot, process
+from keepwarm import certs, dovecot, process
 from keepwarm.imap import LOGINS
 from keepwarm.system import temp_folder
 
@@ -117,3 +119,35 @@ def test_pop3_refuses_what_imap_refuses(pop3):
         with pytest.raises(poplib.error_proto, match="AUTH"):
             client.pass_(secret)
         client.close()
+
+
+# --- clients with a certificate -------------------------------------------------------------------------------
+@pytest.mark.parametrize("separator", [None, "*"])
+def test_a_certificate_instead_of_a_password(make, server, tmp_path_factory, separator):
+    """The user's name stands in the certificate, no shared secret is needed, and curl is the client."""
+    folder = tmp_path_factory.mktemp("pki")
+    authority, clients = certs.Authority(folder), certs.Authority(folder, "clients")
+    ours = authority.issue("127.0.0.1", file="ours")
+    imaps, pop3s = process.free_port(), process.free_port()
+    files = {}
+    for one in authority, clients, ours:  # where proc_username may read them
+        files[one] = shutil.copy(one.both_path if one is ours else one.path, server.folder)
+        shutil.chown(files[one], "nobody")
+    system = make.system(server, **{
+        **KEYS, "auth_shared_secret": None, "master_separator": separator, "imaps_listen_port": imaps,
+        "pop3s_listen_port": pop3s, "pop3_server_port": server.pop3_port, "auth_mechanisms": "PLAIN EXTERNAL",
+        "tls_server_cert_file": files[ours], "tls_client_ca_file": files[clients], "tls_client_name": "cn"})
+    schemes = [f"imaps://127.0.0.1:{imaps}/INBOX;MAILINDEX=1"]
+    if not dovecot.missing("pop3"):
+        schemes.append(f"pop3s://127.0.0.1:{pop3s}/1")
+    for name in server.names[:2]:
+        shows = clients.issue_to(name, subject=[(NameOID.COMMON_NAME, name)])
+        for url in schemes:
+            run = subprocess.run(["curl", "-sS", "--cacert", authority.path, "--cert", shows.path, "--key", shows.key_path,
+                                  "-u", f"{name}:", "--login-options", "AUTH=EXTERNAL", url], capture_output=True,
+                                 timeout=process.DEADLINE, check=False)
+            assert run.returncode == 0 and f"<{name}>".encode() in run.stdout, run
+            run = subprocess.run([*run.args[:-4], "user4:", *run.args[-3:]], capture_output=True, timeout=process.DEADLINE,
+                                 check=False)
+            assert run.returncode == 67, run  # login denied
+    assert "the certificate is another user's" in system.log_text()
