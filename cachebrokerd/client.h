@@ -52,6 +52,7 @@ struct client {
 	uint32_t tls_serial; /* of this serial, */
 	struct tls_request *handshake; /* which is under way */
 	char *tls; /* version, cipher and name of its TLS; NULL: none that we know of */
+	char *identity; /* whom its verified certificate names, in tlsrelayd's words; or NULL */
 	struct challenge *challenge; /* the last one (client_challenge.h); NULL: there was none */
 	struct admin_caller admin;
 	struct lease lease;

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "cachebrokerd/client_challenge.h"
+#include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lists.h"
@@ -25,16 +26,19 @@ static struct span user_of(const struct client *c)
 	return (struct span){ c->lease.user, c->lease.user_length };
 }
 
-/* Are kind, authzid and secret such as belong together? Who says that it was verified must have
- * been. */
+/* Are kind, authzid and secret such as belong together? Who says that it was verified, or has shown
+ * a certificate, must have. */
 static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 {
 	struct sasl_row row;
-	struct span user;
+	struct span identity;
 
 	if (lease->proof_kind == PROOF_VERIFIED)
-		return lease->authzid.n == 0 && lease->secret.n == 0 && client_verified(c, &user);
+		return lease->authzid.n == 0 && lease->secret.n == 0 &&
+		       client_verified(c, &identity);
 
+	if (lease->proof_kind == PROOF_EXTERNAL)
+		return lease->secret.n == 0 && client_certified(c, &identity);
 	if (sasl_token_of(lease->proof_kind, &row))
 		return lease->authzid.n == 0 && lease->secret.n > 0;
 	return lease->proof_kind == PROOF_PASSWORD;

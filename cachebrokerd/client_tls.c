@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "cachebrokerd/tls.h"
@@ -38,6 +39,16 @@ static void keep_facts(struct client *c, const struct msg_TLS_READY *ready)
 		(void)snprintf(c->tls, n, "%.*s %.*s %.*s", (int)ready->version.n,
 			       ready->version.p, (int)ready->cipher.n, ready->cipher.p,
 			       (int)ready->name.n, ready->name.p);
+	if (ready->identity.n > 0)
+		c->identity = strndup(ready->identity.p, ready->identity.n);
+}
+
+bool client_certified(const struct client *c, struct span *ret)
+{
+	if (!c->identity)
+		return false;
+	*ret = span_str(c->identity);
+	return true;
 }
 
 static void on_answer(void *context, const struct msg *answer, int *fd)
@@ -91,5 +102,6 @@ void client_leave_tls(struct client *c)
 {
 	tls_forget(&c->handshake);
 	free(c->tls);
-	c->tls = NULL;
+	free(c->identity);
+	c->tls = c->identity = NULL;
 }

@@ -7,6 +7,10 @@
 /* A handler of client.c's table: 0, or -errno that cuts the session off. */
 int client_on_tls_accept(struct client *c, const struct msg *m, int *fd);
 
+/* Whom the client's certificate names, which tlsrelayd has verified; *ret lives as long as the
+ * client. False: it has shown none. */
+bool client_certified(const struct client *c, struct span *ret);
+
 /* The session is gone: nothing waits for tlsrelayd any more. */
 void client_leave_tls(struct client *c);
 

@@ -257,6 +257,8 @@ int connection_given(struct connection *c, int *fd)
 
 	if (!connection_is(c, given))
 		r = -EBADF;
+	else if (c->host->service != SERVICE_IMAP)
+		r = -EOPNOTSUPP; /* what it has deleted is deleted at its QUIT: never another's */
 	else if (!c->capabilities)
 		r = -ENOMEM;
 	else if (c->broker->stopping || c->broker->retiring)

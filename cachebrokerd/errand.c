@@ -197,6 +197,7 @@ static int start(struct broker *b, const struct job *j)
 {
 	struct msg job = { .type = MSG_JOB,
 			   .JOB = { .kind = j->kind,
+				    .service = j->host->service,
 				    .timeout = seconds_for(b, j),
 				    .greeted = j->on_login && j->host->tls == TLS_STARTTLS } };
 	const struct msg errand = { .type = MSG_ERRAND,
@@ -216,7 +217,8 @@ static int start(struct broker *b, const struct job *j)
 		job.JOB.backend_user = j->with->backend_user;
 		job.JOB.authzid = j->with->authzid;
 		job.JOB.secret = j->with->secret;
-		job.JOB.preauth_command = span_str(b->config.preauth_command);
+		if (j->host->service == SERVICE_IMAP)
+			job.JOB.preauth_command = span_str(b->config.preauth_command);
 	}
 	(void)((r = msgsock_send(ours, &job, j->fd)) || (r = peer_send(listener, &errand, theirs)));
 	if (r == 0) {

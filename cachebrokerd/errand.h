@@ -1,4 +1,4 @@
-/* Errands: what needs IMAP but no client is done by a process that a listener starts for it
+/* Errands: what needs IMAP or POP3 but no client is done by a process that a listener starts for it
  * (docs/ARCHITECTURE.md, "Errands").
  */
 #ifndef CACHEBROKERD_ERRAND_H

@@ -55,7 +55,7 @@ uint32_t lease_longest(const struct broker *b)
 
 	if (config_tls_possible(&b->config))
 		one += tls_longest(b) * DIAL_ROUNDS;
-	if (master_is_on(b) || verifies(b))
+	if (master_may_log_in(b) || verifies(b))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
 	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
@@ -347,6 +347,10 @@ static void dial(struct client *c)
 	}
 	if (l->verified && !master_can_log_in(c)) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, MASTER_NEEDED);
+		return;
+	}
+	if (l->verified && !l->secret && !master_may_name(b, text(l->user, l->user_length))) {
+		client_refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
 		return;
 	}
 	if (takes_errand(l) && !errand_has_listener(b)) {

@@ -28,7 +28,7 @@ struct lease {
 	struct key name, proof, key, account;
 	struct key record; /* what proofs.h knows of the key is under this one */
 	bool token;	   /* the proof is one, not a password */
-	bool verified;	   /* there is none: we know who it is, and an errand logs in for it */
+	bool verified;	   /* the client is, and has told us no proof: an errand logs in for it */
 	struct key habit;  /* who comes, as far as one can tell (habits.h) */
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */

@@ -6,13 +6,17 @@
  * again: until it is clear which connection the session gets.
  */
 #include "cachebrokerd/accounts.h"
+#include "cachebrokerd/client.h"
 #include "cachebrokerd/client_challenge.h"
+#include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/master.h"
 #include "cachebrokerd/secrets.h"
 #include "lib/clock.h"
+#include "lib/config_tls.h"
+#include "lib/sasl.h"
 
 /* May the client have connections of this host and key? After a login it is the same account, and
  * where its mail was then; after a connection that was dead, the same login. */
@@ -31,7 +35,8 @@ static void set_account(struct client *c, const struct account *found)
 	struct lease *l = &c->lease;
 	const struct span backend_user = found->backend_user;
 	struct span text_of_hosts = found->hosts;
-	bool good = backend_user.n <= sizeof(l->backend_user);
+	bool good = backend_user.n <= sizeof(l->backend_user) &&
+		    (!l->master || master_may_name(b, backend_user));
 	struct route route;
 	bool found_one = false;
 
@@ -121,71 +126,117 @@ static void on_account(void *context, const struct msg *answer)
 		      why);
 }
 
-static int make_proof(const struct broker *b, const struct msg *m, struct key *ret)
+/* How its connections were logged in on: a verified client has brought nothing that could tell one
+ * from the other. */
+static int make_proof(const struct client *c, const struct msg *m, struct key *ret)
 {
-	return master_is_on(b) && m->LEASE.proof_kind != PROOF_VERIFIED
-		       ? master_proof(b, ret)
-		       : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
+	const struct broker *b = c->broker;
+	const struct lease *l = &c->lease;
+
+	if (l->verified)
+		return keys_proof(b->keys, PROOF_VERIFIED, SPAN_NONE, ret);
+	return l->master ? master_proof(b, ret)
+			 : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
+}
+
+static bool refuse(struct client *c, enum msg_refusal reason, const char *why)
+{
+	client_refuse(c, reason, why);
+	return false;
+}
+
+/* May the client have what it asks for, as far as can be said without anybody else? False: it was
+ * refused. */
+static bool admit_certified(struct client *c, struct span authzid)
+{
+	const struct span user = { c->lease.user, c->lease.user_length };
+
+	if (!config_offers_external(&c->broker->config))
+		return refuse(c, REFUSAL_SECRET, "EXTERNAL is not in auth_mechanisms");
+	if (authzid.n > 0 && !span_eq(authzid, user))
+		return refuse(c, REFUSAL_PASSWORD, "the certificate is another user's");
+	return true;
+}
+
+static bool admit_by_secret(struct client *c, const struct msg_LEASE *m)
+{
+	struct lease *l = &c->lease;
+
+	l->master = true;
+	if (l->token || m->authzid.n > 0 || !master_admits(c->broker, m->secret))
+		return refuse(c, REFUSAL_SECRET, "shared secret was wrong");
+	if (!master_may_name(c->broker, (struct span){ l->user, l->user_length }))
+		return refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
+	return true;
+}
+
+static bool admit(struct client *c, const struct msg_LEASE *m)
+{
+	const struct broker *b = c->broker;
+	struct lease *l = &c->lease;
+
+	if (m->proof_kind == PROOF_EXTERNAL)
+		return admit_certified(c, m->authzid);
+	if (l->verified) /* the directory's password comes with the account */
+		return true;
+	if (master_is_on(b))
+		return admit_by_secret(c, m);
+	if (!l->token && c->service == SERVICE_IMAP && b->config.cache_expiration_time > 0 &&
+	    errand_may_log_in(b))
+		l->secret = secret_keep(m->secret);
+	return true;
+}
+
+/* What the client asks for; of a verified one only what is known of it is believed. */
+static void note_request(struct client *c, const struct msg *m)
+{
+	struct lease *l = &c->lease;
+	struct span user = m->LEASE.user, authzid = m->LEASE.authzid;
+	const uint32_t kind = m->LEASE.proof_kind;
+	struct sasl_row row;
+
+	*l = (struct lease){ .serial = m->serial,
+			     .token = sasl_token_of(kind, &row),
+			     .verified = (kind == PROOF_EXTERNAL && client_certified(c, &user)) ||
+					 (kind == PROOF_VERIFIED && client_verified(c, &user)),
+			     .plain = m->LEASE.plain || c->swapped,
+			     .repeats = c->must_repeat,
+			     .client_id = m->LEASE.client_id };
+	c->must_repeat = false;
+	if (l->verified)
+		authzid = SPAN_NONE;
+	l->user_length = user.n;
+	l->authzid_length = authzid.n;
+	memcpy(l->user, user.p, user.n);
+	memcpy(l->authzid, authzid.p, authzid.n);
 }
 
 void lease_begin(struct client *c, const struct msg *m)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
-	const bool verified = m->LEASE.proof_kind == PROOF_VERIFIED;
-	struct span user = m->LEASE.user;
 	struct account known;
 
-	if (verified)
-		(void)client_verified(c, &user); /* whatever the session says */
+	note_request(c, m);
+	if (!admit(c, &m->LEASE))
+		return;
+	const struct span user = { l->user, l->user_length };
 	const struct msg question = { .type = MSG_LOOKUP,
 				      .LOOKUP = { .service = c->service,
-						  .check = verified ? CHECK_VERIFIED
-								    : CHECK_NOTHING,
+						  .check = l->verified ? CHECK_VERIFIED
+								       : CHECK_NOTHING,
 						  .client = SPAN_NONE,
 						  .user = user,
 						  .secret = SPAN_NONE } };
 
-	*l = (struct lease){ .serial = m->serial,
-			     .token = m->LEASE.proof_kind != PROOF_PASSWORD && !verified,
-			     .verified = verified,
-			     .plain = m->LEASE.plain || c->swapped,
-			     .repeats = c->must_repeat,
-			     .client_id = m->LEASE.client_id,
-			     .user_length = user.n,
-			     .authzid_length = m->LEASE.authzid.n };
-	c->must_repeat = false;
-	memcpy(l->user, user.p, user.n);
-	memcpy(l->authzid, m->LEASE.authzid.p, m->LEASE.authzid.n);
-	if (master_is_on(b) && c->service != SERVICE_IMAP) {
-		/* an errand speaks IMAP only, and nobody's password goes to the mail host then */
-		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no POP3 with a master user");
-		return;
-	}
-	if (verified && c->service != SERVICE_IMAP) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no POP3 without a password");
-		return;
-	}
-	if (verified) {
-		/* the directory's password comes with the account */
-	} else if (master_is_on(b)) {
-		l->master = true;
-		if (l->token || m->LEASE.authzid.n > 0 || !master_admits(b, m->LEASE.secret)) {
-			client_refuse(c, REFUSAL_SECRET, "shared secret was wrong");
-			return;
-		}
-	} else if (!l->token && c->service == SERVICE_IMAP &&
-		   b->config.cache_expiration_time > 0 && errand_may_log_in(b)) {
-		l->secret = secret_keep(m->LEASE.secret);
-	}
-	if (make_proof(b, m, &l->proof) < 0 ||
+	if (make_proof(c, m, &l->proof) < 0 ||
 	    keys_name(b->keys, c->service, user, &l->name) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 		return;
 	}
 	/* passwords are not remembered */
-	switch (verified ? ACCOUNTS_NOTHING
-			 : accounts_find(b->accounts, &l->name, clock_ms(), &known)) {
+	switch (l->verified ? ACCOUNTS_NOTHING
+			    : accounts_find(b->accounts, &l->name, clock_ms(), &known)) {
 	case ACCOUNTS_FRESH:
 		set_account(c, &known);
 		return;

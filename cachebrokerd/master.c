@@ -10,14 +10,18 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/secrets.h"
 #include "cachebrokerd/traces.h"
+#include "lib/buf.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+
+#define BACKEND_NAME_MAX 512 /* of JOB */
 
 /* One login under way. */
 struct master {
@@ -25,12 +29,14 @@ struct master {
 	struct connection *connection;
 };
 
+bool master_may_log_in(const struct broker *b)
+{
+	return *b->config.auth_sasl_plain_username && *b->config.auth_sasl_plain_password;
+}
+
 bool master_is_on(const struct broker *b)
 {
-	const struct config *c = &b->config;
-
-	return *c->auth_sasl_plain_username && *c->auth_sasl_plain_password &&
-	       *c->auth_shared_secret;
+	return master_may_log_in(b) && *b->config.auth_shared_secret;
 }
 
 /* Digests are compared: neither the secret's bytes nor its length shows in the time. */
@@ -53,48 +59,64 @@ int master_proof(const struct broker *b, struct key *ret)
 			   span_str(c->auth_sasl_plain_password), ret);
 }
 
-static bool has_master(const struct broker *b)
-{
-	return *b->config.auth_sasl_plain_username && *b->config.auth_sasl_plain_password;
-}
-
 bool master_can_log_in(const struct client *c)
 {
-	return c->lease.secret || has_master(c->broker);
+	return c->lease.secret || master_may_log_in(c->broker);
 }
 
-static void be_master(const struct broker *b, struct span account, struct errand_login *ret)
+bool master_may_name(const struct broker *b, struct span user)
 {
-	*ret = (struct errand_login){ .backend_user = span_str(b->config.auth_sasl_plain_username),
-				      .authzid = account,
-				      .secret = span_str(b->config.auth_sasl_plain_password) };
+	const char *separator = b->config.master_separator;
+
+	return !*separator || !memchr(user.p, *separator, user.n);
+}
+
+/* "user*master" */
+static int write_name(const struct broker *b, struct span account, struct buf *out)
+{
+	int r;
+
+	(void)((r = buf_add(out, account)) ||
+	       (r = buf_add_str(out, b->config.master_separator)) ||
+	       (r = buf_add_str(out, b->config.auth_sasl_plain_username)));
+	return r;
 }
 
 int master_login(const struct broker *b, struct span account, struct errand_login *ret)
 {
-	if (!master_is_on(b))
+	static char bytes[BACKEND_NAME_MAX];
+	struct buf name = BUF_OVER(bytes);
+
+	if (!master_may_log_in(b))
 		return -EACCES; /* a reload has ended that */
-	be_master(b, account, ret);
+	if (!master_may_name(b, account))
+		return -EINVAL;
+	if (*b->config.master_separator) {
+		if (write_name(b, account, &name) < 0)
+			return -EINVAL;
+		*ret = (struct errand_login){
+			.backend_user = buf_span(&name),
+			.secret = span_str(b->config.auth_sasl_plain_password)
+		};
+		return 0;
+	}
+	*ret = (struct errand_login){ .backend_user = span_str(b->config.auth_sasl_plain_username),
+				      .authzid = account,
+				      .secret = span_str(b->config.auth_sasl_plain_password) };
 	return 0;
 }
 
-/* What it logs in with for this client: borrows from the lease and the configuration. */
+/* What it logs in with for this client: borrows from the lease as well. */
 static int login_for(const struct client *c, const struct connection *fresh,
 		     struct errand_login *ret)
 {
-	const struct broker *b = c->broker;
 	const struct span account = span_str(fresh->backend_user);
 
-	if (!c->lease.verified)
-		return master_login(b, account, ret);
-	if (c->lease.secret)
-		*ret = (struct errand_login){ .backend_user = account,
-					      .authzid = SPAN_NONE,
-					      .secret = secret_span(c->lease.secret) };
-	else if (has_master(b))
-		be_master(b, account, ret);
-	else
-		return -EACCES;
+	if (!c->lease.verified || !c->lease.secret)
+		return master_login(c->broker, account, ret);
+	*ret = (struct errand_login){ .backend_user = account,
+				      .authzid = SPAN_NONE,
+				      .secret = secret_span(c->lease.secret) };
 	return 0;
 }
 
@@ -138,7 +160,8 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 		client_lease(c, fresh, take_fd(fd), 0);
 		return 0;
 	}
-	proofs_accept(fresh->broker->proofs, &fresh->record, &fresh->plain, fresh->born);
+	if (fresh->host->service == SERVICE_IMAP)
+		proofs_accept(fresh->broker->proofs, &fresh->record, &fresh->plain, fresh->born);
 	(void)connection_given(fresh, fd);
 	return 0;
 }

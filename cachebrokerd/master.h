@@ -15,6 +15,10 @@ struct client;
 
 bool master_is_on(const struct broker *b);
 
+/* Is there a master user? Without a shared secret it logs in for clients that are verified without
+ * a password of their own. */
+bool master_may_log_in(const struct broker *b);
+
 /* Is this the shared secret? The whole of it, in a time that says nothing. */
 bool master_admits(const struct broker *b, struct span secret);
 
@@ -22,8 +26,13 @@ bool master_admits(const struct broker *b, struct span secret);
  * the three keys, and none that a client's own password could have. 0 or -errno. */
 int master_proof(const struct broker *b, struct key *ret);
 
+/* May it log in for a user of this name? Not with master_separator in it: whoever reads the whole
+ * would take another part for the user's name. */
+bool master_may_name(const struct broker *b, struct span user);
+
 /* What an errand logs in with for this account (its name at the mail host); it borrows from the
- * name and the configuration. 0, or -EACCES when there is no master user any more. */
+ * name, the configuration, and memory that the next call uses again. 0; -EACCES when there is no
+ * master user any more; -EINVAL for a name that cannot be told. */
 int master_login(const struct broker *b, struct span account, struct errand_login *ret);
 
 /* Can an errand log in for this client, which is verified? If not, MASTER_NEEDED says why. */

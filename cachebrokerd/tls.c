@@ -21,6 +21,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "lib/utf8.h"
 
 #define REQUESTS_MOST 4096
 #define WAITING_MOST  64   /* clients' in the line; mail hosts' count as connections anyway */
@@ -326,6 +327,8 @@ static int on_answer(struct tls *t, const struct relay *relay, const struct msg 
 		keep_printable(&checked.TLS_READY.version);
 		keep_printable(&checked.TLS_READY.cipher);
 		keep_printable(&checked.TLS_READY.name);
+		if (!utf8_is_text(checked.TLS_READY.identity))
+			checked.TLS_READY.identity = SPAN_NONE;
 	} else {
 		keep_printable(&checked.TLS_FAILED.text);
 	}

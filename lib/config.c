@@ -7,6 +7,7 @@
 #include "lib/config.h"
 
 #include <ctype.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -187,12 +188,14 @@ static void judge_whole(struct config_problems *p)
 	int set = (*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0') +
 		  (*c->auth_shared_secret != '\0');
 
+	bool verified = set == 2 && !*c->auth_shared_secret &&
+			(is_challenged(c) || config_offers_external(c));
+
 	if (is_challenged(c) && c->directory.count == 0)
 		config_say(p, false,
 			   "auth_mechanisms: CRAM and SCRAM are judged by what a directory has, and "
 			   "there is no line 'directory': they are not offered");
-	if (set > 0 && set < 3 &&
-	    !(is_challenged(c) && *c->auth_sasl_plain_username && *c->auth_sasl_plain_password))
+	if (set > 0 && set < 3 && !verified)
 		config_say(
 			p, false,
 			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "
@@ -201,10 +204,9 @@ static void judge_whole(struct config_problems *p)
 		config_say(p, false,
 			   "auth_sasl_plain_username: with run_listener no, logins work only where "
 			   "another listener of proxyd runs (not with a process per connection)");
-	if (set == 3 && (c->pop3_listen_port != 0 || c->pop3s_listen_port != 0))
-		config_say(p, true,
-			   "pop3_listen_port, pop3s_listen_port: there is no POP3 with a master "
-			   "user (auth_sasl_plain_username)");
+	if (*c->master_separator && !ispunct((unsigned char)*c->master_separator))
+		config_say(p, true, "master_separator: give a character that is neither letter nor "
+				    "digit, since users with it in their names are refused");
 	config_tls_judge(p);
 }
 

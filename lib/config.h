@@ -17,6 +17,9 @@
 /* How a connection to a mail host is protected. */
 enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
 
+/* Which name in a client's certificate is the user's. */
+enum tls_name { TLS_NAME_EMAIL, TLS_NAME_CN, TLS_NAME_UID };
+
 /* What becomes of an account without a mail host. */
 enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_REFUSE };
 

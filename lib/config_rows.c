@@ -26,6 +26,13 @@ static const struct config_name tls_versions[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name tls_names[] = {
+	{ "email", TLS_NAME_EMAIL },
+	{ "cn", TLS_NAME_CN },
+	{ "uid", TLS_NAME_UID },
+	{ NULL, 0 },
+};
+
 static const struct config_name no_mailhosts[] = {
 	{ "default", NO_MAILHOST_DEFAULT },
 	{ "refuse", NO_MAILHOST_REFUSE },

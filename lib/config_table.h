@@ -103,9 +103,9 @@
 	    "A session without traffic is closed after so long (RFC 9051: 30 minutes at least).") \
 	TEXT(auth_mechanisms, "PLAIN LOGIN", 200, RELOAD | MECHANISMS, \
 	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
-	     "XOAUTH2, OAUTHBEARER; with a challenge, that a directory's passwords answer, " \
-	     "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-SHA256, CRAM-SHA1, CRAM-MD5; none: only the " \
-	     "command LOGIN.") \
+	     "XOAUTH2, OAUTHBEARER; by a challenge that a directory's passwords answer " \
+	     "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-SHA256, CRAM-SHA1, CRAM-MD5; EXTERNAL, by a " \
+	     "client's certificate (tls_client_ca_file); none: only the command LOGIN.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \
@@ -134,6 +134,9 @@
 	TEXT(auth_sasl_plain_password, "", 255, RELOAD | SECRET, "The master user's password.") \
 	TEXT(auth_shared_secret, "", 255, RELOAD | SECRET, \
 	     "The one password that clients must have then, whoever they log in as.") \
+	TEXT(master_separator, "", 1, RELOAD, \
+	     "The master user logs in as USER, this character, and its own name; unset: by SASL " \
+	     "PLAIN with USER as authorization identity.") \
 	/* this system */ \
 	TEXT(proc_username, "nobody", 64, 0, \
 	     "User that everything runs as, when started by root.") \
@@ -213,6 +216,11 @@
 	     "Ciphers up to TLS 1.2 with clients; unset: OpenSSL's choice.") \
 	NAME(tls_server_min_version, "1.2", tls_versions, RELOAD, \
 	     "Oldest version of TLS with clients.") \
+	TEXT(tls_client_ca_file, "", 255, RELOAD, \
+	     "Certificates (PEM) of the authorities of clients: a client may show a certificate " \
+	     "then, which must lead to one of them. Unset: none is asked for.") \
+	NAME(tls_client_name, "email", tls_names, RELOAD, \
+	     "Which name in it is the user's, for EXTERNAL: email, cn or uid.") \
 	BOOL(require_tls, "no", RELOAD, \
 	     "yes: no login without TLS but from plaintext_addresses.") \
 	TEXT(plaintext_addresses, "127.0.0.0/8 ::1", 1000, RELOAD | NETWORKS, \

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/config_rows.h"
+#include "lib/sasl.h"
 #include "lib/span.h"
 
 #define IMAPS_PORT 993
@@ -159,6 +160,31 @@ static bool key_without_certificate(const struct config *c)
 	return *c->tls_key_file && !*c->tls_cert_file;
 }
 
+static bool authorities_without_certificate(const struct config *c)
+{
+	return *c->tls_client_ca_file && !*c->tls_server_cert_file;
+}
+
+bool config_offers_external(const struct config *c)
+{
+	struct span bad;
+	uint32_t set = 0;
+
+	return sasl_list_read(span_str(c->auth_mechanisms), &set, &bad) == 0 &&
+	       (set & SASL_EXTERNAL);
+}
+
+static bool external_without_authorities(const struct config *c)
+{
+	return config_offers_external(c) && !*c->tls_client_ca_file;
+}
+
+static bool external_without_master(const struct config *c)
+{
+	return config_offers_external(c) && c->directory.count == 0 &&
+	       !(*c->auth_sasl_plain_username && *c->auth_sasl_plain_password);
+}
+
 static bool imaps_without_tls(const struct config *c)
 {
 	return config_tls_mode(c) == TLS_NONE && c->server_port == IMAPS_PORT;
@@ -197,6 +223,13 @@ static const struct {
 	{ "tls_no_tlsv1", old_version, false, "TLS 1.0 is never used; remove the line" },
 	{ "tls_no_tlsv1_1", old_version_too, false, "TLS 1.1 is never used; remove the line" },
 	{ "tls_key_file", key_without_certificate, false, "has no effect without tls_cert_file" },
+	{ "tls_client_ca_file", authorities_without_certificate, false,
+	  "has no effect without tls_server_cert_file" },
+	{ "auth_mechanisms", external_without_authorities, false,
+	  "EXTERNAL is offered to nobody without tls_client_ca_file" },
+	{ "auth_mechanisms", external_without_master, false,
+	  "EXTERNAL: nobody could log in at the mail host; name a master user with "
+	  "auth_sasl_plain_username and auth_sasl_plain_password" },
 	{ "server_port", imaps_without_tls, false,
 	  "993 is for TLS from the first byte on; set server_tls implicit" },
 };

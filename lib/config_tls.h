@@ -28,6 +28,9 @@ uint32_t config_pop3_server_port(const struct config *c);
  * printed of c means the same. */
 void config_tls_settle(struct config *c);
 
+/* Is EXTERNAL, which goes by a client's certificate, among auth_mechanisms? */
+bool config_offers_external(const struct config *c);
+
 /* Is there any TLS, so that tlsrelayd has work? */
 bool config_tls_used(const struct config *c);
 

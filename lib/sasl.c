@@ -14,6 +14,7 @@ static const struct sasl_row rows[] = {
 	{ { "CRAM-SHA256", 11 }, SASL_CRAM_SHA256, PROOF_VERIFIED },
 	{ { "CRAM-SHA1", 9 }, SASL_CRAM_SHA1, PROOF_VERIFIED },
 	{ { "CRAM-MD5", 8 }, SASL_CRAM_MD5, PROOF_VERIFIED },
+	{ { "EXTERNAL", 8 }, SASL_EXTERNAL, PROOF_EXTERNAL },
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))

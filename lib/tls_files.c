@@ -27,7 +27,7 @@ struct source {
 	bool directory;
 };
 
-#define SOURCES 6
+#define SOURCES 7
 
 static void list_sources(const struct config *c, struct source ret[SOURCES])
 {
@@ -44,6 +44,8 @@ static void list_sources(const struct config *c, struct source ret[SOURCES])
 	ret[4] = (struct source){ "tls_ca_file", c->tls_ca_file, .needed = out };
 	ret[5] = (struct source){ "tls_ca_path", c->tls_ca_path, .needed = out,
 				  .directory = true };
+	ret[6] = (struct source){ "tls_client_ca_file", c->tls_client_ca_file,
+				  .needed = *c->tls_server_cert_file };
 }
 
 /* The next path of a value that is one, or a list of them. */

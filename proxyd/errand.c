@@ -1,4 +1,4 @@
-/* Errands: what the broker wants said to a mail host, since it speaks no IMAP itself.
+/* Errands: what the broker wants said to a mail host, since it speaks neither IMAP nor POP3 itself.
  *
  * The process is locked up like a session's before it takes its job: what the job holds (a
  * password) is only ever in a process that cannot pass it on, and that reads bytes of no client.
@@ -20,6 +20,7 @@
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
+#include "proxyd/pop3_backend.h"
 
 #define JOB_TIMEOUT 10000	/* ms for the job, which is there already, to arrive */
 #define READ_MOST   (64 * 1024) /* bytes of a mail host's answers */
@@ -77,6 +78,12 @@ static int copy(struct span from, char *to, size_t cap, size_t *ret_length)
 	return 0;
 }
 
+/* Of a name or password no server makes anything but an end, and PLAIN the next field. */
+static bool has_nul(struct span text)
+{
+	return memchr(text.p, '\0', text.n) != NULL;
+}
+
 /* Proves a password. What the mail host says besides is of no use to who gets the connection: then
  * it is not handed on, only the verdict. */
 static int log_in(struct work *w)
@@ -92,9 +99,14 @@ static int log_in(struct work *w)
 	(void)((r = copy(w->job->backend_user, b->user, sizeof(b->user), &b->user_length)) ||
 	       (r = copy(w->job->authzid, c.authzid, sizeof(c.authzid), &c.authzid_length)) ||
 	       (r = copy(w->job->secret, c.secret, sizeof(c.secret), &c.secret_length)));
+	if (r == 0 && (has_nul(w->job->backend_user) || has_nul(w->job->authzid) ||
+		       has_nul(w->job->secret)))
+		r = -EINVAL;
 	if (r < 0)
 		return r;
-	enum backend_verdict verdict = backend_log_in(b, &account, &answer);
+	enum backend_verdict verdict = w->job->service == SERVICE_POP3
+					       ? pop3_backend_log_in(b, &account, &answer)
+					       : backend_log_in(b, &account, &answer);
 
 	explicit_bzero(&c, sizeof(c));
 	if (verdict != BACKEND_ACCEPTED) {
@@ -123,13 +135,16 @@ static int greet(struct work *w)
 	return r;
 }
 
+/* Of POP3 no connection is cached, nor does one wait for its login. */
 static const struct {
 	enum msg_job kind;
+	enum msg_service service;
 	int (*run)(struct work *w); /* negative: it went badly */
 } jobs[] = {
-	{ JOB_LOGOUT, say_logout },
-	{ JOB_LOGIN, log_in },
-	{ JOB_GREET, greet },
+	{ JOB_LOGOUT, SERVICE_IMAP, say_logout },
+	{ JOB_LOGIN, SERVICE_IMAP, log_in },
+	{ JOB_LOGIN, SERVICE_POP3, log_in },
+	{ JOB_GREET, SERVICE_IMAP, greet },
 };
 
 static void run_job(struct work *w)
@@ -137,7 +152,7 @@ static void run_job(struct work *w)
 	int r = -EOPNOTSUPP;
 
 	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
-		if (jobs[i].kind == w->job->kind)
+		if (jobs[i].kind == w->job->kind && jobs[i].service == w->job->service)
 			r = jobs[i].run(w);
 	if (r < 0)
 		w->last_word.DONE.outcome = DONE_BADLY;

@@ -1,4 +1,4 @@
-/* An errand: a job that needs IMAP but has no client, done by a process of its own. */
+/* An errand: a job that needs IMAP or POP3 but has no client, done by a process of its own. */
 #ifndef PROXYD_ERRAND_H
 #define PROXYD_ERRAND_H
 

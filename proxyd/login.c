@@ -93,6 +93,8 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 
 		if (end != END_NONE)
 			return end;
+		if (c->kind == PROOF_EXTERNAL)
+			return END_NO_BROKER; /* this one has not seen the certificate */
 	}
 }
 

@@ -48,7 +48,7 @@ static int add_mechanisms(const struct session *s, const char *before, const cha
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && sasl_row_at(i, &row); i++)
-		if (s->settings->auth_mechanisms & row.bit)
+		if (tls_mechanisms(s) & row.bit)
 			(void)((r = buf_add_str(out, before)) || (r = buf_add(out, row.name)) ||
 			       (r = buf_add_str(out, behind)));
 	return r;
@@ -68,7 +68,7 @@ static enum session_end on_capa(struct dialogue *d, struct span args)
 				      "AUTH-RESP-CODE\r\nPIPELINING\r\n")) ||
 	       (r = tls_is_offered(s) ? buf_add_str(&out, "STLS\r\n") : 0) ||
 	       (r = may_log_in ? buf_add_str(&out, "USER\r\n") : 0));
-	if (r == 0 && may_log_in && s->settings->auth_mechanisms != 0)
+	if (r == 0 && may_log_in && tls_mechanisms(s) != 0)
 		(void)((r = buf_add_str(&out, "SASL")) ||
 		       (r = add_mechanisms(s, " ", "", &out)) || (r = buf_add_str(&out, "\r\n")));
 	if (r < 0 || buf_add_str(&out, "IMPLEMENTATION Keepwarm\r\n.\r\n") < 0)

@@ -61,7 +61,7 @@ static enum session_end tell_list(struct session *s, const char *before, const c
 
 	if (buf_add_str(&out, before) < 0 ||
 	    capability_add_own(tls_is_offered(s), tls_may_log_in(s),
-			       s->settings->auth_mechanisms, &out) < 0 ||
+			       tls_mechanisms(s), &out) < 0 ||
 	    buf_add_str(&out, behind) < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));

@@ -13,6 +13,7 @@
 #include "proxyd/command_reader.h"
 #include "proxyd/sasl_challenge.h"
 #include "proxyd/sasl_oauth.h"
+#include "proxyd/tls.h"
 
 void sasl_client_note_secret(struct credentials *to, size_t n)
 {
@@ -100,6 +101,18 @@ static int take_first(struct span message, struct credentials *to)
 	return read_part(message, to->secret, sizeof(to->secret), &to->secret_length);
 }
 
+/* EXTERNAL (RFC 4422 appendix A): who it is stands in the certificate, the message may say it
+ * again. The broker knows both, and judges. */
+static int take_authzid(struct span message, struct credentials *to)
+{
+	const struct span identity = tls_identity();
+
+	memcpy(to->user, identity.p, identity.n);
+	to->user_length = identity.n;
+	to->secret_length = 0;
+	return read_part(message, to->authzid, sizeof(to->authzid), &to->authzid_length);
+}
+
 /* A mechanism: which row of lib/sasl.h, and its messages in turn, each after a prompt. */
 static const struct sasl_client {
 	enum sasl_mechanism bit;
@@ -112,6 +125,7 @@ static const struct sasl_client {
 	{ SASL_PLAIN, { { { "+ \r\n", 4 }, read_plain } }, 1 },
 	{ SASL_XOAUTH2, { { { "+ \r\n", 4 }, take_token } }, 1 },
 	{ SASL_OAUTHBEARER, { { { "+ \r\n", 4 }, take_token } }, 1 },
+	{ SASL_EXTERNAL, { { { "+ \r\n", 4 }, take_authzid } }, 1 },
 	{ SASL_LOGIN,
 	  { { { "+ VXNlcm5hbWU6\r\n", 16 }, take_user },
 	    { { "+ UGFzc3dvcmQ6\r\n", 16 }, take_password } },
@@ -162,7 +176,7 @@ const struct sasl_client *sasl_client_find(struct session *s, struct span name)
 
 	while (sasl_row_at(i, &row) && !span_ieq(name, row.name))
 		i++;
-	if (!sasl_row_at(i, &row) || !(s->settings->auth_mechanisms & row.bit))
+	if (!sasl_row_at(i, &row) || !(tls_mechanisms(s) & row.bit))
 		return NULL;
 	s->credentials.kind = row.proof;
 	for (i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++)

@@ -198,6 +198,7 @@ static int knock(struct session *s, uint64_t settings, int64_t deadline)
 enum session_end session_meet(struct session *s)
 {
 	link_close(&s->link);
+	tls_forget_identity();
 	if (s->link.door < 0)
 		return END_NO_BROKER;
 	switch (knock(s, s->settings->settings, clock_ms() + BROKER_TIMEOUT)) {

@@ -13,6 +13,7 @@
 #include "lib/cidr.h"
 #include "lib/fd.h"
 #include "lib/kv.h"
+#include "lib/sasl.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
 
@@ -27,6 +28,8 @@ static struct {
 	char cipher[CIPHER_MAX];
 	char text[TEXT_MAX]; /* the name that the client asked for; after a failure why */
 	bool failed;
+	size_t identity_length;
+	char identity[SESSION_USER_MAX];
 } facts;
 
 static void keep(struct span from, char *to, size_t cap, size_t *length)
@@ -62,6 +65,25 @@ static void note_success(const struct msg_TLS_READY *m)
 	keep(m->version, facts.version, sizeof(facts.version), &facts.version_length);
 	keep(m->cipher, facts.cipher, sizeof(facts.cipher), &facts.cipher_length);
 	keep_name(m->name);
+	if (m->identity.n <= sizeof(facts.identity)) /* a part of it would be another user's name */
+		keep(m->identity, facts.identity, sizeof(facts.identity), &facts.identity_length);
+}
+
+struct span tls_identity(void)
+{
+	return (struct span){ facts.identity, facts.identity_length };
+}
+
+void tls_forget_identity(void)
+{
+	facts.identity_length = 0;
+}
+
+uint32_t tls_mechanisms(const struct session *s)
+{
+	uint32_t set = s->settings->auth_mechanisms;
+
+	return facts.identity_length > 0 ? set : set & ~(uint32_t)SASL_EXTERNAL;
 }
 
 /* No answer came. The client can be told nothing: it expects a handshake. */

@@ -23,6 +23,16 @@ bool tls_is_offered(const struct session *s);
  * plaintext_addresses. */
 bool tls_may_log_in(const struct session *s);
 
+/* Whom the client's certificate names, as tlsrelayd has verified it; empty: it showed none. */
+struct span tls_identity(void);
+
+/* The broker is another one, which knows nothing of it. */
+void tls_forget_identity(void);
+
+/* The mechanisms (enum sasl_mechanism) that this client is offered: EXTERNAL only with a
+ * certificate. */
+uint32_t tls_mechanisms(const struct session *s);
+
 /* Appends to the session's log line what is known of its TLS, or why there was none: nothing for a
  * session in clear text. 0 or -ENOBUFS. */
 int tls_add_facts(struct buf *line);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 
 #define CERTIFICATES_MAX 64
 #define TICKET_SECONDS	 3600
+#define CLIENT_DEPTH	 8 /* of authorities above a client's certificate */
 #define PEER_MAX	 8192 /* bytes of a mail host's certificate in a session */
 
 static int pop3_mark = -1; /* place for what says of a client that it speaks POP3 */
@@ -34,6 +36,10 @@ struct contexts {
 	SSL_CTX *servers[CERTIFICATES_MAX];
 	size_t server_count;
 	struct names *names;
+	X509_STORE *client_authorities; /* NULL: clients are asked for no certificate */
+	STACK_OF(X509_NAME) *client_authority_names;
+	uint32_t client_name; /* of enum tls_name */
+	unsigned char session_id_context[SSL_MAX_SID_CTX_LENGTH];
 	SSL_CTX *client;
 	bool verifies;
 	contexts_ticket_fn *on_ticket;
@@ -125,6 +131,37 @@ static int add_names(struct contexts *c, X509 *cert, size_t which)
 	return r;
 }
 
+/* Verifies as OpenSSL does, and does not keep the chain that was built for it: it would stay in
+ * memory as long as the connection. */
+static int verify(X509_STORE_CTX *store, void *context)
+{
+	int good = X509_verify_cert(store);
+
+	(void)context;
+	X509_STORE_CTX_set0_verified_chain(store, NULL);
+	return good;
+}
+
+/* Has clients asked for a certificate; who has none may come in all the same. The store is one of
+ * its own: out of the usual one OpenSSL would take what is above our own certificate. */
+static int ask_for_certificates(const struct contexts *c, SSL_CTX *ctx)
+{
+	if (!c->client_authorities)
+		return 0;
+	STACK_OF(X509_NAME) *names = SSL_dup_CA_list(c->client_authority_names);
+
+	if (!names || SSL_CTX_set1_verify_cert_store(ctx, c->client_authorities) != 1 ||
+	    SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT) != 1) {
+		sk_X509_NAME_pop_free(names, X509_NAME_free);
+		return -ENOMEM;
+	}
+	SSL_CTX_set_client_CA_list(ctx, names);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, errors_on_verify);
+	SSL_CTX_set_verify_depth(ctx, CLIENT_DEPTH);
+	SSL_CTX_set_cert_verify_callback(ctx, verify, NULL);
+	return 0;
+}
+
 static int add_server(struct contexts *c, const struct files *l, const char *cert_path,
 		      const char *key_path)
 {
@@ -142,14 +179,17 @@ static int add_server(struct contexts *c, const struct files *l, const char *cer
 	c->servers[c->server_count++] = ctx;
 	(void)SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only */
-	(void)SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"keepwarm", 8);
+	(void)SSL_CTX_set_session_id_context(ctx, c->session_id_context,
+					     sizeof(c->session_id_context));
 	(void)SSL_CTX_set_timeout(ctx, TICKET_SECONDS);
 	(void)SSL_CTX_set_dh_auto(ctx, 1);
 	(void)SSL_CTX_set_tlsext_servername_callback(ctx, choose_by_name);
 	(void)SSL_CTX_set_tlsext_servername_arg(ctx, c);
 	SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
-	int r = files_use_certificate(l, cert_key, cert_path, ctx);
+	int r = ask_for_certificates(c, ctx);
 
+	if (r == 0)
+		r = files_use_certificate(l, cert_key, cert_path, ctx);
 	if (r == 0)
 		r = files_use_key(l, key_key, key_path ? key_path : cert_path, ctx);
 	if (r == 0)
@@ -176,6 +216,14 @@ static int load_servers(struct contexts *c, const struct files *l)
 	bool has_keys = keys.n > 0;
 	int r = 0;
 
+	/* a session is resumed only under the settings that it was made under: its ticket says that
+	 * its client's certificate was verified, and by whom that was signed is not in it */
+	if (RAND_bytes(c->session_id_context, sizeof(c->session_id_context)) != 1)
+		return -EIO;
+	c->client_name = l->config->tls_client_name;
+	if (*l->config->tls_client_ca_file && certs.n > 0)
+		r = files_load_client_authorities(l, &c->client_authorities,
+						  &c->client_authority_names);
 	while (r == 0 && next_path(&certs, cert_path)) {
 		if (has_keys && !next_path(&keys, key_path))
 			return -EINVAL; /* lib/config_tls.c has counted them */
@@ -217,17 +265,6 @@ static int give_ticket(SSL *ssl, SSL_SESSION *session)
 		c->on_ticket(SSL_get_app_data(ssl), (struct span){ (char *)bytes, left });
 	OPENSSL_cleanse(bytes, (size_t)length);
 	return 0; /* it stays OpenSSL's */
-}
-
-/* Verifies as OpenSSL does, and does not keep the chain that was built for it: it would stay in
- * memory as long as the connection. */
-static int verify(X509_STORE_CTX *store, void *context)
-{
-	int good = X509_verify_cert(store);
-
-	(void)context;
-	X509_STORE_CTX_set0_verified_chain(store, NULL);
-	return good;
 }
 
 static int load_client(struct contexts *c, const struct files *l)
@@ -334,6 +371,10 @@ void contexts_drop_clients(struct contexts *c)
 		SSL_CTX_free(c->servers[--c->server_count]);
 	names_free(c->names);
 	c->names = NULL;
+	X509_STORE_free(c->client_authorities);
+	c->client_authorities = NULL;
+	sk_X509_NAME_pop_free(c->client_authority_names, X509_NAME_free);
+	c->client_authority_names = NULL;
 }
 
 void contexts_drop_hosts(struct contexts *c)
@@ -359,6 +400,12 @@ bool contexts_serve(const struct contexts *c)
 bool contexts_connect(const struct contexts *c)
 {
 	return c->client;
+}
+
+int contexts_identify(const struct contexts *c, SSL *ssl, char ret[IDENTITY_MAX + 1])
+{
+	ret[0] = '\0';
+	return c->client_authorities ? identity_of(ssl, c->client_name, ret) : 0;
 }
 
 void contexts_slim(SSL *ssl)

@@ -5,6 +5,7 @@
 
 #include "lib/config.h"
 #include "lib/span.h"
+#include "tlsrelayd/identity.h"
 
 struct ssl_st;
 struct contexts;
@@ -33,6 +34,10 @@ struct ssl_st *contexts_accept(const struct contexts *c, uint32_t service);
 /* The client's end of one to a mail host of this name, or address; `ticket`: a session to resume,
  * or empty. NULL without memory, or for a name that cannot be one. */
 struct ssl_st *contexts_dial(const struct contexts *c, const char *host, struct span ticket);
+
+/* Whom the client of this finished handshake is by its certificate (identity.h); 0 where none is
+ * asked for. */
+int contexts_identify(const struct contexts *c, struct ssl_st *ssl, char ret[IDENTITY_MAX + 1]);
 
 /* Frees what a finished handshake leaves behind and nobody asks for: the peer's chain. */
 void contexts_slim(struct ssl_st *ssl);

@@ -46,6 +46,23 @@ static const struct row of_certificate[] = {
 	  "its certificate's signature is too weak (tls_ciphers: @SECLEVEL)" },
 };
 
+/* The same of a client's, where it is asked for one. */
+static const struct row of_client_certificate[] = {
+	{ X509_V_ERR_CERT_HAS_EXPIRED, TLS_CERTIFICATE,
+	  "its certificate, or one above it, has expired" },
+	{ X509_V_ERR_CERT_NOT_YET_VALID, TLS_CERTIFICATE, "its certificate is not valid yet" },
+	{ X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, TLS_CERTIFICATE,
+	  "its certificate is self-signed and not in tls_client_ca_file" },
+	{ X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, TLS_CERTIFICATE,
+	  "its certificate leads to no authority in tls_client_ca_file" },
+	{ X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, TLS_CERTIFICATE,
+	  "its certificate leads to no authority in tls_client_ca_file" },
+	{ X509_V_ERR_INVALID_PURPOSE, TLS_CERTIFICATE,
+	  "its certificate is not one for clients" },
+	{ X509_V_ERR_EE_KEY_TOO_SMALL, TLS_CERTIFICATE, "its certificate's key is too weak" },
+	{ X509_V_ERR_CA_MD_TOO_WEAK, TLS_CERTIFICATE, "its certificate's signature is too weak" },
+};
+
 /* Of a mail host. */
 static const struct row of_server[] = {
 	{ SSL_R_WRONG_VERSION_NUMBER, TLS_HANDSHAKE,
@@ -172,11 +189,19 @@ int errors_on_verify(int good, X509_STORE_CTX *store)
 	return good;
 }
 
-static void say_certificate(const char *peer, long code, struct errors_text *ret)
+static const struct row *find_certificate(long code, bool is_client)
+{
+	return is_client ? find(of_client_certificate,
+				sizeof(of_client_certificate) / sizeof(of_client_certificate[0]),
+				(int)code)
+			 : find(of_certificate, sizeof(of_certificate) / sizeof(of_certificate[0]),
+				(int)code);
+}
+
+static void say_certificate(const char *peer, long code, bool is_client, struct errors_text *ret)
 {
 	char text[ERRORS_TEXT_MAX];
-	const struct row *row =
-		find(of_certificate, sizeof(of_certificate) / sizeof(of_certificate[0]), (int)code);
+	const struct row *row = find_certificate(code, is_client);
 	bool is_unknown = code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
 			  code == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
 
@@ -184,6 +209,11 @@ static void say_certificate(const char *peer, long code, struct errors_text *ret
 		(void)snprintf(text, sizeof(text),
 			       "its certificate is for other names (tls_verify_server): %s",
 			       refused.names);
+	else if (is_unknown && is_client)
+		(void)snprintf(text, sizeof(text),
+			       "its certificate leads to no authority in tls_client_ca_file: it "
+			       "was signed by %s",
+			       refused.issuer);
 	else if (is_unknown && refused.alone)
 		(void)snprintf(text, sizeof(text),
 			       "its certificate lacks an intermediate certificate, or leads to no "
@@ -224,10 +254,10 @@ void errors_of_handshake(SSL *ssl, const char *peer, uint32_t port, bool is_clie
 {
 	char text[ERRORS_TEXT_MAX];
 	unsigned long code = ERR_peek_error();
-	long verdict = is_client ? X509_V_OK : SSL_get_verify_result(ssl);
+	long verdict = SSL_get_verify_result(ssl);
 
 	if (verdict != X509_V_OK && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
-		say_certificate(peer, verdict, ret);
+		say_certificate(peer, verdict, is_client, ret);
 	else if (code != 0 && !ended)
 		say_code(code, peer, port, is_client, ret);
 	else {

@@ -235,3 +235,33 @@ int files_use_authorities(const struct files *l, SSL_CTX *ctx, bool needed)
 			 X509_get_default_cert_dir());
 	return r;
 }
+
+int files_load_client_authorities(const struct files *l, X509_STORE **ret_store,
+				  STACK_OF(X509_NAME) **ret_names)
+{
+	const char *path = l->config->tls_client_ca_file;
+	X509_STORE *store = X509_STORE_new();
+	STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
+	int r = store && names ? report_authorities(l, "tls_client_ca_file", path,
+						    add_authorities(l, store, path))
+			       : -ENOMEM;
+	STACK_OF(X509) *all = r == 0 ? X509_STORE_get1_all_certs(store) : NULL;
+
+	for (int i = 0; r == 0 && i < sk_X509_num(all); i++) {
+		X509_NAME *name = X509_NAME_dup(X509_get_subject_name(sk_X509_value(all, i)));
+
+		if (!name || sk_X509_NAME_push(names, name) <= 0) {
+			X509_NAME_free(name);
+			r = -ENOMEM;
+		}
+	}
+	sk_X509_pop_free(all, X509_free);
+	if (r < 0) {
+		X509_STORE_free(store);
+		sk_X509_NAME_pop_free(names, X509_NAME_free);
+		return r;
+	}
+	*ret_store = store;
+	*ret_names = names;
+	return 0;
+}

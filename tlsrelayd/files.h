@@ -32,4 +32,11 @@ int files_use_key(const struct files *f, const char *key, const char *path,
  * `needed`. 0, or -EINVAL with a log line. */
 int files_use_authorities(const struct files *f, struct ssl_ctx_st *ctx, bool needed);
 
+/* The authorities of clients in the file of tls_client_ca_file: a store of them, the caller's, and
+ * the same as names that clients are told. 0, or -EINVAL with a log line. */
+struct x509_store_st;
+struct stack_st_X509_NAME;
+int files_load_client_authorities(const struct files *f, struct x509_store_st **ret_store,
+				  struct stack_st_X509_NAME **ret_names);
+
 #endif

@@ -8,6 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "lib/utf8.h"
+
 #define JOB_LEAST    offsetof(struct link_job, ticket)
 #define REPORT_LEAST offsetof(struct link_report, ticket)
 
@@ -115,6 +117,9 @@ int link_receive_report(int link, struct link_report *report)
 	make_printable(report->version, sizeof(report->version));
 	make_printable(report->cipher, sizeof(report->cipher));
 	make_printable(report->name, sizeof(report->name));
+	report->identity[sizeof(report->identity) - 1] = '\0';
+	if (!utf8_is_text(span_str(report->identity)))
+		report->identity[0] = '\0'; /* another text would be another user's */
 	make_printable(report->failure.text, sizeof(report->failure.text));
 	return 0;
 }

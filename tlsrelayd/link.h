@@ -41,6 +41,7 @@ struct link_report {
 	char version[33];
 	char cipher[65];
 	char name[256];
+	char identity[256]; /* whom the client's certificate names; empty: it showed none */
 	struct errors_text failure;
 	uint32_t ticket_length;
 	char ticket[TICKET_MAX]; /* sent as far as it is used */

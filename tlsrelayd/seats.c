@@ -26,7 +26,7 @@
 /* What the broker is told when it takes nothing at the moment. */
 struct answer {
 	bool is_ready, resumed;
-	char version[33], cipher[65], name[256];
+	char version[33], cipher[65], name[256], identity[256];
 	struct errors_text failure;
 };
 
@@ -109,6 +109,8 @@ static int send_answer(struct master *m, const struct seat *s, const struct answ
 		message.TLS_READY.version = span_str(a->version);
 		message.TLS_READY.cipher = span_str(a->cipher);
 		message.TLS_READY.name = span_str(a->name);
+		if (s->kind == KIND_CLIENTS)
+			message.TLS_READY.identity = span_str(a->identity);
 	} else {
 		message.type = MSG_TLS_FAILED;
 		message.TLS_FAILED.reason = (uint32_t)a->failure.reason;
@@ -196,6 +198,7 @@ static void take_ready(struct master *m, struct seat *s, const struct link_repor
 	memcpy(a.cipher, report->cipher, sizeof(a.cipher));
 	memcpy(a.name, report->name, sizeof(a.name) - 1);
 	a.name[sizeof(a.name) - 1] = '\0';
+	memcpy(a.identity, report->identity, sizeof(a.identity));
 	answer(m, s, &a);
 }
 

@@ -100,20 +100,6 @@ static void copy_text(char *to, size_t size, const char *from)
 	to[n] = '\0';
 }
 
-static void report_ready(struct conn *c)
-{
-	struct relay_facts facts;
-
-	relay_facts(&c->relay, &facts);
-	begin_report(c, LINK_READY);
-	report.resumed = facts.resumed;
-	copy_text(report.version, sizeof(report.version), facts.version);
-	copy_text(report.cipher, sizeof(report.cipher), facts.cipher);
-	copy_text(report.name, sizeof(report.name), facts.name);
-	c->was_ready = true;
-	send_report();
-}
-
 static void report_failure(uint32_t id, const struct errors_text *failure)
 {
 	report = (struct link_report){ .word = LINK_FAILED, .id = id, .failure = *failure };
@@ -168,6 +154,34 @@ static void log_break(const struct conn *c)
 
 	if (errors_of_stream(c->relay.peer, c->relay.port, c->relay.is_client, &text))
 		log_text(c, &text);
+}
+
+static void log_nobody(const struct conn *c)
+{
+	struct errors_text text;
+
+	errors_say(&text, c->relay.peer, TLS_CERTIFICATE,
+		   "its certificate has no name that a user can have (tls_client_name)");
+	log_text(c, &text);
+}
+
+static void report_ready(struct conn *c)
+{
+	struct relay_facts facts;
+
+	relay_facts(&c->relay, &facts);
+	begin_report(c, LINK_READY);
+	report.resumed = facts.resumed;
+	copy_text(report.version, sizeof(report.version), facts.version);
+	copy_text(report.cipher, sizeof(report.cipher), facts.cipher);
+	copy_text(report.name, sizeof(report.name), facts.name);
+	bool is_nobody = c->relay.is_client &&
+			 contexts_identify(worker.setup->contexts, c->relay.ssl,
+					   report.identity) < 0;
+	c->was_ready = true;
+	send_report();
+	if (is_nobody)
+		log_nobody(c);
 }
 
 /* --- connections ------------------------------------------------------------------------------ */

@@ -71,6 +71,19 @@ class Authority(Certificate):
         above = (self.cert,) if self.is_intermediate and chain else ()
         return Certificate(self.directory, file or names[0], cert, secret, above)
 
+    def issue_to(self, file, emails=(), subject=(), begins=-DAY, ends=365 * DAY, usage=ExtendedKeyUsageOID.CLIENT_AUTH):
+        """A certificate for a user: addresses of subjectAltName, and [(oid, text)] of the subject."""
+        secret = new_key("ec")
+        attributes = [x509.NameAttribute(oid, text) for oid, text in subject or [(NameOID.ORGANIZATION_NAME, "Users")]]
+        builder = (self.builder(file, secret.public_key(), begins, ends).issuer_name(self.cert.subject)
+                   .add_extension(x509.ExtendedKeyUsage([usage]), critical=False))
+        builder._subject_name = x509.Name(attributes)  # pylint: disable=protected-access
+        if emails:
+            names = [x509.RFC822Name(email) for email in emails]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        above = (self.cert,) if self.is_intermediate else ()
+        return Certificate(self.directory, file, builder.sign(self.key, hashes.SHA256()), secret, above)
+
     def expired(self, *names, **more):
         return self.issue(*names, begins=-30 * DAY, ends=-DAY, **more)
 

@@ -10,12 +10,14 @@ from keepwarm.process import DEADLINE
 ADDRESS = "127.0.0.1"
 
 
-def context(authority, version=None):
-    """Verifies with this authority; speaks this version of TLS only."""
+def context(authority, version=None, shows=None):
+    """Verifies with this authority; speaks this version of TLS only; shows this certificate."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.load_verify_locations(authority.path)
     if version:
         made.minimum_version = made.maximum_version = version
+    if shows:
+        made.load_cert_chain(shows.path, shows.key_path)
     return made
 
 

@@ -233,6 +233,58 @@ def test_a_master_password_that_is_refused_ends_no_sessions(make, backend, offic
     stays.ok("NOOP")
 
 
+# --- user*master ------------------------------------------------------------------------------------------
+class Separated:
+    """A mail host that knows the master user as NAME*MASTER only, by LOGIN or AUTHENTICATE PLAIN."""
+
+    def __init__(self, backend):
+        self.backend, self.seen = backend, []
+        backend.answers["LOGIN"] = lambda conn: self.judge(conn, *conn.commands[-1].args[:2])
+        backend.answers["AUTHENTICATE"] = self.plain
+
+    def plain(self, conn):
+        authzid, user, password = base64.b64decode(conn.commands[-1].args[1]).split(b"\0")
+        assert authzid == b""
+        return self.judge(conn, user, password)
+
+    def judge(self, conn, user, password):
+        command, name = conn.commands[-1], user.decode()
+        self.seen.append((command.verb, name, password.decode()))
+        if not name.endswith("*" + MASTER) or password.decode() != PASSWORD:
+            return conn.done(command, b"NO [AUTHENTICATIONFAILED] says the backend")
+        conn.user = name.split("*")[0]  # as a server may that looks from the front
+        return conn.done(command, b"OK [CAPABILITY " + self.backend.after.encode() + b"] says the backend")
+
+
+@pytest.mark.parametrize("before, command", [("IMAP4rev1 AUTH=PLAIN SASL-IR", "AUTHENTICATE"), ("IMAP4rev1", "LOGIN")])
+def test_the_master_user_has_the_clients_name_in_front_of_its_own(make, before, command):
+    backend = make.backend(before=before)
+    office, system = Separated(backend), make.system(backend, master_separator="*", **KEYS)
+    leave(session(system, reused=False), system)
+    session(system, reused=True).close()
+    session(system, "berta").close()
+    assert office.seen == [(command, f"{name}*{MASTER}", PASSWORD) for name in ("anna", "berta")]
+
+
+@pytest.mark.parametrize("name", ["anna*", "*anna", f"anna*{MASTER}", "anna*berta", "*"])
+def test_a_name_with_the_separator_is_nobodys(make, backend, name):
+    """The mail host would take a part of it for the user's."""
+    office, system = Separated(backend), make.system(backend, master_separator="*", **KEYS)
+    leave(session(system), system)
+    with system.client() as client:
+        for how in "quoted", "plain-initial":
+            assert client.login(name, SHARED, how).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+    assert len(office.seen) == 1
+
+
+def test_no_password_goes_to_a_mail_host_that_says_logindisabled(make):
+    backend = make.backend(before="IMAP4rev1 LOGINDISABLED")
+    office, system = Separated(backend), make.system(backend, master_separator="*", **KEYS)
+    with system.client() as client:
+        assert client.login("anna", SHARED).tagged.startswith(b"NO [UNAVAILABLE]")
+    assert not office.seen and PASSWORD.encode() not in backend.everything()
+
+
 # --- with and without -----------------------------------------------------------------------------------------
 def reload(system, **changes):
     count = system.log_text().count("taken over")

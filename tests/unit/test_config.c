@@ -331,7 +331,7 @@ static void names_are_one_of_a_list(void **unused)
 	assert_clean("auth_mechanisms plain  XOAUTH2\nauth_mechanisms none");
 	assert_error("auth_mechanisms PLAIN CRAM-MD5",
 		     "f:1: auth_mechanisms: 'CRAM-MD5' is not allowed: give none, or some of "
-		     "PLAIN LOGIN XOAUTH2 OAUTHBEARER");
+		     "PLAIN LOGIN XOAUTH2 OAUTHBEARER EXTERNAL");
 }
 
 static void pairs_are_two_numbers_the_smaller_first(void **unused)
@@ -459,6 +459,17 @@ static void a_too_long_secret_is_not_reported(void **unused)
 	assert_error(line, "f:1: auth_shared_secret: the value is longer than 255 bytes");
 }
 
+static void a_master_separator_is_one_character_of_no_name(void **unused)
+{
+	(void)unused;
+	assert_clean("master_separator *\n");
+	assert_string_equal(c.master_separator, "*");
+	assert_int_equal(parse("master_separator x\n"), 1);
+	assert_int_equal(parse("master_separator 7\n"), 1);
+	assert_error("master_separator **\n",
+		     "f:1: master_separator: the value is longer than 1 bytes");
+}
+
 static void equal_and_different_keys_are_told_apart(void **unused)
 {
 	struct config other;
@@ -554,6 +565,7 @@ int main(void)
 		cmocka_unit_test(printing_into_too_little_room_is_refused),
 		cmocka_unit_test(secrets_are_printed_as_stars),
 		cmocka_unit_test(a_too_long_secret_is_not_reported),
+		cmocka_unit_test(a_master_separator_is_one_character_of_no_name),
 		cmocka_unit_test(equal_and_different_keys_are_told_apart),
 		cmocka_unit_test(the_run_directory_is_bounded_by_socket_addresses),
 		cmocka_unit_test(the_default_run_directory_depends_on_the_user),

@@ -37,6 +37,25 @@ static int teardown(void **unused)
 	return 0;
 }
 
+static void certificates_of_clients_need_more_than_one_key(void **unused)
+{
+	(void)unused;
+	assert_int_equal(parse("auth_mechanisms PLAIN EXTERNAL\ntls_server_cert_file /c\n"
+			       "tls_client_ca_file /a\nauth_sasl_plain_username m\n"
+			       "auth_sasl_plain_password p\n"),
+			 0);
+	assert_string_equal(reports, "");
+	assert_true(config_offers_external(&c));
+	assert_int_equal(parse("auth_mechanisms PLAIN EXTERNAL\n"), 0);
+	assert_non_null(strstr(reports, "EXTERNAL is offered to nobody without tls_client_"));
+	assert_non_null(strstr(reports, "EXTERNAL: nobody could log in at the mail host"));
+	assert_int_equal(parse("tls_client_ca_file /a\n"), 0);
+	assert_non_null(strstr(reports, "W f:1: tls_client_ca_file: has no effect"));
+	assert_false(config_offers_external(&c));
+	assert_int_equal(parse("auth_sasl_plain_username m\nauth_sasl_plain_password p\n"), 0);
+	assert_non_null(strstr(reports, "not all three are set"));
+}
+
 static void the_mode_of_tls_follows_from_old_and_new_keys(void **unused)
 {
 	static const struct {
@@ -179,6 +198,7 @@ static void tls_is_used_on_either_side(void **unused)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(certificates_of_clients_need_more_than_one_key),
 		cmocka_unit_test(the_mode_of_tls_follows_from_old_and_new_keys),
 		cmocka_unit_test(the_oldest_version_of_tls_follows_from_old_and_new_keys),
 		cmocka_unit_test(what_does_not_go_together_is_said_with_its_line),
