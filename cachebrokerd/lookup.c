@@ -2,7 +2,8 @@
  *
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
- * back to the line.
+ * back to the line, once: a second worker that dies over it, or one that has worked on it for long,
+ * shows that it is the question, and all workers would go the same way.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -16,6 +17,8 @@
 
 #define QUESTIONS_MOST 4096
 #define ANSWER_TIMEOUT 10000 /* ms */
+#define WORK_LONG_MS   5000  /* a worker that ends behind so long was held up by the question */
+#define DEATHS_MOST    2
 
 struct question {
 	struct lookup *lookup;
@@ -23,6 +26,9 @@ struct question {
 	answer_fn *done;       /* NULL: nobody waits */
 	void *context;
 	struct timer *timer;
+	int64_t given; /* to its worker */
+	unsigned deaths;
+	bool hopeless; /* its timer says so in this moment */
 	struct msg m;
 	enum msg_type expected;
 	char text[512]; /* the question's text field */
@@ -84,15 +90,20 @@ static void join_line(struct lookup *l, struct question *q)
 	l->waiting++;
 }
 
+/* The first one that can be asked, or that nobody waits for. */
 static struct question *leave_line(struct lookup *l)
 {
-	struct question *q = l->first;
+	struct question **at = &l->first;
+
+	while (*at && (*at)->hopeless && (*at)->done)
+		at = &(*at)->next;
+	struct question *q = *at;
 
 	if (!q)
 		return NULL;
-	l->first = q->next;
-	if (!l->first)
-		l->last = &l->first;
+	*at = q->next;
+	if (!q->next)
+		l->last = at;
 	l->waiting--;
 	return q;
 }
@@ -115,6 +126,7 @@ static void serve_line(struct lookup *l)
 			w->serial = 1;
 		q->m.serial = w->serial;
 		w->question = q;
+		q->given = clock_ms();
 		if (peer_send(w->peer, &q->m, -1) < 0)
 			return; /* the worker is gone, which has called this again */
 	}
@@ -203,6 +215,15 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	return 0;
 }
 
+/* Who asked must not be told while it is still asking: serve_line() may be at work for it. */
+static void give_up_soon(struct question *q)
+{
+	if (!q->done)
+		return;
+	timer_end(&q->timer);
+	q->hopeless = loop_timer(q->lookup->broker->loop, 0, on_timeout, q, &q->timer) == 0;
+}
+
 static void on_gone(struct peer *p)
 {
 	struct lookup *l = p->broker->lookup;
@@ -212,8 +233,13 @@ static void on_gone(struct peer *p)
 		at = &(*at)->next;
 	if (*at)
 		*at = w->next;
-	if (w->question)
-		join_line(l, w->question);
+	if (w->question) {
+		struct question *q = w->question;
+
+		if (++q->deaths >= DEATHS_MOST || clock_ms() - q->given >= WORK_LONG_MS)
+			give_up_soon(q);
+		join_line(l, q);
+	}
 	free(w);
 	serve_line(l);
 }

@@ -4,7 +4,8 @@
  * passwords.
  *
  * A directory that was found down is not asked again for a moment, which doubles while it stays
- * down: else every login would hold a worker for the whole timeout.
+ * down: else every login would hold a worker for the whole timeout. One that holds it up beyond
+ * that costs the worker its life (patience.c).
  */
 #include "lookupd/directories.h"
 
@@ -15,6 +16,7 @@
 #include "lib/clock.h"
 #include "lib/config_directory.h"
 #include "lib/log.h"
+#include "lookupd/patience.h"
 
 #define PAUSE_LEAST_MS 500
 #define PAUSE_MOST_MS  8000
@@ -140,14 +142,22 @@ static void note_up(struct source *s)
 static enum found ask(const struct directories *d, struct source *s, const char *service,
 		      struct span user, struct account *ret, struct why *why)
 {
+	const size_t n = (size_t)(s - d->sources);
+
 	if (s->pause_ms > 0 && clock_ms() < s->down_until) {
 		*why = s->why;
 		return FOUND_TROUBLE;
 	}
+	if (!patience_is_back(n)) {
+		why_say(why, "a directory began answers and did not end them");
+		return FOUND_TROUBLE;
+	}
+	patience_begin(n);
 	enum found found = open_source(s, d->config, why) < 0
 				   ? FOUND_DOWN
 				   : s->driver->find(s->state, service, user, ret, why);
 
+	patience_end();
 	if (found == FOUND_DOWN) {
 		note_down(s, why);
 		return FOUND_TROUBLE;
