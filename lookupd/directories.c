@@ -217,6 +217,22 @@ enum found directories_find(struct directories *d, const char *service, struct s
 	return found;
 }
 
+/* One that has mail hosts of the other service only may not use this one. */
+static enum found find_routes(const struct config *c, const struct account *a,
+			      enum msg_service service, struct buf *hosts, struct why *why)
+{
+	switch (account_routes(a, c, service, hosts)) {
+	case 0:
+		return FOUND;
+	case -ENOENT:
+		why_say(why, "the account has no mail host for %s", msg_service_name(service));
+		return FOUND_NOT;
+	default:
+		why_say(why, "the account's mail hosts are too many");
+		return FOUND_TROUBLE;
+	}
+}
+
 void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
 			struct directories_texts *texts, struct msg_ACCOUNT *ret)
 {
@@ -235,11 +251,9 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	why_say(&texts->why, "this service is not known");
 	if (service)
 		found = directories_find(d, service, question->user, &account, &line, &texts->why);
-	if (found == FOUND && account_routes(&account, d->config,
-					     (enum msg_service)question->service, &hosts) < 0) {
-		why_say(&texts->why, "the account has no mail host for this service");
-		found = FOUND_TROUBLE;
-	}
+	if (found == FOUND)
+		found = find_routes(d->config, &account, (enum msg_service)question->service,
+				    &hosts, &texts->why);
 	*ret = (struct msg_ACCOUNT){ .status = status[found], .error = SPAN_NONE };
 	if (found == FOUND) {
 		(void)snprintf(texts->user, sizeof(texts->user), "%s", account.user);

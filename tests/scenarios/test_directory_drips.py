@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from keepwarm.directory import Userdb, readable
+from keepwarm.directory import Userdb, has_driver, readable
 from keepwarm.process import find, wait_until
-from keepwarm.system import BUILD, temp_folder
+from keepwarm.system import temp_folder
 
 SQL = {"USERNAME": "u", "DATABASE": "d", "USER_TABLE": "t", "CRYPT_PWFIELD": "c", "UID_FIELD": "u", "GID_FIELD": "g"}
 
@@ -88,11 +88,6 @@ class Dripping:
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def has_driver(kind):
-    """Was lookupd built with it?"""
-    return f"\0{kind}\0".encode() in (BUILD / "lookupd").read_bytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -407,7 +407,7 @@ def test_a_directory_may_forbid_pop3_or_give_it_a_host_of_its_own(pop3, make, ho
     system = pop3(imap=imap, directory=f"userdb:{users}")
     with system.pop() as client:
         assert client.login("bert") == b"-ERR [AUTH] Login failed.\r\n"
-        assert client.login("dora") == b"-ERR [SYS/TEMP] Login failed.\r\n"
+        assert client.login("dora") == b"-ERR [AUTH] Login failed.\r\n"
         client.session("anna").ok("STAT")
     with system.pop() as client:
         client.session("carl").ok("STAT")
