@@ -2,7 +2,9 @@
  *
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
- * back to the line; one that is for this worker only is answered with nothing.
+ * back to the line, once: a second worker that dies over it, or one that has worked on it for long,
+ * shows that it is the question, and all workers would go the same way. One that is for this worker
+ * only is answered with nothing.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -16,6 +18,8 @@
 
 #define QUESTIONS_MOST 4096
 #define ANSWER_TIMEOUT 10000 /* ms */
+#define WORK_LONG_MS   5000  /* a worker that ends behind so long was held up by the question */
+#define DEATHS_MOST    2
 
 struct question {
 	struct lookup *lookup;
@@ -23,6 +27,9 @@ struct question {
 	answer_fn *done;       /* NULL: nobody waits */
 	void *context;
 	struct timer *timer;
+	int64_t given; /* to its worker */
+	unsigned deaths;
+	bool hopeless; /* its timer says so in this moment */
 	struct msg m;
 	enum msg_type expected;
 	uint64_t only;	  /* for this worker; 0: any */
@@ -104,7 +111,7 @@ static void unlink_question(struct lookup *l, struct question **at)
 static struct question *leave_line(struct lookup *l, const struct worker *w)
 {
 	for (struct question **at = &l->first, *q; (q = *at);) {
-		if (q->done && q->only != 0 && q->only != w->number) {
+		if (q->done && (q->hopeless || (q->only != 0 && q->only != w->number))) {
 			at = &q->next;
 			continue;
 		}
@@ -132,6 +139,7 @@ static void serve_line(struct lookup *l)
 		if (q->worker)
 			*q->worker = w->number;
 		w->question = q;
+		q->given = clock_ms();
 		if (peer_send(w->peer, &q->m, -1) < 0)
 			return; /* the worker is gone, which has called this again */
 	}
@@ -295,6 +303,15 @@ static void answer_with_nothing(struct lookup *l, uint64_t number)
 	}
 }
 
+/* Who asked must not be told while it is still asking: serve_line() may be at work for it. */
+static void give_up_soon(struct question *q)
+{
+	if (!q->done)
+		return;
+	timer_end(&q->timer);
+	q->hopeless = loop_timer(q->lookup->broker->loop, 0, on_timeout, q, &q->timer) == 0;
+}
+
 static void on_gone(struct peer *p)
 {
 	struct lookup *l = p->broker->lookup;
@@ -304,8 +321,13 @@ static void on_gone(struct peer *p)
 		at = &(*at)->next;
 	if (*at)
 		*at = w->next;
-	if (w->question)
-		join_line(l, w->question);
+	if (w->question) {
+		struct question *q = w->question;
+
+		if (++q->deaths >= DEATHS_MOST || clock_ms() - q->given >= WORK_LONG_MS)
+			give_up_soon(q);
+		join_line(l, q);
+	}
 	answer_with_nothing(l, w->number);
 	free(w);
 	serve_line(l);

@@ -4,7 +4,8 @@
  * passwords.
  *
  * A directory that was found down is not asked again for a moment, which doubles while it stays
- * down: else every login would hold a worker for the whole timeout.
+ * down: else every login would hold a worker for the whole timeout. One that holds it up beyond
+ * that costs the worker its life (patience.c).
  */
 #include "lookupd/directories.h"
 
@@ -16,6 +17,7 @@
 #include "lib/config_directory.h"
 #include "lib/log.h"
 #include "lookupd/drivers.h"
+#include "lookupd/patience.h"
 
 #define PAUSE_LEAST_MS 500
 #define PAUSE_MOST_MS  8000
@@ -141,14 +143,22 @@ static void note_up(struct source *s)
 static enum found ask(const struct directories *d, struct source *s, const char *service,
 		      struct span user, struct account *ret, struct why *why)
 {
+	const size_t n = (size_t)(s - d->sources);
+
 	if (s->pause_ms > 0 && clock_ms() < s->down_until) {
 		*why = s->why;
 		return FOUND_TROUBLE;
 	}
+	if (!patience_is_back(n)) {
+		why_say(why, "a directory began answers and did not end them");
+		return FOUND_TROUBLE;
+	}
+	patience_begin(n);
 	enum found found = open_source(s, d->config, why) < 0
 				   ? FOUND_DOWN
 				   : s->driver->find(s->state, service, user, ret, why);
 
+	patience_end();
 	if (found == FOUND_DOWN) {
 		note_down(s, why);
 		return FOUND_TROUBLE;
@@ -225,11 +235,29 @@ enum found directories_cram(struct directories *d, unsigned line, const char *se
 	why_say(why, "the directory has neither a clear password nor what stands for one");
 	if (!s || !s->opened || s->driver != &driver_authdaemon)
 		return FOUND_NOT;
+	patience_begin((size_t)(s - d->sources));
 	enum found found = authdaemon_cram(s->state, service, mechanism, challenge, answer, why);
 
+	patience_end();
 	if (found == FOUND_DOWN)
 		note_down(s, why);
 	return found;
+}
+
+/* One that has mail hosts of the other service only may not use this one. */
+static enum found find_routes(const struct config *c, const struct account *a,
+			      enum msg_service service, struct buf *hosts, struct why *why)
+{
+	switch (account_routes(a, c, service, hosts)) {
+	case 0:
+		return FOUND;
+	case -ENOENT:
+		why_say(why, "the account has no mail host for %s", msg_service_name(service));
+		return FOUND_NOT;
+	default:
+		why_say(why, "the account's mail hosts are too many");
+		return FOUND_TROUBLE;
+	}
 }
 
 void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
@@ -250,11 +278,9 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	why_say(&texts->why, "this service is not known");
 	if (service)
 		found = directories_find(d, service, question->user, &account, &line, &texts->why);
-	if (found == FOUND && account_routes(&account, d->config,
-					     (enum msg_service)question->service, &hosts) < 0) {
-		why_say(&texts->why, "the account has no mail host for this service");
-		found = FOUND_TROUBLE;
-	}
+	if (found == FOUND)
+		found = find_routes(d->config, &account, (enum msg_service)question->service,
+				    &hosts, &texts->why);
 	*ret = (struct msg_ACCOUNT){ .status = status[found], .error = SPAN_NONE };
 	if (found == FOUND) {
 		(void)snprintf(texts->user, sizeof(texts->user), "%s", account.user);

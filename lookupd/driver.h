@@ -1,9 +1,9 @@
 /* What a directory's driver is: one file each, driver_KIND.c.
  *
  * A worker opens its directories once and asks them one question after the other. A driver may
- * block, but not for long: DRIVER_TIMEOUT_MS in all for one question. It keeps its connection,
- * makes a new one when the old one is dead, and trusts nothing that its directory says. Sockets of
- * ours it does not see.
+ * block, but not for long: DRIVER_TIMEOUT_MS in all for one question, as far as its library lets
+ * it; what takes longer ends the worker (patience.h). It keeps its connection, makes a new one when
+ * the old one is dead, and trusts nothing that its directory says. Sockets of ours it does not see.
  */
 #ifndef LOOKUPD_DRIVER_H
 #define LOOKUPD_DRIVER_H

@@ -36,6 +36,37 @@ static void close_pgsql(void *source)
 	free(p);
 }
 
+/* libpq takes what has neither a = nor a scheme for the name of a database. Its own text about a
+ * string that it cannot read quotes parts of it, which may be of the password: it is not told. */
+static int check_connection(const char *place, const char *text, struct why *why)
+{
+	PQconninfoOption *options = NULL;
+	char *problem = NULL;
+
+	if (!text) {
+		why_say(why, "%s: PGSQL_CONNECTION is missing", place);
+		return -EINVAL;
+	}
+	if (!strchr(text, '=') && strncmp(text, "postgres", strlen("postgres")) != 0)
+		return 0;
+	options = PQconninfoParse(text, &problem);
+	if (problem)
+		explicit_bzero(problem, strlen(problem));
+	PQfreemem(problem);
+	if (!options) {
+		why_say(why,
+			"%s: PGSQL_CONNECTION is no connection string: NAME=VALUE with blanks in "
+			"between, values with blanks within single quotes",
+			place);
+		return -EINVAL;
+	}
+	for (PQconninfoOption *o = options; o->keyword; o++)
+		if (o->val)
+			explicit_bzero(o->val, strlen(o->val));
+	PQconninfoFree(options);
+	return 0;
+}
+
 static int open_pgsql(const char *place, const struct config *c, void **ret, struct why *why)
 {
 	struct pgsql *p = calloc(1, sizeof(*p));
@@ -45,10 +76,8 @@ static int open_pgsql(const char *place, const struct config *c, void **ret, str
 		return -ENOMEM;
 	int r = authrc_read(place, &p->rc, why);
 
-	if (r == 0 && !authrc_get(&p->rc, "PGSQL_CONNECTION", NULL)) {
-		why_say(why, "%s: PGSQL_CONNECTION is missing", place);
-		r = -EINVAL;
-	}
+	if (r == 0)
+		r = check_connection(place, authrc_get(&p->rc, "PGSQL_CONNECTION", NULL), why);
 	if (r == 0)
 		r = sql_check(&p->rc, PREFIX, why);
 	if (r < 0) {

@@ -23,6 +23,7 @@
 #include "lib/log.h"
 #include "lookupd/challenge.h"
 #include "lookupd/import.h"
+#include "lookupd/patience.h"
 #include "lookupd/tell.h"
 #include "lookupd/worker.h"
 
@@ -172,6 +173,7 @@ static int load_config(struct master *m)
 	(void)snprintf(m->socket_path, sizeof(m->socket_path), "%s/lookup", directory);
 	config_wipe(&m->config);
 	m->config = fresh;
+	patience_forget();
 	log_limits((int)fresh.syslog_facility, (int)fresh.syslog_prioritymask);
 	return 0;
 }
@@ -188,6 +190,7 @@ __attribute__((noreturn)) static void become_worker(const struct master *m, pid_
 	/* Some directories' libraries do not ask for it on their sockets. */
 	(void)signal(SIGPIPE, SIG_IGN);
 	worker_watch_signals();
+	patience_watch();
 	(void)sigprocmask(SIG_SETMASK, &m->before, NULL);
 	worker_run(&m->config, m->socket_path);
 	_exit(EXIT_OK);
@@ -233,6 +236,31 @@ static void plan_restart(struct slot *s, int status, int64_t now_ms)
 		   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), s->pause_ms);
 }
 
+/* Held up by a directory: the next one is needed at once, and knows which one to leave alone. */
+static void blame_directory(const struct master *m, struct slot *s, size_t n, int64_t now_ms)
+{
+	const struct config_list *directory = &m->config.directory;
+	bool named = n < directory->count;
+	int64_t pause_ms = patience_note(n);
+
+	s->restart_ms = now_ms;
+	log_printf(LOG_WARNING,
+		   "directory %s (line %u) held worker %d up for %d s: its place is taken by a new "
+		   "one, it is not asked for %lld ms",
+		   named ? directory->items[n] : "static:", named ? directory->lines[n] : 0,
+		   (int)s->pid, PATIENCE_SECONDS, (long long)pause_ms);
+}
+
+static void take_note(struct master *m, struct slot *s, int status, int64_t now_ms)
+{
+	int cause = WIFEXITED(status) ? patience_cause(WEXITSTATUS(status)) : -1;
+
+	if (cause >= 0)
+		blame_directory(m, s, (size_t)cause, now_ms);
+	else
+		plan_restart(s, status, now_ms);
+}
+
 /* Takes note of ended workers. Those that were told to end are restarted at once, or not at all. */
 static void reap(struct master *m, bool told)
 {
@@ -245,7 +273,7 @@ static void reap(struct master *m, bool told)
 			if (m->slots[i].pid != pid)
 				continue;
 			if (!told)
-				plan_restart(&m->slots[i], status, now_ms);
+				take_note(m, &m->slots[i], status, now_ms);
 			m->slots[i].pid = 0;
 		}
 	}
@@ -358,6 +386,7 @@ static void watch_signals(struct master *m)
 	/* A worker must die of SIGTERM, whatever the mask was that we inherited. */
 	sigdelset(&m->before, SIGTERM);
 	sigdelset(&m->before, SIGUSR2);
+	sigdelset(&m->before, SIGALRM);
 }
 
 static void print_config(void *context, bool is_error, const char *line)

@@ -12,7 +12,8 @@ static void print_line(const char *line)
 	(void)fprintf(stderr, "%s\n", line);
 }
 
-static void print_hosts(const struct account *a, const struct config *c, enum msg_service service)
+/* Returns whether there is one. */
+static bool print_hosts(const struct account *a, const struct config *c, enum msg_service service)
 {
 	static const char *const modes[] = {
 		[TLS_NONE] = "no TLS",
@@ -23,17 +24,23 @@ static void print_hosts(const struct account *a, const struct config *c, enum ms
 	struct buf text = BUF_OVER(data);
 	struct route route;
 
-	if (account_routes(a, c, service, &text) < 0)
-		(void)puts("mail host: none for this service");
+	if (account_routes(a, c, service, &text) < 0) {
+		(void)printf("no login: the account has no mail host for %s\n",
+			     msg_service_name(service));
+		return false;
+	}
 	for (struct span rest = buf_span(&text); route_next(&rest, &route) > 0;)
 		(void)printf("mail host: %.*s port %u, %s\n", (int)route.host.n, route.host.p,
 			     route.port, modes[route.tls]);
+	return true;
 }
 
-static void print_account(const struct account *a, const struct config *c,
+/* Returns whether that is a login. */
+static bool print_account(const struct account *a, const struct config *c,
 			  enum msg_service service)
 {
-	print_hosts(a, c, service);
+	if (!print_hosts(a, c, service))
+		return false;
 	(void)printf("logs in as: %s\n", a->user);
 	if (*a->password)
 		(void)puts("password: ***");
@@ -43,6 +50,7 @@ static void print_account(const struct account *a, const struct config *c,
 		(void)printf("options: %s\n", a->options);
 	if (a->lifetime > 0)
 		(void)printf("lifetime: %u s\n", a->lifetime);
+	return true;
 }
 
 int tell_account(const struct config *c, const char *file, const char *user, const char *service)
@@ -67,7 +75,7 @@ int tell_account(const struct config *c, const char *file, const char *user, con
 	if (line > 0)
 		(void)printf("directory: %s (line %u)\n", directories_name(d, line), line);
 	if (found == FOUND)
-		print_account(&account, c, which);
+		found = print_account(&account, c, which) ? FOUND : FOUND_NOT;
 	else
 		(void)printf("%s: %s\n", found == FOUND_NOT ? "no login" : "not known now",
 			     why.text);

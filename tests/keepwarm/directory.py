@@ -9,6 +9,11 @@ from keepwarm.system import BUILD, temp_folder
 USERDB = "{name}\tuid=1|gid=1|home=/x|systempw=$1$x$y|options={options}\n"
 
 
+def has_driver(kind):
+    """Was lookupd built with it?"""
+    return f"\0{kind}\0".encode() in (BUILD / "lookupd").read_bytes()
+
+
 def readable(path):
     """Nobody but the service's user may read it."""
     path.chmod(0o600)

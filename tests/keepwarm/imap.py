@@ -168,7 +168,10 @@ class Client:
         untagged = []
         tag = as_bytes(tag) + b" "
         while True:
-            line = self.line(deadline)
+            try:
+                line = self.line(deadline)
+            except AssertionError as problem:
+                raise AssertionError(f"{problem}; before that came {untagged!r}") from None
             if line.startswith(tag):
                 return Reply(untagged, line[len(tag):-2])
             assert line[:2] in (b"* ", b"+ "), f"neither untagged nor {tag!r}: {line!r}"

@@ -65,6 +65,11 @@ def alive(pid):
     return state not in (b"", b"Z", b"X")
 
 
+def asleep(pid):
+    """Does the process wait for something?"""
+    return read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"S"
+
+
 def program(pid):
     """The name of the program that the process runs."""
     try:

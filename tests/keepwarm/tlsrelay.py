@@ -352,6 +352,11 @@ def not_taken(sock):
     return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
 
 
+def readable(sock):
+    """How many bytes wait to be read from the socket itself."""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+
+
 def read_fails(tls):
     try:
         return tls.recv(1) == b""

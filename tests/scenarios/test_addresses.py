@@ -47,7 +47,8 @@ def is_greeted(client):
 ])
 def test_who_may_not_connect_is_closed_without_a_byte_and_counted(make, backend, keys):
     system = make.system(backend, **keys)
-    accepted = system.counter("clients")
+    # who has looked whether it is ready: the statistics lag behind
+    accepted = wait_until(lambda: system.counter("clients"), "nobody is counted")
     for _ in range(3):
         assert is_closed_without_a_byte(connect(system, OTHER))
     system.wait_counter("clients_denied", 3)

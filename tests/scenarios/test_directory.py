@@ -5,7 +5,7 @@ import time
 import pytest
 
 from keepwarm import relay as relays
-from keepwarm.directory import Userdb, at, tell
+from keepwarm.directory import Userdb, at, has_driver, tell
 from keepwarm.process import DEADLINE, free_port, wait_until
 from keepwarm.system import BUILD
 
@@ -81,6 +81,14 @@ def test_an_account_without_a_mail_host(start, hosts, policy, answer, options):
     else:
         system.session("anna").close()
         assert users(hosts[1]) == ["anna"]
+
+
+def test_an_account_with_hosts_of_the_other_service_only_may_not_use_this_one(start, hosts):
+    system = start({"anna": "mailhost=pop3s://one pop3://two"}, server_port=hosts[0].port)
+    refused(system, "anna", b"AUTHENTICATIONFAILED")
+    assert not hosts[0].logins and "the account has no mail host for imap" in system.log_text()
+    assert "no login: the account has no mail host for imap" in tell(system.conf, "anna", "imap", 1)
+    assert "mail host: one port 995, TLS" in tell(system.conf, "anna", "pop3")
 
 
 def test_the_next_host_of_several_serves_while_the_first_is_down(start, hosts):
@@ -201,6 +209,33 @@ def test_a_directory_that_cannot_be_used_is_said_with_its_line(tmp_path, line, w
                          text=True, timeout=DEADLINE, check=False)
     assert run.returncode == 1
     assert f"{conf}:3: directory: {wrong}" in run.stderr
+
+
+@pytest.mark.parametrize("connection", [
+    "host=x user=y password=my SeCreT", "host=x password=a SeCreT=b", "password='SeCreT", "postgresql://u:SeCreT@[h/",
+    "postgres://u:SeCreT%zz@h/", "password=x SeCreT\\",
+])
+def test_a_wrong_connection_string_is_not_quoted(tmp_path, connection):
+    if not has_driver("pgsql"):
+        pytest.skip("built without it")
+    rc, conf = tmp_path / "authpgsqlrc", tmp_path / "conf"
+    rc.write_text(f"PGSQL_CONNECTION\t{connection}\nPGSQL_USER_TABLE\tt\n")
+    rc.chmod(0o600)
+    conf.write_text(f"server_hostname h\ndirectory pgsql:{rc}\n")
+    told = tell(conf, "anna", "imap", 75)
+    assert "PGSQL_CONNECTION is no connection string" in told and "ecre" not in told.lower()
+
+
+@pytest.mark.parametrize("connection", ["mail", "host=/nowhere password='a b'", "host=/nowhere password=a\\ b",
+                                        "postgresql:///mail?host=/nowhere", ""])
+def test_a_good_connection_string_is_used(tmp_path, connection):
+    if not has_driver("pgsql"):
+        pytest.skip("built without it")
+    rc, conf = tmp_path / "authpgsqlrc", tmp_path / "conf"
+    rc.write_text(f"PGSQL_CONNECTION\t{connection}\nPGSQL_USER_TABLE\tt\n")
+    rc.chmod(0o600)
+    conf.write_text(f"server_hostname h\ndirectory pgsql:{rc}\n")
+    assert "cannot be used" not in tell(conf, "anna", "imap", 75)
 
 
 def test_what_a_login_would_find_is_told_without_secrets(start, hosts):

@@ -1,4 +1,6 @@
 """Replies that are late, or to nothing: of look-up workers to the broker, and of the broker to a session."""
+import contextlib
+import select
 import signal
 import socket
 
@@ -41,6 +43,32 @@ def test_a_worker_that_answers_out_of_turn_is_cut_off_and_its_question_goes_to_a
             worker.expect_cut_off()
         assert client.reply("a1").ok
     scene.check(bad=1)
+
+
+@contextlib.contextmanager
+def asking(system, user, worker):
+    """A client whose login the worker is asked about: what is known of before is not fresh any more."""
+    while True:
+        with system.client() as client:
+            client.send(f"a1 LOGIN {user} pw-{user}\r\n")
+            if worker.sock in select.select([worker.sock, client.sock], [], [], DEADLINE)[0]:
+                yield client
+                return
+
+
+def test_a_question_that_two_workers_die_over_is_given_up(make, backend):
+    """One death may be an accident; all others would go the same way. What is known of before counts."""
+    system = make.system(backend, lookup_ttl=1)
+    system.session("anna").close()
+    for user, known in (("carl", False), ("anna", True)):
+        with Worker(system) as first, Worker(system) as second, asking(system, user, second) as client:
+            for worker in (second, first):
+                assert worker.receive().user == user.encode()
+                worker.sock.close()
+            reply = client.reply("a1")
+            assert reply.ok if known else reply.tagged.startswith(b"NO [UNAVAILABLE]"), reply
+    with system.session("carl") as client:  # the other workers are there
+        client.ok("NOOP")
 
 
 def test_an_answer_that_comes_when_nobody_waits_any_more_is_nobody_elses(scene):

@@ -27,6 +27,8 @@ def tls(make):
         system = make.system(backend, binaries=idle_binaries(), server_tls=mode, **config)
         relay = Relay(system, serves=0, answer=answer)
         relay.wait_requests(1)
+        if answer == "splice":  # with a reload in between the broker would look again
+            system.wait_counter("tls_backend_handshakes", 1)
         return system, backend, relay
     yield start
     if relay:

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from keepwarm import messages
 from keepwarm.handover import Handover
 from keepwarm.imap import Client, b64
 from keepwarm.process import cpu_share, frozen, wait_until
@@ -239,7 +240,7 @@ def test_a_handshake_that_is_never_answered_ends_at_login_timeout():
 def test_late_and_foreign_answers_are_not_taken():
     with Handover("-s", "imaps") as handover:
         asked = handover.accept_tls()
-        late = type(asked)(b"\x06\x35\0\0\x63\0\0\0" + b"\0" * 10, [])
+        late = messages.Message(messages.encode("TLS_ACCEPT", serial=99), [])
         wrong = handover.ready(late)
         assert wrong.recv(100) == b"", "its descriptor is closed"
         assert inside(handover.ready(asked), greet=True).greeting.startswith(b"* OK")
