@@ -105,6 +105,7 @@ struct session {
 	bool asked_capability; /* CAPABILITY was used before login */
 	bool giving;	       /* the backend connection is ready to be given back */
 	bool said_all;	       /* the client has our end of the stream */
+	bool utf8;	       /* it has said UTF8 (POP3) */
 	bool wishes;	       /* mailbox->wish is to be left open, */
 	bool keeps;	       /* and mailbox->kept is what is kept of it */
 	enum msg_select select_use;
