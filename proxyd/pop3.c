@@ -15,6 +15,7 @@
 #include "proxyd/pop3_line.h"
 #include "proxyd/sasl_client.h"
 #include "proxyd/tls.h"
+#include "proxyd/tracer.h"
 
 /* What the dialogue shares: how long it may last, how often it may fail. */
 struct dialogue {
@@ -103,6 +104,8 @@ static enum session_end try_login(struct dialogue *d)
 		d->logged_in = true;
 		return END_NONE;
 	case LOGIN_REFUSED:
+		if (d->s->traced)
+			tracer_end();
 		return ++d->failed_logins >= d->s->settings->login_attempts ? END_TOO_MANY_LOGINS
 									    : END_NONE;
 	case LOGIN_OVER:
