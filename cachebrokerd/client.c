@@ -45,13 +45,19 @@ static uint32_t mechanisms_of(const struct broker *b)
 	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
 }
 
-/* A site that has put in.imapproxyd into the old program's place reads the old lines. Only
+/* A site that has put in.imapproxyd into up-imapproxy's place reads its lines. Only
  * in.imapproxyd hands us the file's text in a descriptor. */
-static bool logs_as_of_old(const struct broker *b)
+static enum msg_old_log old_log_of(const struct broker *b)
 {
-	return b->config.log_format == LOG_FORMAT_UNSET
-		       ? b->config_fd >= 0
-		       : b->config.log_format == LOG_FORMAT_IMAPPROXY;
+	static const enum msg_old_log wanted[] = {
+		[LOG_FORMAT_IMAPPROXY] = OLD_LOG_IMAPPROXY,
+		[LOG_FORMAT_KEEPWARM] = OLD_LOG_NONE,
+		[LOG_FORMAT_COURIER] = OLD_LOG_COURIER,
+	};
+
+	if (b->config.log_format == LOG_FORMAT_UNSET)
+		return b->config_fd >= 0 ? OLD_LOG_IMAPPROXY : OLD_LOG_NONE;
+	return wanted[b->config.log_format];
 }
 
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
@@ -79,7 +85,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
 					    .auth_mechanisms = mechanisms_of(b),
-					    .old_log = logs_as_of_old(b),
+					    .old_log = old_log_of(b),
 					    .starttls = tls_serves(b),
 					    .require_tls = s->require_tls,
 					    .plaintext_addresses =

@@ -36,6 +36,7 @@ static const struct config_name log_formats[] = {
 	{ "", LOG_FORMAT_UNSET },
 	{ "imapproxy", LOG_FORMAT_IMAPPROXY },
 	{ "keepwarm", LOG_FORMAT_KEEPWARM },
+	{ "courier", LOG_FORMAT_COURIER },
 	{ NULL, 0 },
 };
 

@@ -151,8 +151,8 @@
 	TEXT(log_target, "", 255, 0, \
 	     "syslog, stderr or file:PATH; unset: stderr in the foreground, else syslog.") \
 	NAME(log_format, "", log_formats, RELOAD, \
-	     "imapproxy: lines about logins as the old program wrote them; keepwarm: our own; " \
-	     "unset: imapproxy where in.imapproxyd runs the service.") \
+	     "imapproxy, courier: lines about logins as these programs wrote them; keepwarm: our " \
+	     "own; unset: imapproxy where in.imapproxyd runs the service.") \
 	NAME(syslog_facility, "LOG_MAIL", log_facilities, RELOAD, \
 	     "Facility of the log lines.") \
 	NAME(syslog_prioritymask, "LOG_DEBUG", log_priorities, RELOAD, \

@@ -92,6 +92,9 @@ enum msg_done {
 	DONE_REFUSED, /* it says that this password is wrong, or not allowed any more */
 };
 
+/* Which program's log lines are wanted beside our own (log_format). */
+enum msg_old_log { OLD_LOG_NONE, OLD_LOG_IMAPPROXY, OLD_LOG_COURIER };
+
 enum msg_tls_failure {
 	TLS_UNAVAILABLE = 1, /* no tlsrelayd, or it has no room */
 	TLS_HANDSHAKE,	     /* the other end did not agree, or broke off */
