@@ -57,6 +57,9 @@
 	     "Least and most idle processes that wait for a client, per listening socket.") \
 	NUM(max_clients, "10000", 1, 1000000, "", RELOAD, \
 	    "Client connections at once; more get BYE.") \
+	NUM(max_per_ip, "0", 0, 1000000, "", RELOAD, \
+	    "Client connections from one address at once, for each of IMAP and POP3; more get " \
+	    "BYE. 0: no bound.") \
 	TEXT(allow_addresses, "all", 1000, RELOAD | NETWORKS, \
 	     "Networks whose clients may connect, separated by spaces or commas; all: everybody.") \
 	TEXT(deny_addresses, "none", 1000, RELOAD | NETWORKS, \

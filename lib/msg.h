@@ -52,6 +52,7 @@ enum msg_refusal {
 	REFUSAL_ADDRESS,  /* who comes from there may not connect */
 	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
 	REFUSAL_ROOM,	  /* cache_size connections are in use */
+	REFUSAL_PER_IP,	  /* the client's address has max_per_ip connections */
 };
 
 enum msg_outcome {

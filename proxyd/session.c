@@ -71,6 +71,7 @@ enum session_end session_told_to_end(const struct session *s)
 	switch (s->link.end_reason) {
 	case END_SHUTDOWN:
 	case END_TOO_MANY_CLIENTS:
+	case END_TOO_MANY_PER_IP:
 	case END_PASSWORD_REFUSED:
 	case END_ADDRESS_REFUSED:
 		return s->link.end_reason;
