@@ -170,6 +170,18 @@ int config_init(struct config *c)
 	return 0;
 }
 
+/* Of Courier; a file that has it shall not be told that it is wrong, only that it need not. */
+static void judge_foreign(struct config_problems *p)
+{
+	unsigned line = p->line;
+
+	p->line = config_line_of(p->config, "imap_proxy_foreign");
+	if (p->line > 0)
+		config_say(p, false, "imap_proxy_foreign: has no effect; clients are always told "
+				     "the capabilities of the mail host that they are on");
+	p->line = line;
+}
+
 /* What only all keys together show. */
 static void judge_whole(struct config_problems *p)
 {
@@ -190,6 +202,7 @@ static void judge_whole(struct config_problems *p)
 		config_say(p, true,
 			   "pop3_listen_port, pop3s_listen_port: there is no POP3 with a master "
 			   "user (auth_sasl_plain_username)");
+	judge_foreign(p);
 	config_tls_judge(p);
 }
 

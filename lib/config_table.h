@@ -107,6 +107,8 @@
 	TEXT(auth_mechanisms, "PLAIN LOGIN", 100, RELOAD | MECHANISMS, \
 	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
 	     "XOAUTH2, OAUTHBEARER; none: only the command LOGIN.") \
+	NAME(imap_proxy_foreign, "", zero_one, RELOAD, \
+	     "No effect: clients are always told the capabilities of the mail host they are on.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \
