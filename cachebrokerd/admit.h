@@ -1,4 +1,4 @@
-/* Who may connect: allow_addresses and deny_addresses, in place of TCP wrappers. */
+/* Who may connect: allow_addresses and deny_addresses, in place of TCP wrappers, and max_per_ip. */
 #ifndef CACHEBROKERD_ADMIT_H
 #define CACHEBROKERD_ADMIT_H
 
@@ -7,5 +7,11 @@
 /* May a client with this address connect? If not, that is counted and, once a second, logged with
  * `shown`, its address and port. */
 bool admit_address(struct broker *b, struct span address, const char *shown);
+
+/* May there be one more connection with this address for this service? If so, it is counted, until
+ * admit_gone(); if not, that is counted and logged as above. One `served` already may. */
+bool admit_one_more(struct broker *b, uint32_t service, const char *address, bool served,
+		    const char *shown);
+void admit_gone(struct broker *b, uint32_t service, const char *address);
 
 #endif

@@ -22,6 +22,7 @@ struct host;
 struct lists;
 struct lookup;
 struct peer;
+struct perip;
 struct proofs;
 struct tls;
 struct tracing;
@@ -44,6 +45,7 @@ struct broker {
 	struct tries *tries;
 	struct habits *habits;
 	struct lists *lists;
+	struct perip *perip;
 	struct tracing *tracing;
 	struct state *state;
 	struct lookup *lookup;

@@ -49,13 +49,19 @@ static uint32_t mechanisms_of(const struct broker *b)
 	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
 }
 
-/* A site that has put in.imapproxyd into the old program's place reads the old lines. Only
+/* A site that has put in.imapproxyd into up-imapproxy's place reads its lines. Only
  * in.imapproxyd hands us the file's text in a descriptor. */
-static bool logs_as_of_old(const struct broker *b)
+static enum msg_old_log old_log_of(const struct broker *b)
 {
-	return b->config.log_format == LOG_FORMAT_UNSET
-		       ? b->config_fd >= 0
-		       : b->config.log_format == LOG_FORMAT_IMAPPROXY;
+	static const enum msg_old_log wanted[] = {
+		[LOG_FORMAT_IMAPPROXY] = OLD_LOG_IMAPPROXY,
+		[LOG_FORMAT_KEEPWARM] = OLD_LOG_NONE,
+		[LOG_FORMAT_COURIER] = OLD_LOG_COURIER,
+	};
+
+	if (b->config.log_format == LOG_FORMAT_UNSET)
+		return b->config_fd >= 0 ? OLD_LOG_IMAPPROXY : OLD_LOG_NONE;
+	return wanted[b->config.log_format];
 }
 
 int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
@@ -83,7 +89,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .log_facility = s->syslog_facility,
 					    .log_priority = s->syslog_prioritymask,
 					    .auth_mechanisms = mechanisms_of(b),
-					    .old_log = logs_as_of_old(b),
+					    .old_log = old_log_of(b),
 					    .starttls = tls_serves(b),
 					    .require_tls = s->require_tls,
 					    .plaintext_addresses =
@@ -119,8 +125,8 @@ static void leave_silent(struct client *c)
 
 /* Where the client is, and whether there is room for it. False: it has been told that there is
  * none. One that is `served` already, by a connection of before us, may go on. */
-static bool let_in(struct client *c, uint32_t serial, struct span address, uint32_t port,
-		   bool served)
+static bool let_in(struct client *c, uint32_t serial, uint32_t service, struct span address,
+		   uint32_t port, bool served)
 {
 	struct broker *b = c->broker;
 
@@ -133,16 +139,19 @@ static bool let_in(struct client *c, uint32_t serial, struct span address, uint3
 		state_count(b->state, COUNTER_clients_refused, 1);
 		(void)client_refuse_with(c, serial,
 					 b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
+	} else if (!admit_one_more(b, service, c->origin, served, c->address)) {
+		(void)client_refuse_with(c, serial, REFUSAL_PER_IP, "");
 	} else {
 		c->refused = false;
+		c->joined = true;
+		c->service = service;
 	}
 	return !c->refused;
 }
 
-static void is_new(struct client *c, uint32_t service)
+static void is_new(struct client *c)
 {
 	leave_silent(c);
-	c->service = service;
 	c->state = CLIENT_READY;
 	state_count(c->broker->state, COUNTER_clients, 1);
 }
@@ -152,9 +161,9 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	(void)fd;
 	if (!msg_service_name(m->HELLO.service))
 		return -EPROTO;
-	if (!let_in(c, m->serial, m->HELLO.client, m->HELLO.client_port, false))
+	if (!let_in(c, m->serial, m->HELLO.service, m->HELLO.client, m->HELLO.client_port, false))
 		return 0;
-	is_new(c, m->HELLO.service);
+	is_new(c);
 	(void)client_welcome(c->peer, m->serial, c->id);
 	return 0;
 }
@@ -168,13 +177,12 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		peer_end(c->peer);
 		return;
 	}
-	if (!let_in(c, 0, knock->client, knock->client_port, knock->user.n > 0))
+	if (!let_in(c, 0, knock->service, knock->client, knock->client_port, knock->user.n > 0))
 		return;
 	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
 		 * come back */
 		leave_silent(c);
-		c->service = knock->service;
 		c->orphan = true;
 		c->state = CLIENT_DONE;
 		c->lease.user_length = knock->user.n;
@@ -183,7 +191,7 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 				 the cache */
 		client_show_active(c, knock->user, "");
 	} else {
-		is_new(c, knock->service);
+		is_new(c);
 	}
 	if (knock->settings != b->settings)
 		(void)client_welcome(c->peer, 0, c->id);
@@ -286,6 +294,8 @@ static void client_gone(struct peer *p)
 		b->orphans--;
 	leave_silent(c);
 	tries_leave(b->tries, &c->visit);
+	if (c->joined)
+		admit_gone(b, c->service, c->origin);
 	state_session_gone(b->state, c->id);
 	if (c->previous)
 		c->previous->next = c->next;

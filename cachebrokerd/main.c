@@ -18,6 +18,7 @@
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
 #include "cachebrokerd/habits.h"
+#include "cachebrokerd/perip.h"
 #include "cachebrokerd/lists.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
@@ -254,8 +255,10 @@ static int make_parts(struct broker *b)
 	b->proofs = proofs_new();
 	b->tries = tries_new(process_started, process_clock_ms());
 	b->habits = habits_new();
+	b->perip = perip_new();
 	b->lists = lists_new();
-	bool all = b->cache && b->accounts && b->proofs && b->tries && b->habits && b->lists;
+	bool all = b->cache && b->accounts && b->proofs && b->tries && b->habits && b->lists &&
+		   b->perip;
 
 	return r == 0 && !all ? -ENOMEM : r;
 }
@@ -272,6 +275,7 @@ static void free_parts(struct broker *b)
 	proofs_free(b->proofs);
 	tries_free(b->tries);
 	habits_free(b->habits);
+	perip_free(b->perip);
 	lists_free(b->lists);
 	keys_free(b->keys);
 	timer_end(&b->tick);

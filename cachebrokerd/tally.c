@@ -30,13 +30,10 @@ int tally_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from
 	return 0;
 }
 
-int tally_line(struct client *c, bool old_log, struct span line)
+int tally_line(struct client *c, uint32_t name, struct span line)
 {
-	if (++c->lines > LINES_MOST)
+	if (++c->lines > LINES_MOST || name >= LOG_NAME_COUNT)
 		return -EPROTO;
-	if (old_log)
-		(void)log_write_as(LOG_IDENT_OLD, LOG_INFO, line);
-	else
-		(void)log_write(LOG_NOTICE, line);
+	(void)log_write_as((enum log_name)name, name == LOG_NAME_OWN ? LOG_NOTICE : LOG_INFO, line);
 	return 0;
 }

@@ -12,8 +12,8 @@ struct client;
 int tally_session(struct client *c, uint32_t reason, uint32_t use, uint64_t from_client,
 		  uint64_t from_backend, struct span line);
 
-/* A log line of the session's; with old_log it is one of the old program's. 0, or -EPROTO after too
- * many of them. */
-int tally_line(struct client *c, bool old_log, struct span line);
+/* A log line of the session's, under this name (of enum log_name). 0, or -EPROTO after too many of
+ * them. */
+int tally_line(struct client *c, uint32_t name, struct span line);
 
 #endif

@@ -104,7 +104,7 @@ void tracing_join(struct client *c)
 	const struct msg m = { .type = MSG_TRACE };
 	AUTO_FD fd = -1;
 
-	if (c->service != SERVICE_IMAP || !is_traced(t, user_of(c)))
+	if (!is_traced(t, user_of(c)))
 		return;
 	tracing_leave(c);
 	int r = protocol_log_join(t->log, c->id, user_of(c), &fd);

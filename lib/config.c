@@ -181,6 +181,19 @@ static bool is_challenged(const struct config *c)
 	return set & SASL_CHALLENGES;
 }
 
+/* Of Courier; a file that has it shall not be told that it is wrong, only that it need not. */
+static void judge_foreign(struct config_problems *p)
+{
+	unsigned line = p->line;
+
+	p->line = config_line_of(p->config, "imap_proxy_foreign");
+	if (p->line > 0)
+		config_say(p, false,
+			   "imap_proxy_foreign: has no effect; clients are always told "
+			   "the capabilities of the mail host that they are on");
+	p->line = line;
+}
+
 /* What only all keys together show. */
 static void judge_whole(struct config_problems *p)
 {
@@ -192,9 +205,10 @@ static void judge_whole(struct config_problems *p)
 			(is_challenged(c) || config_offers_external(c));
 
 	if (is_challenged(c) && c->directory.count == 0)
-		config_say(p, false,
-			   "auth_mechanisms: CRAM and SCRAM are judged by what a directory has, and "
-			   "there is no line 'directory': they are not offered");
+		config_say(
+			p, false,
+			"auth_mechanisms: CRAM and SCRAM are judged by what a directory has, and "
+			"there is no line 'directory': they are not offered");
 	if (set > 0 && set < 3 && !verified)
 		config_say(
 			p, false,
@@ -205,8 +219,10 @@ static void judge_whole(struct config_problems *p)
 			   "auth_sasl_plain_username: with run_listener no, logins work only where "
 			   "another listener of proxyd runs (not with a process per connection)");
 	if (*c->master_separator && !ispunct((unsigned char)*c->master_separator))
-		config_say(p, true, "master_separator: give a character that is neither letter nor "
-				    "digit, since users with it in their names are refused");
+		config_say(p, true,
+			   "master_separator: give a character that is neither letter nor "
+			   "digit, since users with it in their names are refused");
+	judge_foreign(p);
 	config_tls_judge(p);
 }
 

@@ -38,7 +38,12 @@ struct config_list {
 };
 
 /* Values of log_format. */
-enum config_log_format { LOG_FORMAT_UNSET, LOG_FORMAT_IMAPPROXY, LOG_FORMAT_KEEPWARM };
+enum config_log_format {
+	LOG_FORMAT_UNSET,
+	LOG_FORMAT_IMAPPROXY,
+	LOG_FORMAT_KEEPWARM,
+	LOG_FORMAT_COURIER,
+};
 
 /* How many keys there are. */
 #define CONFIG_COUNT_ONE(...) +1

@@ -13,6 +13,13 @@ static const struct config_name ip_versions[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name zero_one[] = {
+	{ "", 1 },
+	{ "0", 0 },
+	{ "1", 1 },
+	{ NULL, 0 },
+};
+
 static const struct config_name tls_modes[] = {
 	{ "none", TLS_NONE },
 	{ "starttls", TLS_STARTTLS },
@@ -43,6 +50,7 @@ static const struct config_name log_formats[] = {
 	{ "", LOG_FORMAT_UNSET },
 	{ "imapproxy", LOG_FORMAT_IMAPPROXY },
 	{ "keepwarm", LOG_FORMAT_KEEPWARM },
+	{ "courier", LOG_FORMAT_COURIER },
 	{ NULL, 0 },
 };
 

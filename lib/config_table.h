@@ -57,6 +57,9 @@
 	     "Least and most idle processes that wait for a client, per listening socket.") \
 	NUM(max_clients, "10000", 1, 1000000, "", RELOAD, \
 	    "Client connections at once; more get BYE.") \
+	NUM(max_per_ip, "0", 0, 1000000, "", RELOAD, \
+	    "Client connections from one address at once, for each of IMAP and POP3; more get " \
+	    "BYE. 0: no bound.") \
 	TEXT(allow_addresses, "all", 1000, RELOAD | NETWORKS, \
 	     "Networks whose clients may connect, separated by spaces or commas; all: everybody.") \
 	TEXT(deny_addresses, "none", 1000, RELOAD | NETWORKS, \
@@ -106,6 +109,8 @@
 	     "XOAUTH2, OAUTHBEARER; by a challenge that a directory's passwords answer " \
 	     "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-SHA256, CRAM-SHA1, CRAM-MD5; EXTERNAL, by a " \
 	     "client's certificate (tls_client_ca_file); none: only the command LOGIN.") \
+	NAME(imap_proxy_foreign, "", zero_one, RELOAD, \
+	     "No effect: clients are always told the capabilities of the mail host they are on.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \
 	     "Capabilities of the mail host that clients are not told, separated by spaces.") \
 	TEXT(safe_commands, "", 1000, RELOAD, \
@@ -156,8 +161,8 @@
 	TEXT(log_target, "", 255, 0, \
 	     "syslog, stderr or file:PATH; unset: stderr in the foreground, else syslog.") \
 	NAME(log_format, "", log_formats, RELOAD, \
-	     "imapproxy: lines about logins as the old program wrote them; keepwarm: our own; " \
-	     "unset: imapproxy where in.imapproxyd runs the service.") \
+	     "imapproxy, courier: lines about logins as these programs wrote them; keepwarm: our " \
+	     "own; unset: imapproxy where in.imapproxyd runs the service.") \
 	NAME(syslog_facility, "LOG_MAIL", log_facilities, RELOAD, \
 	     "Facility of the log lines.") \
 	NAME(syslog_prioritymask, "LOG_DEBUG", log_priorities, RELOAD, \

@@ -8,7 +8,7 @@
 
 #define COUNTER_TABLE(COUNTER) \
 	COUNTER(clients, "client connections accepted") \
-	COUNTER(clients_refused, "client connections refused: max_clients") \
+	COUNTER(clients_refused, "client connections refused: max_clients, max_per_ip") \
 	COUNTER(clients_denied, "client connections closed: allow_addresses, deny_addresses") \
 	COUNTER(logins, "successful client logins") \
 	COUNTER(logins_reused, "logins served by a cached connection") \

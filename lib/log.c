@@ -181,10 +181,31 @@ static int deliver(struct span line, bool *ret_full)
 
 int log_write(int priority, struct span text)
 {
-	return log_write_as(state.ident, priority, text);
+	return log_write_as(LOG_NAME_OWN, priority, text);
 }
 
-int log_write_as(const char *ident, int priority, struct span text)
+/* "ident[pid]: ", or "ident: " */
+static int add_name(struct buf *out, enum log_name name)
+{
+	static const struct {
+		const char *ident;
+		bool bare;
+	} names[LOG_NAME_COUNT] = {
+		[LOG_NAME_IMAPPROXY] = { "in.imapproxyd", false },
+		[LOG_NAME_IMAPD] = { "imapd", true },
+		[LOG_NAME_IMAPD_SSL] = { "imapd-ssl", true },
+		[LOG_NAME_POP3D] = { "pop3d", true },
+		[LOG_NAME_POP3D_SSL] = { "pop3d-ssl", true },
+	};
+	int r = buf_add_str(out, name == LOG_NAME_OWN ? state.ident : names[name].ident);
+
+	if (r == 0 && !names[name].bare)
+		(void)((r = buf_add_char(out, '[')) || (r = buf_add_u64(out, (uint64_t)getpid())) ||
+		       (r = buf_add_char(out, ']')));
+	return r == 0 ? buf_add_str(out, ": ") : r;
+}
+
+int log_write_as(enum log_name name, int priority, struct span text)
 {
 	char bytes[LOG_LINE_MAX];
 	struct buf out = { .data = bytes, .cap = sizeof(bytes) - 1 };
@@ -199,8 +220,7 @@ int log_write_as(const char *ident, int priority, struct span text)
 		       (r = buf_add_char(&out, '>')));
 	else if (state.target == LOG_TO_FILE)
 		(void)((r = add_time(&out, clock_wall())) || (r = buf_add_char(&out, ' ')));
-	if (r < 0 || buf_add_str(&out, ident) < 0 || buf_add_char(&out, '[') < 0 ||
-	    buf_add_u64(&out, (uint64_t)getpid()) < 0 || buf_add_str(&out, "]: ") < 0)
+	if (r < 0 || add_name(&out, name) < 0)
 		return -EIO;
 	add_text(&out, text);
 	if (state.target != LOG_TO_SYSLOG) {

@@ -18,8 +18,17 @@ enum log_target {
 	LOG_TO_NOBODY,
 };
 
-/* The name of the old program's lines (log_format imapproxy). */
-#define LOG_IDENT_OLD "in.imapproxyd"
+/* Under which name a line is written: our own, or that of a program whose place we take
+ * (log_format). The numbers are in a message. */
+enum log_name {
+	LOG_NAME_OWN,
+	LOG_NAME_IMAPPROXY, /* in.imapproxyd */
+	LOG_NAME_IMAPD,	    /* Courier's, which have no process number */
+	LOG_NAME_IMAPD_SSL,
+	LOG_NAME_POP3D,
+	LOG_NAME_POP3D_SSL,
+	LOG_NAME_COUNT,
+};
 
 /* Longest line; the rest is cut. */
 #define LOG_LINE_MAX 2000
@@ -57,8 +66,8 @@ void log_set_socket(int fd);
 /* Writes one line. Returns 0, or -EIO when it could not be delivered. */
 int log_write(int priority, struct span text);
 
-/* The same under another name; for the lines of a program whose place we take. */
-int log_write_as(const char *ident, int priority, struct span text);
+/* The same under another name. */
+int log_write_as(enum log_name name, int priority, struct span text);
 
 /* log_write() from a format. */
 __attribute__((format(printf, 2, 3))) void log_printf(int priority, const char *format, ...);

@@ -52,6 +52,7 @@ enum msg_refusal {
 	REFUSAL_ADDRESS,  /* who comes from there may not connect */
 	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
 	REFUSAL_ROOM,	  /* cache_size connections are in use */
+	REFUSAL_PER_IP,	  /* the client's address has max_per_ip connections */
 };
 
 enum msg_outcome {
@@ -98,6 +99,9 @@ enum msg_done {
 	DONE_BADLY,   /* the mail host was silent, broke off or said something else */
 	DONE_REFUSED, /* it says that this password is wrong, or not allowed any more */
 };
+
+/* Which program's log lines are wanted beside our own (log_format). */
+enum msg_old_log { OLD_LOG_NONE, OLD_LOG_IMAPPROXY, OLD_LOG_COURIER };
 
 enum msg_tls_failure {
 	TLS_UNAVAILABLE = 1, /* no tlsrelayd, or it has no room */

@@ -21,7 +21,7 @@
  * of enum sasl_mechanism (lib/sasl.h): those that are offered before login. `settings` names this
  * configuration: it differs after each reload and each start. A listener gets it, too (session is
  * 0 then), for its children, and for itself: one that root started obeys uid, gid and
- * chroot_directory once, at the first. `old_log`: the old program's log lines are wanted. */
+ * chroot_directory once, at the first. `old_log` is of enum msg_old_log. */
 #define MSG_WELCOME_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U64(N, settings) \
@@ -162,8 +162,8 @@
 	TEXT(N, fingerprint, 200) \
 	TEXT(N, line, 1500)
 
-/* A log line of this session that its process could not write itself; `old_log`: it is one of the
- * old program's, under whose name it is written. */
+/* A log line of this session that its process could not write itself; `old_log`, of enum log_name,
+ * says under which name it is written. */
 #define MSG_LINE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, old_log) \
 	TEXT(N, line, 1500)

@@ -36,6 +36,7 @@ struct backend_account {
 	struct span id;			       /* arguments of an ID command that goes first */
 	struct span preauth;		       /* a command that goes behind it; empty: none */
 	uint32_t timeout;		       /* seconds for each step, twice that for all */
+	bool utf8;			       /* POP3: its client has said UTF8 (RFC 6856) */
 	bool list_can_wait; /* b->capabilities_stale may remain: backend_ask_list() follows */
 };
 

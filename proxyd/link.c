@@ -33,6 +33,7 @@ enum session_end link_end_of(uint32_t reason)
 {
 	return reason == REFUSAL_LIMIT	   ? END_TOO_MANY_CLIENTS
 	       : reason == REFUSAL_ADDRESS ? END_ADDRESS_REFUSED
+	       : reason == REFUSAL_PER_IP  ? END_TOO_MANY_PER_IP
 					   : END_SHUTDOWN;
 }
 

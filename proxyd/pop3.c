@@ -1,9 +1,9 @@
 /* POP3 before login: the proxy's own, since no mail host is known yet.
  *
  * What a client may rely on is said before anybody knows which mail host it will be: so only what
- * every one does, or what the proxy itself does. There is no UTF8 (RFC 6856) and no LANG among it,
- * and no APOP, for which the mail host's own greeting would be needed. After login CAPA is the mail
- * host's.
+ * every one does, or what the proxy itself does. After login CAPA is the mail host's. LANG is
+ * answered, and not in the list: after login it is the mail host's, too, and few have it. There is
+ * no APOP, for which the mail host's own greeting would be needed.
  */
 #include "proxyd/pop3.h"
 
@@ -15,6 +15,7 @@
 #include "proxyd/pop3_line.h"
 #include "proxyd/sasl_client.h"
 #include "proxyd/tls.h"
+#include "proxyd/tracer.h"
 
 /* What the dialogue shares: how long it may last, how often it may fail. */
 struct dialogue {
@@ -67,10 +68,10 @@ static enum session_end on_capa(struct dialogue *d, struct span args)
 	(void)((r = buf_add_str(&out, "+OK Capabilities follow\r\nTOP\r\nUIDL\r\nRESP-CODES\r\n"
 				      "AUTH-RESP-CODE\r\nPIPELINING\r\n")) ||
 	       (r = tls_is_offered(s) ? buf_add_str(&out, "STLS\r\n") : 0) ||
-	       (r = may_log_in ? buf_add_str(&out, "USER\r\n") : 0));
+	       (r = may_log_in ? buf_add_str(&out, "UTF8 USER\r\nUSER\r\n") : 0));
 	if (r == 0 && may_log_in && tls_mechanisms(s) != 0)
-		(void)((r = buf_add_str(&out, "SASL")) ||
-		       (r = add_mechanisms(s, " ", "", &out)) || (r = buf_add_str(&out, "\r\n")));
+		(void)((r = buf_add_str(&out, "SASL")) || (r = add_mechanisms(s, " ", "", &out)) ||
+		       (r = buf_add_str(&out, "\r\n")));
 	if (r < 0 || buf_add_str(&out, "IMPLEMENTATION Keepwarm\r\n.\r\n") < 0)
 		return END_INTERNAL;
 	return session_tell(d->s, buf_span(&out));
@@ -103,6 +104,8 @@ static enum session_end try_login(struct dialogue *d)
 		d->logged_in = true;
 		return END_NONE;
 	case LOGIN_REFUSED:
+		if (d->s->traced)
+			tracer_end();
 		return ++d->failed_logins >= d->s->settings->login_attempts ? END_TOO_MANY_LOGINS
 									    : END_NONE;
 	case LOGIN_OVER:
@@ -194,6 +197,33 @@ static enum session_end on_auth(struct dialogue *d, struct span args)
 	return end == END_NONE ? refuse_message(d, r) : end;
 }
 
+/* RFC 6856 section 2.1: from now on the client takes messages and texts in UTF-8. It is told the
+ * mail host with the login, if that knows the command. */
+static enum session_end on_utf8(struct dialogue *d, struct span args)
+{
+	if (args.n > 0)
+		return complain(d, SPAN("-ERR UTF8 takes no arguments.\r\n"));
+	d->s->utf8 = true;
+	return session_tell(d->s, SPAN("+OK UTF-8 is welcome.\r\n"));
+}
+
+/* RFC 6856 section 3: our own texts, up to the login, have one language. */
+static enum session_end on_lang(struct dialogue *d, struct span args)
+{
+	struct span tag = span_word(&args, ' ');
+
+	if (args.n > 0)
+		return complain(d, SPAN("-ERR LANG takes one language.\r\n"));
+	if (tag.n == 0)
+		return session_tell(d->s, SPAN("+OK Languages follow\r\nen English\r\n"
+					       "i-default English\r\n.\r\n"));
+	if (span_eq(tag, SPAN("*")) || span_ieq(tag, SPAN("en")) || span_istarts(tag, SPAN("en-")))
+		return session_tell(d->s, SPAN("+OK en English\r\n"));
+	if (span_ieq(tag, SPAN("i-default")))
+		return session_tell(d->s, SPAN("+OK i-default English\r\n"));
+	return complain(d, SPAN("-ERR There is only English here.\r\n"));
+}
+
 /* Whatever else the client sends before it has its answer could have been put there by somebody
  * between, to be taken for what came inside of TLS: the session ends. */
 static enum session_end on_stls(struct dialogue *d, struct span args)
@@ -213,7 +243,7 @@ static enum session_end on_stls(struct dialogue *d, struct span args)
 	if (end != END_NONE)
 		return end;
 	session_wipe_credentials(d->s); /* a name from before is nobody's (RFC 2595 section 4) */
-	d->has_user = false;
+	d->has_user = d->s->utf8 = false;
 	drop_command(d);
 	return tls_begin(d->s);
 }
@@ -226,6 +256,7 @@ static const struct {
 	{ { "CAPA", 4 }, on_capa, false }, { { "USER", 4 }, on_user, true },
 	{ { "PASS", 4 }, on_pass, true },  { { "AUTH", 4 }, on_auth, true },
 	{ { "STLS", 4 }, on_stls, false }, { { "QUIT", 4 }, on_quit, false },
+	{ { "UTF8", 4 }, on_utf8, false }, { { "LANG", 4 }, on_lang, false },
 };
 
 static enum session_end run_command(struct dialogue *d, struct span line)

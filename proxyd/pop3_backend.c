@@ -26,7 +26,8 @@ struct attempt {
 	int64_t deadline; /* of the whole login */
 	struct span code; /* of the answer that decided; lives until backend_taken() */
 	struct backend_answer *answer;
-	bool mechanism; /* it offers the one that is needed */
+	bool mechanism; /* it offers the one that is needed, */
+	bool utf8;	/* and UTF8 (RFC 6856) */
 };
 
 static struct span text_of(const char *p, size_t n)
@@ -81,8 +82,7 @@ static enum backend_verdict refused(struct attempt *a, struct span line)
 /* What is neither +OK nor -ERR has come, or nothing. */
 static enum backend_verdict odd(struct attempt *a, enum backend_unheard what, int status)
 {
-	return status < 0 ? broke(a, what, status)
-			  : fail(a, "the mail host's answer is not POP3");
+	return status < 0 ? broke(a, what, status) : fail(a, "the mail host's answer is not POP3");
 }
 
 /* A greeting of -ERR is no verdict on anybody: it has not been told who it is. */
@@ -151,13 +151,14 @@ static void note_capability(struct attempt *a, struct span line, struct span mec
 {
 	struct span word = span_word(&line, ' ');
 
+	a->utf8 = a->utf8 || span_ieq(word, SPAN("UTF8"));
 	if (!span_ieq(word, SPAN("SASL")))
 		return;
 	while ((word = span_word(&line, ' ')).n > 0)
 		a->mechanism = a->mechanism || span_ieq(word, mechanism);
 }
 
-/* Asks whether the mechanism is offered. 0 or -errno; without CAPA nothing is. */
+/* Asks whether the mechanism and UTF8 are offered. 0 or -errno; without CAPA nothing is. */
 static int ask_capabilities(struct attempt *a, struct span mechanism, struct buf *out)
 {
 	struct span line;
@@ -187,8 +188,8 @@ static int ask_capabilities(struct attempt *a, struct span mechanism, struct buf
 
 /* The command, then the message when it is asked for: a server need not take a long line
  * (RFC 5034 section 4). Of a token that is refused there may be a report first. */
-static enum backend_verdict login_by_auth(struct attempt *a, const struct sasl_row *row,
-					  bool token, struct buf *out)
+static enum backend_verdict login_by_auth(struct attempt *a, const struct sasl_row *row, bool token,
+					  struct buf *out)
 {
 	struct span line;
 	int status = add_line(out, "AUTH ", row->name);
@@ -212,21 +213,40 @@ static enum backend_verdict login_by_auth(struct attempt *a, const struct sasl_r
 	return BACKEND_ACCEPTED;
 }
 
+/* Passes on the client's UTF8 where it is known. Elsewhere the login goes on without it, for the
+ * client has only said what it can take, and a mail host that does not know the command sends
+ * nothing else than it ever did. 0 or -errno. */
+static int pass_on_utf8(struct attempt *a, struct buf *out)
+{
+	struct span line;
+
+	if (!a->account->utf8 || !a->utf8)
+		return 0;
+	int status = add_line(out, "UTF8", SPAN_NONE);
+
+	if (status == 0)
+		status = say(a, out, &line);
+	if (status < 0)
+		return status;
+	backend_taken(a->b);
+	return status == POP3_OK || status == POP3_ERR ? 0 : -EPROTO;
+}
+
 /* Sends the credentials in the best way and reads the verdict. */
 static enum backend_verdict authenticate(struct attempt *a, struct buf *out)
 {
 	const struct credentials *c = a->account->credentials;
 	struct sasl_row row = { .name = { "PLAIN", 5 } };
 	bool token = sasl_token_of(c->kind, &row), must = token || c->authzid_length > 0;
+	bool is_plain = !must && pop3_is_plain(text_of(a->b->user, a->b->user_length)) &&
+			pop3_is_plain(text_of(c->secret, c->secret_length));
+	int r = is_plain && !a->account->utf8 ? 0 : ask_capabilities(a, row.name, out);
 
-	if (!must && pop3_is_plain(text_of(a->b->user, a->b->user_length)) &&
-	    pop3_is_plain(text_of(c->secret, c->secret_length)))
-		return login_by_user(a, out);
-	int r = ask_capabilities(a, row.name, out);
-
+	if (r == 0)
+		r = pass_on_utf8(a, out);
 	if (r < 0)
 		return broke(a, UNHEARD_LOGIN, r);
-	if (a->mechanism)
+	if (a->mechanism && !is_plain)
 		return login_by_auth(a, &row, token, out);
 	if (!must)
 		return login_by_user(a, out);

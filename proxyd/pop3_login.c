@@ -37,7 +37,8 @@ static enum login_result accept_client(struct session *s, enum session_end *ret_
 static enum login_result log_in_fresh(struct session *s, enum session_end *ret_end)
 {
 	const struct backend_account account = { .credentials = &s->credentials,
-						 .timeout = s->settings->backend_timeout };
+						 .timeout = s->settings->backend_timeout,
+						 .utf8 = s->utf8 };
 	struct backend_answer answer;
 
 	oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
@@ -107,9 +108,8 @@ int pop3_add_refusal(struct buf *out, const char *code)
 	const char *told = pop3_code_told(span_str(code));
 	int r;
 
-	(void)((r = buf_add_str(out, "-ERR ")) ||
-	       (r = *told ? buf_add_char(out, '[') : 0) || (r = buf_add_str(out, told)) ||
-	       (r = *told ? buf_add_str(out, "] ") : 0) ||
+	(void)((r = buf_add_str(out, "-ERR ")) || (r = *told ? buf_add_char(out, '[') : 0) ||
+	       (r = buf_add_str(out, told)) || (r = *told ? buf_add_str(out, "] ") : 0) ||
 	       (r = buf_add_str(out, "Login failed.\r\n")));
 	return r;
 }

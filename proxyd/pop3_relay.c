@@ -16,6 +16,8 @@
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/pop3_line.h"
+#include "proxyd/pop3_trace.h"
+#include "proxyd/tracer.h"
 
 #define IDLE_LEAST 600 /* seconds: RFC 1939 section 3 */
 #define REST_AFTER 1000 /* ms without traffic */
@@ -29,8 +31,19 @@ struct relay {
 	bool backend_ended; /* it sends no more */
 	bool backend_broke; /* nor does it take any */
 	bool at_rest;	    /* memory has been given back since the last traffic */
+	bool tracing;	    /* the trace has heard all since it began */
 	int64_t last_traffic;
+	struct pop3_trace trace;
 };
+
+/* Is the session traced? Called where bytes have just come; before they are followed. */
+static bool is_traced(struct relay *r)
+{
+	if (r->s->traced && !r->tracing)
+		pop3_trace_begin(&r->trace, false, r->quit.length > 0);
+	r->tracing = r->s->traced;
+	return r->tracing;
+}
 
 static void note_traffic(struct relay *r)
 {
@@ -44,7 +57,11 @@ static void read_client(struct relay *r)
 	int n = io_fill_now(r->s->client, up);
 
 	if (n > 0) {
-		pop3_quit_follow(&r->quit, span_from(buf_span(up), up->len - (size_t)n));
+		struct span said = span_from(buf_span(up), up->len - (size_t)n);
+
+		if (is_traced(r))
+			pop3_trace_client(&r->trace, said, tracer_said);
+		pop3_quit_follow(&r->quit, said);
 		note_traffic(r);
 	} else if (n == 0) {
 		r->client_ended = true;
@@ -55,10 +72,15 @@ static void read_client(struct relay *r)
 
 static void read_backend(struct relay *r)
 {
-	int n = io_fill_now(r->s->backend.fd, &r->s->backend.in);
+	struct buf *down = &r->s->backend.in;
+	int n = io_fill_now(r->s->backend.fd, down);
 
 	if (n > 0) {
 		r->s->from_backend += (size_t)n;
+		if (is_traced(r))
+			pop3_trace_server(&r->trace,
+					  span_from(buf_span(down), down->len - (size_t)n),
+					  tracer_server);
 		note_traffic(r);
 	} else if (n == 0) {
 		r->backend_ended = true;
@@ -181,6 +203,8 @@ static int wait_with(struct relay *r, struct pollfd *fds, nfds_t count)
 		buf_release(&r->s->in);
 		buf_release(&r->s->backend.in);
 		link_release();
+		if (r->s->traced)
+			tracer_rest();
 	}
 	return io_poll(fds, count, until);
 }
@@ -214,6 +238,17 @@ static enum session_end wait_for_traffic(struct relay *r)
 	return fds[2].revents ? serve_link(s) : END_NONE;
 }
 
+/* What came behind the login is there already. */
+static void begin_trace(struct relay *r)
+{
+	if (!r->s->traced)
+		return;
+	pop3_trace_begin(&r->trace, true, false);
+	r->tracing = true;
+	pop3_trace_client(&r->trace, buf_span(&r->s->in), tracer_said);
+	pop3_trace_server(&r->trace, buf_span(&r->s->backend.in), tracer_server);
+}
+
 enum session_end pop3_relay(struct session *s)
 {
 	struct relay r = { .s = s, .last_traffic = clock_ms() };
@@ -221,6 +256,7 @@ enum session_end pop3_relay(struct session *s)
 
 	s->not_cached = NOT_CACHED_POP3;
 	s->from_backend = s->backend.in.len;
+	begin_trace(&r);
 	pop3_quit_follow(&r.quit, buf_span(&s->in));
 	while (end == END_NONE) {
 		write_to_backend(&r);
@@ -228,6 +264,10 @@ enum session_end pop3_relay(struct session *s)
 		end = judge(&r);
 		if (end == END_NONE)
 			end = wait_for_traffic(&r);
+	}
+	if (is_traced(&r)) {
+		pop3_trace_end(&r.trace, tracer_server);
+		tracer_end();
 	}
 	backend_close(&s->backend, false);
 	return end;

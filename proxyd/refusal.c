@@ -53,7 +53,7 @@ static void log_failure(struct session *s, const struct refusal *f)
 	struct buf line = BUF_OVER(bytes);
 
 	if (s->settings->old_log) {
-		oldlog_write(s, f->line, f->more.n > 0 ? f->more : f->why);
+		oldlog_failed(s, f->line, f->code, f->more.n > 0 ? f->more : f->why);
 		return;
 	}
 	if (buf_add_str(&line, "login failed") < 0 || kv_add_u64(&line, "session", s->id) < 0 ||

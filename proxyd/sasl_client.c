@@ -179,6 +179,7 @@ const struct sasl_client *sasl_client_find(struct session *s, struct span name)
 	if (!sasl_row_at(i, &row) || !(tls_mechanisms(s) & row.bit))
 		return NULL;
 	s->credentials.kind = row.proof;
+	s->credentials.mechanism = row.name;
 	for (i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++)
 		if (mechanisms[i].bit == row.bit)
 			return &mechanisms[i];

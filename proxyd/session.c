@@ -47,6 +47,7 @@ static const struct {
 
 enum session_end session_tell(struct session *s, struct span text)
 {
+	s->told += text.n;
 	switch (io_write(s->client, text, clock_ms() + WRITE_TIMEOUT)) {
 	case 0:
 		return END_NONE;
@@ -70,6 +71,7 @@ enum session_end session_told_to_end(const struct session *s)
 	switch (s->link.end_reason) {
 	case END_SHUTDOWN:
 	case END_TOO_MANY_CLIENTS:
+	case END_TOO_MANY_PER_IP:
 	case END_PASSWORD_REFUSED:
 	case END_ADDRESS_REFUSED:
 		return s->link.end_reason;
@@ -104,8 +106,10 @@ enum session_end session_read_client(struct session *s, int64_t deadline,
 	for (;;) {
 		int n = io_fill_now(s->client, &s->in);
 
-		if (n > 0)
+		if (n > 0) {
+			s->heard += (unsigned)n;
 			return END_NONE;
+		}
 		if (n == 0)
 			return END_CLIENT_CLOSED;
 		if (n != -EAGAIN && n != -EINTR)
@@ -428,8 +432,10 @@ static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed
 {
 	enum session_end end = s->locked_up ? begin_in_jail(s, crowded) : begin_alone(s);
 
-	if (end == END_NONE)
+	if (end == END_NONE) {
+		oldlog_write(s, OLDLOG_CONNECTED, SPAN_NONE);
 		end = protocols[s->hello.service].log_in(s);
+	}
 	if (end != END_NONE)
 		return end;
 	*ret_relayed = true;
@@ -445,6 +451,7 @@ int session_run(const struct session_start *start)
 
 	/* member by member: the rest is zero already, and untouched pages cost nothing */
 	s.client = start->client;
+	s.implicit_tls = start->tls;
 	s.stream = start->tls ? STREAM_TLS_DUE : STREAM_CLEAR;
 	s.link = start->link;
 	s.link.take_settings = take_settings;

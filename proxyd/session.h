@@ -32,6 +32,7 @@ struct credentials {
 	uint32_t refusal;      /* of enum msg_refusal: the client was challenged and not verified;
 				* the secret is why, for the log. 0: not that */
 	bool sasl;	       /* by AUTHENTICATE: decides the text of the answer */
+	struct span mechanism; /* then: its name, static */
 	char user[SESSION_USER_MAX];
 	char authzid[SESSION_USER_MAX];
 	char secret[SESSION_SECRET_MAX];
@@ -107,6 +108,8 @@ struct session {
 	bool asked_capability; /* CAPABILITY was used before login */
 	bool giving;	       /* the backend connection is ready to be given back */
 	bool said_all;	       /* the client has our end of the stream */
+	bool utf8;	       /* it has said UTF8 (POP3) */
+	bool implicit_tls;     /* it began with TLS */
 	bool wishes;	       /* mailbox->wish is to be left open, */
 	bool keeps;	       /* and mailbox->kept is what is kept of it */
 	enum msg_select select_use;
@@ -123,7 +126,8 @@ struct session {
 	int64_t started;     /* monotonic ms */
 	int64_t offer_until; /* so long may a connection be only offered */
 	int64_t rejoin_at;   /* when to look for a broker again; 0: there is one, or never */
-	uint64_t from_client, from_backend;
+	uint64_t from_client, from_backend; /* behind the login */
+	uint64_t heard, told;		    /* bytes of the client's and our own in front of it */
 	enum not_cached not_cached;
 	size_t user_length, id_length;
 	char user[SESSION_USER_MAX]; /* logged in as */

@@ -135,6 +135,13 @@ void tracer_client(const struct elide_point *before, const struct follow *f, str
 	elide_client(&elide, before, f, piece, show_client, NULL);
 }
 
+void tracer_said(struct span shown)
+{
+	add(&client, shown);
+	if (sock >= 0)
+		flush(&client, false);
+}
+
 void tracer_server(struct span bytes)
 {
 	if (sock >= 0)

@@ -15,6 +15,9 @@ void tracer_begin(int sock, bool *traced);
 /* The client's piece that the follower has taken (elide.h). tracer_flush() sends it. */
 void tracer_client(const struct elide_point *before, const struct follow *f, struct span piece);
 
+/* What of the client's bytes may be seen, where somebody else has judged that (POP3). */
+void tracer_said(struct span shown);
+
 /* What the mail host has sent, as it came. */
 void tracer_server(struct span bytes);
 

@@ -71,11 +71,11 @@ def test_the_dialogue_before_login(pop3):
     with system.pop() as client:
         assert client.greeting == b"+OK Keepwarm ready.\r\n"
         client.ok("capa")
-        assert client.rest() == (b"TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUSER\r\n"
+        assert client.rest() == (b"TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nUSER\r\n"
                                  b"SASL PLAIN LOGIN\r\nIMPLEMENTATION Keepwarm\r\n")
         client.ok("AUTH")
         assert client.rest() == b"PLAIN\r\nLOGIN\r\n"
-        for line in "NOOP", "STAT", "APOP anna 0123", "UTF8", "LANG", "", "XPROXY_VERSION":
+        for line in "NOOP", "STAT", "APOP anna 0123", "", "XPROXY_VERSION":
             assert client.say(line) == b"-ERR Please log in first.\r\n", line
         assert client.say("STLS") == b"-ERR There is no TLS here.\r\n"
         assert client.say("QUIT") == b"+OK Bye.\r\n"

@@ -62,6 +62,17 @@ def pop3s(system, pki, alpn="pop3"):
     return Client(None, sock=context.wrap_socket(sock, server_hostname="127.0.0.1"))
 
 
+def test_utf8_from_before_tls_is_forgotten(secure, pki):
+    """RFC 2595 section 4: who said it is not known."""
+    system = secure(Host(capa=["UTF8"], answers={"UTF8": b"+OK\r\n"}))
+    outer = system.clear()
+    outer.ok("UTF8")
+    outer.ok("STLS")
+    with Client(None, sock=tls.wrap(outer.sock, pki.authority), greet=False) as client:
+        client.session("anna")
+    assert system.host.logins[-1].conn.lines == [b"USER anna", b"PASS pw-anna"]
+
+
 def test_sessions_within_tls(secure, pki):
     system = secure(log_format="keepwarm")
     for start in stls, pop3s:

@@ -1,5 +1,6 @@
 """POP3 with real programs: Dovecot behind the proxy; poplib, curl and the fetchers as clients. What they get by the proxy is
 what they get without it."""
+import os
 import poplib
 import re
 import shutil
@@ -205,5 +206,62 @@ def test_fetchmail(proxy, server, pki):
     try:
         mine, direct = (fetchmail(folder, port, "user4") for port in (proxy().pop, server.pop3_port))
         assert mine == direct and b"This is the mail of <user4>." in mine
+    finally:
+        shutil.rmtree(folder)
+
+
+def maildir(path):
+    """A new one, and its messages later, in an order that depends on nothing else."""
+    for name in "new", "cur", "tmp":
+        (path / name).mkdir(parents=True)
+    return lambda: sorted(one.read_bytes() for name in ("new", "cur") for one in (path / name).iterdir())
+
+
+def run_fetcher(*command):
+    run = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert run.returncode == 0, (run.stdout, run.stderr)
+
+
+def getmail(folder, port, user, pki, secure):
+    out = folder / f"mail-{port}"
+    messages = maildir(out)
+    become = ""  # it refuses to deliver as root
+    if os.getuid() == 0:
+        become = "user = nobody\n"
+        for path in out, *out.iterdir():
+            shutil.chown(path, "nobody", "nogroup")
+    control = folder / f"getmailrc-{port}"
+    control.write_text(f"[retriever]\ntype = SimplePOP3{'SSL' if secure else ''}Retriever\nserver = localhost\nport = {port}\n"
+                       + (f"ca_certs = {pki.authority.path}\nssl_cert_hostname = localhost\n" if secure else "") +
+                       f"username = {user}\npassword = {dovecot.Dovecot.password(user)}\n"
+                       f"[destination]\ntype = Maildir\npath = {out}/\n{become}"
+                       f"[options]\nread_all = true\ndelete = false\ndelivered_to = false\nreceived = false\n")
+    run_fetcher("getmail", "--getmaildir", folder, "--rcfile", control)
+    return messages()
+
+
+def mpop(folder, port, user, pki, secure):
+    out = folder / f"mail-{port}"
+    messages = maildir(out)
+    control = folder / f"mpoprc-{port}"
+    control.write_text(f"account default\nhost localhost\nport {port}\nuser {user}\npassword {dovecot.Dovecot.password(user)}\n"
+                       + (f"auth plain\ntls on\ntls_starttls off\ntls_trust_file {pki.authority.path}\n" if secure
+                          else "auth user\ntls off\n") +
+                       f"keep on\nonly_new off\nreceived_header off\nuidls_file {folder}/uidls-{port}\ndelivery maildir {out}\n")
+    control.chmod(0o600)
+    run_fetcher("mpop", "-C", control)
+    return messages()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize("fetcher", [getmail, mpop])
+def test_fetchers_get_the_same_as_without_the_proxy(proxy, server, pki, fetcher, secure):
+    if not shutil.which(fetcher.__name__):
+        pytest.skip(f"{fetcher.__name__} is not installed")
+    system, folder = proxy(), temp_folder()
+    try:
+        mine = fetcher(folder, system.pops if secure else system.pop, "user4", pki, secure)
+        direct = fetcher(folder, server.pop3s_port if secure else server.pop3_port, "user4", pki, secure)
+        assert mine == direct and len(mine) == MESSAGES and b"This is the mail of <user4>." in b"".join(mine)
     finally:
         shutil.rmtree(folder)

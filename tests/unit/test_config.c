@@ -377,6 +377,20 @@ static void over_long_lines_and_nul_bytes_are_errors(void **unused)
 	assert_int_equal(c.cache_size, 5);
 }
 
+static void couriers_foreign_is_known_and_does_nothing(void **unused)
+{
+	(void)unused;
+	for (int value = 0; value <= 1; value++) {
+		char text[60];
+
+		(void)snprintf(text, sizeof(text), "\nimap_proxy_foreign %d\n", value);
+		assert_warning(text, "f:2: imap_proxy_foreign: has no effect; clients are always "
+				     "told the capabilities of the mail host that they are on");
+	}
+	assert_error("imap_proxy_foreign yes",
+		     "f:1: imap_proxy_foreign: 'yes' is not allowed: give one of 0 1");
+}
+
 static void unknown_keys_are_warnings_with_the_nearest_key(void **unused)
 {
 	(void)unused;
@@ -559,6 +573,7 @@ int main(void)
 		cmocka_unit_test(pairs_are_two_numbers_the_smaller_first),
 		cmocka_unit_test(texts_are_bounded),
 		cmocka_unit_test(over_long_lines_and_nul_bytes_are_errors),
+		cmocka_unit_test(couriers_foreign_is_known_and_does_nothing),
 		cmocka_unit_test(unknown_keys_are_warnings_with_the_nearest_key),
 		cmocka_unit_test(a_secret_behind_an_equals_sign_is_not_reported),
 		cmocka_unit_test(what_is_printed_can_be_parsed_to_the_same),
