@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/config_local.h"
 #include "lib/config_rows.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
@@ -191,6 +192,7 @@ static void judge_whole(struct config_problems *p)
 			   "pop3_listen_port, pop3s_listen_port: there is no POP3 with a master "
 			   "user (auth_sasl_plain_username)");
 	config_tls_judge(p);
+	config_local_judge(p);
 }
 
 int config_parse(struct config *c, const char *name, const char *text, size_t length,

@@ -28,6 +28,7 @@ static const struct config_name tls_versions[] = {
 
 static const struct config_name no_mailhosts[] = {
 	{ "default", NO_MAILHOST_DEFAULT },
+	{ "local", NO_MAILHOST_LOCAL },
 	{ "refuse", NO_MAILHOST_REFUSE },
 	{ NULL, 0 },
 };
