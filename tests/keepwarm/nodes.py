@@ -109,9 +109,13 @@ class Node:
         with self.space.inside():
             return socket.create_server(("127.0.0.1", port), backlog=512)
 
+    def path_of(self, name):
+        """How a file of this node's `local` folder is reached from outside."""
+        return f"/proc/{self.space.holder.pid}/root{self.nodes.local}/{name}"
+
     def listen_at(self, name):
-        """A socket of this node's `local` folder, for everybody."""
-        path = f"/proc/{self.space.holder.pid}/root{self.nodes.local}/{name}"
+        """A socket in that folder, for everybody."""
+        path = self.path_of(name)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
         os.chmod(path, 0o666)
