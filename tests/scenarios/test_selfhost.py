@@ -103,9 +103,22 @@ def test_who_is_not_reached_is_another_host(start, backend, make):
     assert not backend.logins
 
 
-def test_a_listener_on_all_addresses_is_reached_by_each(start, backend):
-    system = start({"anna": "mailhost=127.0.0.77", "bo": f"mailhost={own_address()}"}, listen_address="0.0.0.0")
-    served(system, backend, ["anna", "bo"])
+@pytest.mark.parametrize("listen_address, more", [("0.0.0.0", {}), ("::", {"cleo": "mailhost=::1", "doro": "mailhost=::"})])
+def test_a_listener_on_all_addresses_is_reached_by_each(start, backend, listen_address, more):
+    if more and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    options = {"anna": "mailhost=127.0.0.77", "bo": f"mailhost={own_address()}", **more}
+    system = start(options, listen_address=listen_address)
+    served(system, backend, options)
+    came_in(system, len(options))
+
+
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def own_address():
@@ -131,6 +144,19 @@ def test_its_connections_are_reused_whatever_it_is_called(start, backend):
     system.session("anna", reused=True).close()
     assert len(backend.logins) == 1
     assert f"127.0.0.1:{backend.port}" in {host["host"] for host in system.stats()["hosts"]}
+
+
+def test_who_was_served_here_comes_here_again_when_the_address_is_too_old(start, backend):
+    """A dead connection is replaced by one to the same server, though nobody knows the host's address any more."""
+    system = start({"anna": "mailhost=127.0.0.1"}, lookup_ttl=1)
+    system.session("anna").logout()
+    system.wait_given()
+    with system.session("anna", reused=True) as client:
+        client.expect_nothing(1.2)
+        for conn in backend.open_connections():
+            conn.drop()
+        client.ok("SELECT INBOX")
+    assert len(backend.logins) == 2
 
 
 def test_without_a_local_server_nobody_is_dialled(start, backend):
@@ -230,6 +256,23 @@ def test_a_socket_of_this_machine_serves_like_any_other(start, folder, make):
     assert f"mail host: local server {folder / 'imap'}, no TLS" in tell(system.conf, "bo")
     host = next(host for host in system.stats()["hosts"] if host["host"] == str(folder / "imap"))
     assert (host["logins_fresh"], host["logins_reused"]) == (2, 1)
+
+
+@pytest.mark.parametrize("config", [{"auth_recheck": 0}, {"spare_backend_connections": 1},
+                                    {"auth_sasl_plain_username": "boss", "auth_sasl_plain_password": "pw-anna",
+                                     "auth_shared_secret": "pw-anna", "pop3_listen_port": None}], ids=" ".join)
+def test_errands_go_over_a_path_too(start, folder, make, config):
+    server = make.backend(listener=folder.listen())
+    system = start({"anna": f"mailhost={HOST}"}, local_server=folder / "imap", **config)
+    for reused in (False, True):
+        system.session("anna", reused=reused).logout()
+        system.wait_given()
+    if "spare_backend_connections" in config:
+        wait_until(lambda: system.gauge("spares") == 1, lambda: f"no spare: {system.stats()}\n{system.log_text()}")
+    elif "auth_recheck" in config:
+        wait_until(lambda: len(server.logins) == 2, lambda: f"proven {len(server.logins)} times")
+    else:
+        assert [login.how for login in server.logins] == ["PLAIN with initial response"]
 
 
 def test_pop3_comes_over_a_path_too(start, folder, make):
