@@ -279,7 +279,7 @@ static void begin(void *context)
 {
 	struct dial *d = context;
 
-	if (own_is(d->host, false)) {
+	if (own_is(d->host)) {
 		d->own = true;
 		finish(d, own_problem(d->host));
 		return;

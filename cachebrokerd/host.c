@@ -108,6 +108,7 @@ int host_set_addresses(struct host *h, struct span addresses)
 	h->address_count = count;
 	memset(h->failed_until, 0, sizeof(h->failed_until));
 	h->resolved_until = clock_ms() + (int64_t)h->broker->config.lookup_ttl * 1000;
+	h->own_until = 0;
 	return 0;
 }
 

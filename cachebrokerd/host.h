@@ -28,6 +28,8 @@ struct host {
 	size_t address_count;
 	size_t turn;		/* dials so far, for dns_rr */
 	int64_t resolved_until; /* monotonic ms */
+	int64_t own_until;	/* and so long `own` is believed */
+	bool own;		/* its addresses lead to us: own.h */
 	int64_t down_until;	/* not dialled before: it failed */
 	unsigned retries_left;	/* of those in the background */
 	struct timer *retry;

@@ -189,7 +189,7 @@ static void dial_first(struct client *c)
 static bool goes_home(struct client *c)
 {
 	struct lease *l = &c->lease;
-	struct host *home = own_is(l->host, false) ? own_server(c->broker, l->host->service) : NULL;
+	struct host *home = own_is(l->host) ? own_server(c->broker, l->host->service) : NULL;
 
 	if (!home || home == l->host)
 		return false;

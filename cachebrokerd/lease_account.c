@@ -37,7 +37,7 @@ static struct host *host_of(const struct client *c, const struct route *route, c
 	const enum msg_service service = (enum msg_service)c->service;
 	struct host *h = route->local ? NULL : host_find(b, route, service);
 
-	if (h && !own_is(h, !c->bound && !c->lease.repeats))
+	if (h && !own_was(h, !c->bound && !c->lease.repeats))
 		return h;
 	if (!h && !route->local) {
 		*ret_why = "the account's record cannot be used";

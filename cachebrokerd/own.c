@@ -9,8 +9,10 @@
 #include <stdio.h>
 
 #include "lib/clock.h"
-#include "lib/interfaces.h"
+#include "lib/localaddr.h"
 #include "lib/selfhost.h"
+
+#define BELIEVED_MS 1000
 
 static bool is_ours(const struct host *h, const struct sockaddr_storage *known)
 {
@@ -20,18 +22,29 @@ static bool is_ours(const struct host *h, const struct sockaddr_storage *known)
 		return false; /* a path */
 	address = selfhost_dialled(&address);
 	return selfhost_is_reached(&h->broker->config, &address, h->port,
-				   interfaces_have(&address));
+				   localaddr_is(&address));
 }
 
-bool own_is(const struct host *h, bool fresh_only)
+bool own_is(const struct host *h)
 {
-	if (!selfhost_listens_on(&h->broker->config, h->port) ||
-	    (fresh_only && !host_is_resolved(h)))
+	if (!selfhost_listens_on(&h->broker->config, h->port))
 		return false;
 	for (size_t i = 0; i < h->address_count; i++)
 		if (is_ours(h, &h->addresses[i]))
 			return true;
 	return false;
+}
+
+bool own_was(struct host *h, bool fresh_only)
+{
+	if (!selfhost_listens_on(&h->broker->config, h->port) ||
+	    (fresh_only && !host_is_resolved(h)))
+		return false;
+	if (clock_ms() >= h->own_until) {
+		h->own = own_is(h);
+		h->own_until = clock_ms() + BELIEVED_MS;
+	}
+	return h->own;
 }
 
 struct host *own_server(struct broker *b, enum msg_service service)

@@ -5,9 +5,12 @@
 
 #include "cachebrokerd/host.h"
 
-/* Does one of the host's addresses, as far as they are known, lead to a port of ours? `fresh_only`:
- * those that must be asked for again count as not known. */
-bool own_is(const struct host *h, bool fresh_only);
+/* Does one of the host's addresses, as far as they are known, lead to a port of ours? */
+bool own_is(const struct host *h);
+
+/* The same as of at most a second ago, for every login; a dial makes sure. `fresh_only`: addresses
+ * that must be asked for again count as not known. */
+bool own_was(struct host *h, bool fresh_only);
 
 /* This host's own server of a service, made when it is new. NULL: the configuration names none, or
  * there is no memory. */

@@ -9,7 +9,7 @@ static void on_done(void *context, int fd, const char *why)
 	const struct host *h = context;
 
 	/* of other failures host_failed() has told */
-	if (own_is(h, false) && !own_server(h->broker, h->service))
+	if (own_is(h) && !own_server(h->broker, h->service))
 		log_printf(LOG_WARNING, "mail host %s", why);
 	fd_drop(&fd);
 }

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "lib/interfaces.h"
+#include "lib/localaddr.h"
 #include "lib/selfhost.h"
 #include "lookupd/directories.h"
 #include "lookupd/resolve.h"
@@ -31,7 +31,7 @@ static bool leads_here(const struct config *c, const struct route *r)
 		if (cidr_address_parse(word, &address) < 0)
 			continue;
 		address = selfhost_dialled(&address);
-		if (selfhost_is_reached(c, &address, r->port, interfaces_have(&address)))
+		if (selfhost_is_reached(c, &address, r->port, localaddr_is(&address)))
 			return true;
 	}
 	return false;

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from keepwarm import nodes as hosts
-from keepwarm import pop3
+from keepwarm import pop3, process
 from keepwarm.backend import Backend
 from keepwarm.directory import Userdb
 
@@ -118,6 +118,34 @@ def test_with_a_cache_everybody_finds_only_his_own(site):
     site.nodes.stop_proxies()
     for node in site.nodes:
         assert set(site.visitors(node)) <= {hosts.CLIENTS, *(other.address for other in site.nodes if other is not node)}
+
+
+def test_an_address_that_moves_is_served_where_it_is(site):
+    """As with keepalived: no node dials the address while it has it, whatever was true a moment ago."""
+    site = site(cache_expiration_time=0)
+    shared = f"{hosts.NETWORK}.100"
+    site.userdb.write(vip=f"mailhost={shared}")
+    nodes = list(site.nodes)
+    for number, holder in enumerate(nodes + nodes[:1]):
+        for node in nodes:
+            if node is not holder and shared in node.space.run("ip", "-o", "addr"):
+                node.space.run("ip", "addr", "del", f"{shared}/24", "dev", "eth0")
+        holder.space.run("ip", "addr", "add", f"{shared}/24", "dev", "eth0")
+        for node in nodes:
+            node.space.run("ip", "neigh", "flush", "dev", "eth0")
+        before = [len(node.imap_server.logins) for node in nodes]
+        site.reads_mail("vip", holder, "imap")
+        after = [len(node.imap_server.logins) for node in nodes]
+        assert [b - a for a, b in zip(before, after)] == [int(node is holder) for node in nodes], number
+        for node in nodes:
+            def arrives(node=node, holder=holder):
+                count = len(holder.imap_server.logins)
+                site.reads_mail("vip", node, "imap")
+                return len(holder.imap_server.logins) == count + 1
+            process.wait_until(arrives, f"{node.name} does not find {holder.name}")
+    site.nodes.stop_proxies()
+    for node in nodes:
+        assert node.address not in site.visitors(node) and shared not in site.visitors(node)
 
 
 def test_each_node_says_what_a_login_there_would_find(site):

@@ -78,12 +78,12 @@ def came_in(system, count):
 
 NAMES = {"plain": "other.name", "case": "OTHER.Name", "dot": "other.name.", "host": HOST, "upper": HOST.upper(),
          "label": HOST.partition(".")[0], "port": "other.name:{port}", "scheme": "imap://other.name:{port}",
-         "address": "127.0.0.1", "written": "127.0.0.1:{port}", "nowhere": "0.0.0.0:{port}", "named": "192.0.2.77",
+         "address": "127.0.0.1", "written": "127.0.0.1:{port}", "nowhere": "0.0.0.0:{port}", "named": "198.51.100.77",
          "resolved": "localhost"}
 
 
 def test_it_is_known_by_its_names_and_addresses(start, backend):
-    system = start({user: "" for user in NAMES}, proxy_hostname="first.name Other.Name 192.0.2.77")
+    system = start({user: "" for user in NAMES}, proxy_hostname="first.name Other.Name 198.51.100.77")
     port = system.config["listen_port"]
     system.userdb.write(**{user: "mailhost=" + host.format(port=port) for user, host in NAMES.items()})
     served(system, backend, NAMES)
@@ -125,7 +125,7 @@ def own_address():
     """An address of one of this machine's interfaces, if it has one besides 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))
+            probe.connect(("198.51.100.77", 9))
         except OSError:
             return "127.0.0.1"
         return probe.getsockname()[0]
