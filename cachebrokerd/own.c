@@ -66,10 +66,12 @@ bool own_is_server(const struct host *h)
 const char *own_problem(const struct host *h)
 {
 	static char text[200];
+	const char *by = selfhost_port_key(&h->broker->config, h->port);
 
 	(void)snprintf(text, sizeof(text),
-		       own_is_server(h) ? "%2$s %1$.100s is this proxy itself"
-					: "%1$.100s is this host itself, and %2$s is not set",
-		       h->label, selfhost_key(h->service));
+		       own_is_server(h)
+			       ? "%2$s %1$.100s is this proxy itself by %3$s"
+			       : "%1$.100s is this proxy itself by %3$s, and %2$s is not set",
+		       h->label, selfhost_key(h->service), by ? by : "?");
 	return text;
 }

@@ -10,7 +10,7 @@
 
 #include "lib/place.h"
 
-bool selfhost_listens_on(const struct config *c, uint32_t port)
+const char *selfhost_port_key(const struct config *c, uint32_t port)
 {
 	const struct {
 		const char *key;
@@ -25,8 +25,13 @@ bool selfhost_listens_on(const struct config *c, uint32_t port)
 	for (size_t i = 0; port != 0 && i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (rows[i].port == port &&
 		    (c->run_listener || config_line_of(c, rows[i].key) > 0))
-			return true;
-	return false;
+			return rows[i].key;
+	return NULL;
+}
+
+bool selfhost_listens_on(const struct config *c, uint32_t port)
+{
+	return selfhost_port_key(c, port) != NULL;
 }
 
 static struct span without_dot(struct span name)

@@ -7,8 +7,9 @@
 #include "lib/msg.h"
 #include "lib/route.h"
 
-/* Is it a port on which we listen? As the configuration says; with run_listener no only keys count
- * that the file sets, since others know the ports then. */
+/* The key by which it is a port on which we listen; NULL: it is none. As the configuration says;
+ * with run_listener no only keys count that the file sets, since others know the ports then. */
+const char *selfhost_port_key(const struct config *c, uint32_t port);
 bool selfhost_listens_on(const struct config *c, uint32_t port);
 
 /* Is it a name of this host: its hostname (gethostname(2)), that up to its first dot, or a word of

@@ -167,7 +167,7 @@ def test_without_a_local_server_nobody_is_dialled(start, backend):
     came_in(system, 2)
     text = system.log_text()
     assert "the mail is on this host, and local_server is not set" in text
-    assert f"127.0.0.1:{system.port} is this host itself, and local_server is not set" in text
+    assert f"127.0.0.1:{system.port} is this proxy itself by listen_port, and local_server is not set" in text
     assert "does not answer" not in text
     assert not backend.logins
 
@@ -180,7 +180,7 @@ def test_the_next_host_serves_whom_this_one_cannot(start, make):
 
 def test_a_default_that_is_ourselves_is_said_at_the_start(start, backend):
     system = start({}, directory=None, local_server=None)
-    system.wait_log("is this host itself, and local_server is not set")
+    system.wait_log("is this proxy itself by listen_port, and local_server is not set")
     refused(system)
     system.write_config(local_server=at(backend))
     system.supervisor.send_signal(1)
@@ -195,7 +195,7 @@ def test_a_local_server_that_is_ourselves_by_name_is_not_dialled(start):
     system.wait_log("taken over")
     for user in ("anna", "bo"):
         refused(system, user)
-    assert f"local_server localhost:{system.port} is this proxy itself" in system.log_text()
+    assert f"local_server localhost:{system.port} is this proxy itself by listen_port" in system.log_text()
     came_in(system, 2)
 
 
