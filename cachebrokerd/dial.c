@@ -4,6 +4,9 @@
  * kept for the end in any case: one dead machine of several must not cost every other login a
  * connect_timeout. An address where TLS fails is such a one, too: there is no way from TLS to clear
  * text. Only what is no fault of the mail host (there is no tlsrelayd) does not count against it.
+ *
+ * A host that is this very one is never dialled (own.h). A socket of this machine, a path, is
+ * connected to at once or never, but for a full queue, which tells nobody when there is room again.
  */
 #include "cachebrokerd/dial.h"
 
@@ -15,11 +18,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
-#include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
+#include "cachebrokerd/own.h"
 #include "cachebrokerd/tls.h"
+#include "lib/clock.h"
 #include "lib/fd.h"
+
+#define QUEUE_PAUSE_MS 10
 
 struct dial {
 	struct broker *broker;
@@ -35,9 +42,11 @@ struct dial {
 	size_t address; /* the one that is being tried */
 	uint32_t tried; /* a bit for each */
 	int last_error;
+	int64_t queue_until; /* monotonic ms */
 	uint64_t policy;    /* host_tls() when TLS was asked for */
 	bool relay_died;    /* over this dial: that is forgiven once */
 	bool unavailable;   /* tlsrelayd cannot be had */
+	bool own;	    /* it would come to ourselves */
 	char tls_error[301]; /* of the last address where TLS failed; "": of none */
 };
 
@@ -67,7 +76,7 @@ static void finish(struct dial *d, const char *why)
 		host_answered(h);
 	else if (d->unavailable)
 		host_not_dialled(h);
-	else
+	else if (!d->own)
 		host_failed(h, *d->tls_error, text);
 	free_dial(d);
 	done(context, fd, text);
@@ -155,7 +164,8 @@ static void finish_in_clear(struct dial *d)
 	}
 	d->unavailable = true; /* the mail host is not to blame */
 	fd_drop(&d->fd);
-	finish(d, "the settings want TLS now");
+	finish(d, d->host->local ? "the settings name another local server now"
+				 : "the settings want TLS now");
 }
 
 static void on_writable(void *context, uint32_t events)
@@ -180,18 +190,26 @@ static void on_timeout(void *context)
 	abandon_address(context, ETIMEDOUT);
 }
 
-static int connect_to(struct dial *d, const struct sockaddr_storage *address)
+static void set_tcp(const struct dial *d)
 {
 	int on = 1;
-	socklen_t n = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
-						    : sizeof(struct sockaddr_in6);
+
+	(void)setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (d->broker->config.send_tcp_keepalives)
+		(void)setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+static int connect_to(struct dial *d, const struct sockaddr_storage *address)
+{
+	socklen_t n = address->ss_family == AF_INET    ? sizeof(struct sockaddr_in)
+		      : address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+						       : sizeof(struct sockaddr_un);
 
 	d->fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (d->fd < 0)
 		return -errno;
-	(void)setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (d->broker->config.send_tcp_keepalives)
-		(void)setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (address->ss_family != AF_UNIX)
+		set_tcp(d);
 	if (connect(d->fd, (const struct sockaddr *)address, n) < 0 && errno != EINPROGRESS)
 		return -errno;
 	return loop_watch(d->broker->loop, d->fd, EPOLLOUT, on_writable, d, &d->watch);
@@ -215,6 +233,25 @@ static bool choose_address(struct dial *d)
 	return false;
 }
 
+/* The queue of a path's server is full: tries it again for as long as a connect may take. */
+static bool waits_for_queue(struct dial *d)
+{
+	fd_drop(&d->fd);
+	d->tried &= ~(UINT32_C(1) << d->address);
+	if (clock_ms() < d->queue_until &&
+	    loop_timer(d->broker->loop, QUEUE_PAUSE_MS, try_next, d, &d->timer) == 0)
+		return true;
+	d->tried |= UINT32_C(1) << d->address;
+	return false;
+}
+
+static const char *describe(const struct dial *d)
+{
+	return d->last_error == EACCES && d->host->port == 0
+		       ? "the user that the service runs as (proc_username) may not connect to it"
+		       : strerror(d->last_error);
+}
+
 /* Goes to the next address, or ends the dial behind the last. */
 static void try_next(void *context)
 {
@@ -223,6 +260,8 @@ static void try_next(void *context)
 	while (choose_address(d)) {
 		int r = connect_to(d, &d->host->addresses[d->address]);
 
+		if (r == -EAGAIN && d->host->port == 0 && waits_for_queue(d))
+			return;
 		if (r == 0 &&
 		    loop_timer(d->broker->loop, (int64_t)d->broker->config.connect_timeout * 1000,
 			       on_timeout, d, &d->timer) == 0)
@@ -233,13 +272,19 @@ static void try_next(void *context)
 		watch_end(&d->watch);
 		fd_drop(&d->fd);
 	}
-	finish(d, *d->tls_error ? d->tls_error : strerror(d->last_error));
+	finish(d, *d->tls_error ? d->tls_error : describe(d));
 }
 
 static void begin(void *context)
 {
 	struct dial *d = context;
 
+	if (own_is(d->host)) {
+		d->own = true;
+		finish(d, own_problem(d->host));
+		return;
+	}
+	d->queue_until = clock_ms() + (int64_t)d->broker->config.connect_timeout * 1000;
 	d->first = host_first_address(d->host);
 	try_next(d);
 }
@@ -270,7 +315,7 @@ int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *conte
 	if (!d)
 		return -ENOMEM;
 	*d = (struct dial){ .broker = b, .host = h, .done = done, .context = context, .fd = -1 };
-	if (host_is_resolved(h)) {
+	if (host_is_resolved(h) || host_set_path(h) == 0) {
 		r = loop_timer(b->loop, 0, begin, d, &d->timer);
 	} else {
 		struct msg m = { .type = MSG_RESOLVE,

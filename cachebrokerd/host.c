@@ -7,20 +7,23 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/un.h>
 
 #include "cachebrokerd/dial.h"
+#include "cachebrokerd/own.h"
 #include "lib/clock.h"
 #include "lib/config_tls.h"
 #include "lib/log.h"
-
+#include "lib/place.h"
 
 struct host *host_find(struct broker *b, const struct route *route, enum msg_service service)
 {
 	const struct span name = route->host;
+	bool (*const is_same)(struct span, struct span) = route->local ? span_eq : span_ieq;
 
 	for (struct host *h = b->hosts; h; h = h->next)
 		if (h->port == route->port && h->tls == route->tls && h->service == service &&
-		    span_ieq(name, span_str(h->name)))
+		    h->local == route->local && is_same(name, span_str(h->name)))
 			return h;
 	struct host *h = calloc(1, sizeof(*h));
 
@@ -30,10 +33,11 @@ struct host *host_find(struct broker *b, const struct route *route, enum msg_ser
 	}
 	h->broker = b;
 	h->port = route->port;
+	h->local = route->local;
 	h->tls = route->tls;
 	h->service = service;
 	memcpy(h->name, name.p, name.n);
-	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, h->port);
+	(void)snprintf(h->label, sizeof(h->label), h->port > 0 ? "%s:%u" : "%s", h->name, h->port);
 	h->figures = state_host(b->state, h->label);
 	if (!h->figures) {
 		free(h);
@@ -49,7 +53,8 @@ bool host_is_current(const struct host *h)
 {
 	const struct config *c = &h->broker->config;
 
-	return c->directory.count > 0 || h->tls == config_tls_mode(c);
+	return h->local ? own_is_server(h)
+			: c->directory.count > 0 || h->tls == config_tls_mode(c);
 }
 
 uint64_t host_tls(const struct host *h)
@@ -103,6 +108,23 @@ int host_set_addresses(struct host *h, struct span addresses)
 	h->address_count = count;
 	memset(h->failed_until, 0, sizeof(h->failed_until));
 	h->resolved_until = clock_ms() + (int64_t)h->broker->config.lookup_ttl * 1000;
+	h->own_until = 0;
+	return 0;
+}
+
+int host_set_path(struct host *h)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *path = h->local ? place_path(h->name) : NULL;
+
+	if (!path || strlen(path) >= sizeof(address.sun_path))
+		return -ENOENT;
+	memcpy(address.sun_path, path, strlen(path));
+	memset(&h->addresses[0], 0, sizeof(h->addresses[0]));
+	memcpy(&h->addresses[0], &address, sizeof(address));
+	h->address_count = 1;
+	memset(h->failed_until, 0, sizeof(h->failed_until));
+	h->resolved_until = INT64_MAX;
 	return 0;
 }
 

@@ -19,7 +19,8 @@ struct host {
 	struct host *next;
 	char name[256];
 	char label[264]; /* "name:port", for people */
-	uint32_t port;
+	uint32_t port;	 /* 0: the name is a path (lib/place.h) */
+	bool local;	 /* it is this host's own server, as far as the configuration knew then */
 	enum msg_service service;
 	enum tls_mode tls;
 	struct sockaddr_storage addresses[HOST_ADDRESSES];
@@ -27,6 +28,8 @@ struct host {
 	size_t address_count;
 	size_t turn;		/* dials so far, for dns_rr */
 	int64_t resolved_until; /* monotonic ms */
+	int64_t own_until;	/* and so long `own` is believed */
+	bool own;		/* its addresses lead to us: own.h */
 	int64_t down_until;	/* not dialled before: it failed */
 	unsigned retries_left;	/* of those in the background */
 	struct timer *retry;
@@ -42,7 +45,8 @@ struct host {
  * no memory, or a name that is too long. */
 struct host *host_find(struct broker *b, const struct route *route, enum msg_service service);
 
-/* Is it spoken to as the configuration of now says? With directories it is they that say it. */
+/* Is it spoken to as the configuration of now says? With directories it is they that say it, but of
+ * this host's own server. */
 bool host_is_current(const struct host *h);
 
 /* How TLS is made with it, as a number (keys.h): another one after a reload that changed that. */
@@ -54,6 +58,9 @@ bool host_is_resolved(const struct host *h);
 /* Takes the addresses of an ADDRESSES answer ("192.0.2.1 2001:db8::1"). 0, or -ENOENT when there is
  * none. */
 int host_set_addresses(struct host *h, struct span addresses);
+
+/* The same for a host that is a path: it is its own address. 0, or -ENOENT for another one. */
+int host_set_path(struct host *h);
 
 /* Which address a dial begins with: the first, or with dns_rr the next in turn. */
 size_t host_first_address(struct host *h);

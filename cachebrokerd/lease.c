@@ -11,9 +11,9 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/habits.h"
-#include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/master.h"
+#include "cachebrokerd/own.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/secrets.h"
 #include "cachebrokerd/tls.h"
@@ -204,6 +204,20 @@ static void dial_first(struct client *c)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no key can be made");
 }
 
+/* The mail host has turned out to be this very host: its own server takes its place. */
+static bool goes_home(struct client *c)
+{
+	struct lease *l = &c->lease;
+	struct host *home = own_is(l->host) ? own_server(c->broker, l->host->service) : NULL;
+
+	if (!home || home == l->host)
+		return false;
+	l->host->spares.used = 0;
+	l->hosts[l->host_at] = home;
+	lease_find(c);
+	return true;
+}
+
 static void on_dialled(void *context, int fd, const char *why)
 {
 	struct client *c = context;
@@ -215,7 +229,8 @@ static void on_dialled(void *context, int fd, const char *why)
 	connection_dialled(b, l->host); /* connection_new() counts it again */
 	settle_errand(c);
 	if (fd < 0) {
-		dial_next(c, REFUSAL_UNAVAILABLE, why);
+		if (!goes_home(c))
+			dial_next(c, REFUSAL_UNAVAILABLE, why);
 		return;
 	}
 	struct connection *fresh =

@@ -5,6 +5,8 @@
  * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
  * again: until it is clear which connection the session gets.
  */
+#include <stdio.h>
+
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/client_challenge.h"
@@ -13,10 +15,12 @@
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/master.h"
+#include "cachebrokerd/own.h"
 #include "cachebrokerd/secrets.h"
 #include "lib/clock.h"
 #include "lib/config_tls.h"
 #include "lib/sasl.h"
+#include "lib/selfhost.h"
 
 /* May the client have connections of this host and key? After a login it is the same account, and
  * where its mail was then; after a connection that was dead, the same login. */
@@ -28,30 +32,54 @@ static bool may_have(const struct client *c)
 	       (!l->repeats || key_same(&c->repeated, &l->key));
 }
 
+/* The host of a route, or this host's own server where that is the same. NULL: there is none, and
+ * *ret_why says why. For one who has been served before, addresses that are too old are good
+ * enough: it must come to the same server. */
+static struct host *host_of(const struct client *c, const struct route *route, const char **ret_why)
+{
+	static char text[100];
+	struct broker *b = c->broker;
+	const enum msg_service service = (enum msg_service)c->service;
+	struct host *h = route->local ? NULL : host_find(b, route, service);
+
+	if (h && !own_was(h, !c->bound && !c->lease.repeats))
+		return h;
+	if (!h && !route->local) {
+		*ret_why = "the account's record cannot be used";
+		return NULL;
+	}
+	(void)snprintf(text, sizeof(text), "the mail is on this host, and %s is not set",
+		       selfhost_key(service));
+	*ret_why = h ? own_problem(h) : text;
+	return own_server(b, service);
+}
+
 /* The account's record is there: the keys can be made. */
 static void set_account(struct client *c, const struct account *found)
 {
-	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
 	const struct span backend_user = found->backend_user;
 	struct span text_of_hosts = found->hosts;
 	bool good = backend_user.n <= sizeof(l->backend_user) &&
-		    (!l->master || master_may_name(b, backend_user));
+		    (!l->master || master_may_name(c->broker, backend_user));
 	struct route route;
 	bool found_one = false;
+	const char *why = "the account's record cannot be used";
 
 	if (good) {
 		memcpy(l->backend_user, backend_user.p, backend_user.n);
 		l->backend_user_length = backend_user.n;
 	}
 	while (good && l->host_count < ROUTE_HOSTS_MOST && route_next(&text_of_hosts, &route) > 0) {
-		l->hosts[l->host_count] = host_find(b, &route, (enum msg_service)c->service);
-		good = l->hosts[l->host_count] && lease_turn_to(c, l->host_count) == 0;
+		l->hosts[l->host_count] = host_of(c, &route, &why);
+		if (!l->hosts[l->host_count])
+			continue;
+		good = lease_turn_to(c, l->host_count) == 0;
 		found_one = true;
 		l->host_count += may_have(c);
 	}
 	if (!good || !found_one)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
+		client_refuse(c, REFUSAL_UNAVAILABLE, why);
 	else if (l->host_count == 0)
 		client_refuse(c, REFUSAL_ATTEMPTS,
 			      l->repeats ? "another login after a dead connection"

@@ -1,12 +1,16 @@
 /* Finding out in the background whether a mail host answers: a dial that nobody waits for. */
 #include "cachebrokerd/dial.h"
-#include "cachebrokerd/host.h"
+#include "cachebrokerd/own.h"
 #include "lib/fd.h"
+#include "lib/log.h"
 
 static void on_done(void *context, int fd, const char *why)
 {
-	(void)context;
-	(void)why; /* host_failed() has logged it */
+	const struct host *h = context;
+
+	/* of other failures host_failed() has told */
+	if (own_is(h) && !own_server(h->broker, h->service))
+		log_printf(LOG_WARNING, "mail host %s", why);
 	fd_drop(&fd);
 }
 

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/config_local.h"
 #include "lib/config_rows.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
@@ -224,6 +225,7 @@ static void judge_whole(struct config_problems *p)
 			   "digit, since users with it in their names are refused");
 	judge_foreign(p);
 	config_tls_judge(p);
+	config_local_judge(p);
 }
 
 int config_parse(struct config *c, const char *name, const char *text, size_t length,

@@ -21,7 +21,7 @@ enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
 enum tls_name { TLS_NAME_EMAIL, TLS_NAME_CN, TLS_NAME_UID };
 
 /* What becomes of an account without a mail host. */
-enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_REFUSE };
+enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_LOCAL, NO_MAILHOST_REFUSE };
 
 struct config_pair {
 	uint32_t least;

@@ -42,6 +42,7 @@ static const struct config_name tls_names[] = {
 
 static const struct config_name no_mailhosts[] = {
 	{ "default", NO_MAILHOST_DEFAULT },
+	{ "local", NO_MAILHOST_LOCAL },
 	{ "refuse", NO_MAILHOST_REFUSE },
 	{ NULL, 0 },
 };

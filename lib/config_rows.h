@@ -5,7 +5,15 @@
 #include "lib/config.h"
 
 enum config_type { CONFIG_TEXT, CONFIG_NUM, CONFIG_BOOL, CONFIG_NAME, CONFIG_PAIR, CONFIG_LIST };
-enum config_flags { RELOAD = 1, SECRET = 2, NETWORKS = 4, MECHANISMS = 8, DIRECTORIES = 16 };
+enum config_flags {
+	RELOAD = 1,
+	SECRET = 2,
+	NETWORKS = 4,
+	MECHANISMS = 8,
+	DIRECTORIES = 16,
+	PLACE = 32,
+	HOSTS = 64,
+};
 
 /* One of the words that a NAME key takes; a list ends with a NULL name. */
 struct config_name {

@@ -13,6 +13,8 @@
  *        NETWORKS  a list as in cidr.h
  *        DIRECTORIES  as in config_directory.h
  *        MECHANISMS  a list as in sasl.h
+ *        PLACE     as in place.h
+ *        HOSTS     names and addresses
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
 #ifndef LIB_CONFIG_TABLE_H
@@ -121,7 +123,15 @@
 	     "None: every account is on server_hostname.") \
 	NAME(no_mailhost, "default", no_mailhosts, RELOAD, \
 	     "An account that a directory knows, without a mail host: default puts it on " \
-	     "server_hostname, refuse turns its logins away.") \
+	     "server_hostname, local on local_server, refuse turns its logins away.") \
+	TEXT(proxy_hostname, "", 1000, RELOAD | HOSTS, \
+	     "Names of this host besides that of gethostname(2), and addresses that lead to it, " \
+	     "separated by spaces: a mail host of such a name is on local_server.") \
+	TEXT(local_server, "", 255, RELOAD | PLACE, \
+	     "This host's own IMAP server, for accounts whose mail host is this host: HOST:PORT, " \
+	     "[ADDRESS]:PORT or unix:/PATH; there is no TLS with it.") \
+	TEXT(pop3_local_server, "", 255, RELOAD | PLACE, \
+	     "Its POP3 server.") \
 	NUM(lookup_ttl, "300", 1, 86400, "s", RELOAD, \
 	    "How long the answer about an account or a host name is believed.") \
 	NUM(lookup_negative_ttl, "10", 0, 3600, "s", RELOAD, \

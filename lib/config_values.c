@@ -10,6 +10,7 @@
 
 #include "lib/cidr.h"
 #include "lib/config_directory.h"
+#include "lib/config_local.h"
 #include "lib/sasl.h"
 #include "lib/span.h"
 
@@ -109,6 +110,10 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 	if ((row->flags & NETWORKS) && !check_networks(p, row, value))
 		return 0;
 	if ((row->flags & MECHANISMS) && !check_mechanisms(p, row, value))
+		return 0;
+	if ((row->flags & PLACE) && !config_local_check_place(p, row, value))
+		return 0;
+	if ((row->flags & HOSTS) && !config_local_check_names(p, row, value))
 		return 0;
 	char *copy = strdup(value);
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #define HOST_LONGEST 255
+#define LOCAL	     "local"
 #define PORT_MOST    65535
 
 bool route_is_host(struct span host)
@@ -19,15 +20,24 @@ bool route_is_host(struct span host)
 	return host.n > 0 && host.n <= HOST_LONGEST;
 }
 
+static int add_host(struct buf *text, const struct route *r)
+{
+	return buf_add_u64(text, r->tls) || buf_add_char(text, ' ') ||
+			       buf_add_u64(text, r->port) || buf_add_char(text, ' ') ||
+			       buf_add(text, r->host)
+		       ? -ENOBUFS
+		       : 0;
+}
+
 int route_add(struct buf *text, const struct route *r)
 {
 	const size_t before = text->len;
 
-	if (!route_is_host(r->host) || r->port == 0 || r->port > PORT_MOST || r->tls > TLS_IMPLICIT)
+	if (!r->local && (!route_is_host(r->host) || r->port == 0 || r->port > PORT_MOST ||
+			  r->tls > TLS_IMPLICIT))
 		return -EINVAL;
-	if ((before > 0 && buf_add_char(text, ' ')) || buf_add_u64(text, r->tls) ||
-	    buf_add_char(text, ' ') || buf_add_u64(text, r->port) || buf_add_char(text, ' ') ||
-	    buf_add(text, r->host)) {
+	if ((before > 0 && buf_add_char(text, ' ')) ||
+	    (r->local ? buf_add_str(text, LOCAL) : add_host(text, r))) {
 		text->len = before;
 		return -ENOBUFS;
 	}
@@ -41,6 +51,10 @@ int route_next(struct span *text, struct route *ret)
 
 	if (mode_word.n == 0)
 		return 0;
+	if (span_eq(mode_word, SPAN(LOCAL))) {
+		*ret = (struct route){ .local = true };
+		return 1;
+	}
 	const struct span port_word = span_word(text, ' ');
 	const struct span host = span_word(text, ' ');
 

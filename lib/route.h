@@ -2,7 +2,8 @@
  *
  * The text is "MODE PORT HOST" for each, separated by spaces; MODE is a number of enum tls_mode.
  * Everything that the configuration decides (the port of a host without one, its TLS) has been
- * decided in it. Pure.
+ * decided in it. The single word "local" is this host's own server: which one that is the broker
+ * knows from the configuration, and nobody else can say. Pure.
  */
 #ifndef LIB_ROUTE_H
 #define LIB_ROUTE_H
@@ -14,6 +15,7 @@
 #define ROUTE_TEXT_MAX	 2200
 
 struct route {
+	bool local;	  /* this host's own server: no more is said here (but see selfhost.h) */
 	struct span host; /* a name or an address, without brackets */
 	uint32_t port;
 	enum tls_mode tls;

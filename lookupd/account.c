@@ -1,12 +1,15 @@
 /* The account record. Directories are other people's: every value is checked here, once for all
- * drivers, before anything is made of it.
+ * drivers, before anything is made of it. A directory can name hosts and ports, never a path: only
+ * the configuration says where this host's own server is.
  */
 #include "lookupd/account.h"
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/config_tls.h"
+#include "lib/selfhost.h"
 
 /* How a mail host can be written, and what that says. */
 static const struct {
@@ -273,18 +276,48 @@ static void fill_route(const struct account_host *h, const struct config *c,
 						     : schemes[h->scheme].port;
 }
 
+static bool is_named_as_we_are(const struct config *c, struct span name)
+{
+	char hostname[256];
+
+	if (gethostname(hostname, sizeof(hostname)) < 0)
+		hostname[0] = '\0';
+	hostname[sizeof(hostname) - 1] = '\0';
+	return selfhost_has_name(c, span_str(hostname), name);
+}
+
+/* Is it this very host? One that was named without a port is meant to be where its mail is, so
+ * this host's own server takes its place wherever that is known; a port says which server is meant,
+ * and only one that is ours leads to us. `names_port`: it was named with one. */
+static bool is_self(const struct route *r, bool names_port, const struct config *c,
+		    enum msg_service service)
+{
+	struct route server;
+
+	return (selfhost_listens_on(c, r->port) ||
+		(!names_port && selfhost_server(c, service, &server) == 0)) &&
+	       is_named_as_we_are(c, r->host);
+}
+
 int account_routes(const struct account *a, const struct config *c, enum msg_service service,
 		   struct buf *text)
 {
 	struct route route = { .host = span_str(c->server_hostname),
 			       .port = usual_port(c, service),
 			       .tls = config_tls_mode(c) };
-	int r = a->host_count == 0 ? route_add(text, &route) : -ENOENT;
+	int r = -ENOENT;
+
+	route.local = a->is_local || is_self(&route, true, c, service);
+	if (a->host_count == 0)
+		r = route_add(text, &route);
 
 	for (size_t i = 0; i < a->host_count && (r == 0 || r == -ENOENT); i++) {
 		if (!is_of_service(&a->hosts[i], service))
 			continue;
 		fill_route(&a->hosts[i], c, service, &route);
+		route.local = is_self(&route,
+				      a->hosts[i].port > 0 || a->hosts[i].scheme != SCHEME_NONE,
+				      c, service);
 		r = route_add(text, &route);
 	}
 	return r;

@@ -27,7 +27,8 @@ struct account_host {
 
 struct account {
 	struct account_host hosts[ROUTE_HOSTS_MOST];
-	size_t host_count;			 /* 0: it has no mail host */
+	size_t host_count;			 /* 0: it has no mail host, */
+	bool is_local;				 /* and its mail is on this host */
 	char user[ACCOUNT_USER_MAX + 1];	 /* to log in with at the mail host */
 	char password[ACCOUNT_PASSWORD_MAX + 1]; /* clear; empty: there is none */
 	char hash[ACCOUNT_HASH_MAX + 1];	 /* empty: there is none */
@@ -77,8 +78,9 @@ bool account_option(const struct account *a, const char *name, struct span *ret)
 bool account_option_is_on(const struct account *a, const char *name);
 
 /* Appends the mail hosts of this service as lib/route.h has them, with what the configuration says
- * of ports and TLS; an account without any is on server_hostname. 0; -ENOENT for one that has mail
- * hosts, but of another service only; -errno. */
+ * of ports and TLS, and of which of them is this very host by its name; an account without any is
+ * on server_hostname. 0; -ENOENT for one that has mail hosts, but of another service only; -errno.
+ */
 int account_routes(const struct account *a, const struct config *c, enum msg_service service,
 		   struct buf *text);
 

@@ -177,7 +177,7 @@ static bool is_possible(struct span user)
 }
 
 /* What the account may do here, and where it is when nobody says so. */
-static enum found judge(const struct directories *d, const char *service, const struct account *a,
+static enum found judge(const struct directories *d, const char *service, struct account *a,
 			struct why *why)
 {
 	char option[40];
@@ -191,6 +191,8 @@ static enum found judge(const struct directories *d, const char *service, const 
 		why_say(why, "the account has no mail host");
 		return FOUND_NOT;
 	}
+	a->is_local = a->host_count == 0 && d->config->no_mailhost == NO_MAILHOST_LOCAL &&
+		      d->checks_names;
 	return FOUND;
 }
 

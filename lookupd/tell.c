@@ -3,13 +3,52 @@
 
 #include <stdio.h>
 
+#include "lib/localaddr.h"
+#include "lib/selfhost.h"
 #include "lookupd/directories.h"
+#include "lookupd/resolve.h"
 
 enum { EXIT_FOUND = 0, EXIT_NOT_FOUND = 1, EXIT_USAGE = 2, EXIT_TEMPORARY = 75 };
 
 static void print_line(const char *line)
 {
 	(void)fprintf(stderr, "%s\n", line);
+}
+
+/* Does the broker find, when it dials this host, that it is this very one? */
+static bool leads_here(const struct config *c, const struct route *r)
+{
+	const struct msg_RESOLVE question = { .ip_version = c->ipversion_only, .host = r->host };
+	char text[RESOLVE_TEXT_MAX];
+	struct msg_ADDRESSES answer;
+	struct cidr_address address;
+	struct span word;
+
+	if (!selfhost_listens_on(c, r->port))
+		return false;
+	resolve_answer(&question, text, &answer);
+	while ((word = span_word(&answer.addresses, ' ')).n > 0) {
+		if (cidr_address_parse(word, &address) < 0)
+			continue;
+		address = selfhost_dialled(&address);
+		if (selfhost_is_reached(c, &address, r->port, localaddr_is(&address)))
+			return true;
+	}
+	return false;
+}
+
+static void print_local(const struct config *c, enum msg_service service)
+{
+	struct route server;
+
+	if (selfhost_server(c, service, &server) < 0)
+		(void)printf("mail host: this host, but %s is not set\n", selfhost_key(service));
+	else if (server.port == 0)
+		(void)printf("mail host: local server %.*s, no TLS\n", (int)server.host.n,
+			     server.host.p);
+	else
+		(void)printf("mail host: local server %.*s port %u, no TLS\n", (int)server.host.n,
+			     server.host.p, server.port);
 }
 
 /* Returns whether there is one. */
@@ -30,8 +69,11 @@ static bool print_hosts(const struct account *a, const struct config *c, enum ms
 		return false;
 	}
 	for (struct span rest = buf_span(&text); route_next(&rest, &route) > 0;)
-		(void)printf("mail host: %.*s port %u, %s\n", (int)route.host.n, route.host.p,
-			     route.port, modes[route.tls]);
+		if (route.local || leads_here(c, &route))
+			print_local(c, service);
+		else
+			(void)printf("mail host: %.*s port %u, %s\n", (int)route.host.n,
+				     route.host.p, route.port, modes[route.tls]);
 	return true;
 }
 

@@ -82,7 +82,7 @@ static void read_route(struct span text)
 	struct route r;
 
 	while (route_next(&text, &r) > 0)
-		assert(route_is_host(r.host) && r.port > 0);
+		assert(r.local || (route_is_host(r.host) && r.port > 0));
 }
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
@@ -90,7 +90,11 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	static void (*const readers[])(
 		struct span) = { read_lines, read_options,  read_userdb, read_enumerated,
 				 read_csv,   read_settings, read_route };
-	struct config c = { .server_hostname = (char *)(uintptr_t) "home", .server_port = 143 };
+	struct config c = { .server_hostname = (char *)(uintptr_t) "home",
+			    .proxy_hostname = (char *)(uintptr_t) "self",
+			    .local_server = (char *)(uintptr_t) "",
+			    .pop3_local_server = (char *)(uintptr_t) "",
+			    .server_port = 143 };
 	char text[ROUTE_TEXT_MAX];
 	struct buf out = BUF_OVER(text);
 

@@ -374,7 +374,7 @@ class Backend:
         self.mailboxes = {}
         self.address = "127.0.0.1"
         self.port = None
-        self.listener = None
+        self.listener = None  # or a listening socket of any family
         self.accepting = threading.Event()
         self.accepting.set()
         self.holding = threading.Event()  # a connection is accepted and waits for `accepting`
@@ -388,11 +388,13 @@ class Backend:
     # --- the listening socket -----------------------------------------------------------------------
     def listen(self):
         """Starts to listen: at first on any port, later on the same one again."""
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((self.address, self.port or 0))
-        self.listener.listen(512)
-        self.port = self.listener.getsockname()[1]
+        if self.listener is None or self.listener.fileno() < 0:
+            self.listener = socket.socket()
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.listener.bind((self.address, self.port or 0))
+            self.listener.listen(512)
+        if self.listener.family != socket.AF_UNIX:
+            self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     def accept(self, listener):
@@ -404,7 +406,8 @@ class Backend:
             if not self.accepting.is_set():
                 self.holding.set()
                 self.accepting.wait(PATIENCE)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             conn = Conn(self, sock)
             self.accepted.append(conn)
             conn.start()

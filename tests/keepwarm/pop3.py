@@ -185,12 +185,14 @@ class Host:
         self.answers = {}  # verb -> bytes, CLOSE, SILENCE or a function of the connection
         self.passwords, self.maildrops = {}, {}
         self.tls = self.stls = None  # ssl.SSLContext
+        self.listener = None  # or a listening socket
         self.accepted, self.connections, self.logins = [], [], []
         for name, value in knobs.items():
             assert hasattr(self, name), name
             setattr(self, name, value)
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
+        self.listener = self.listener or socket.create_server(("127.0.0.1", 0), backlog=128)
+        if self.listener.family != socket.AF_UNIX:
+            self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -199,7 +201,8 @@ class Host:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             conn = Conn(self, sock)
             self.accepted.append(conn)
             conn.start()

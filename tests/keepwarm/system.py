@@ -46,7 +46,7 @@ class System:
         self.binaries = binaries
         self.prefix = prefix
         self.folder = temp_folder()
-        self.port = process.free_port()
+        self.port = config.get("listen_port") or process.free_port()
         self.conf = self.folder / "imapproxy.conf"
         self.log = self.folder / "log"
         self.run_directory = self.folder / "run"

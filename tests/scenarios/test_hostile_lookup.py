@@ -1,6 +1,7 @@
 """Replies that are late, or to nothing: of look-up workers to the broker, and of the broker to a session."""
 import contextlib
 import select
+import shutil
 import signal
 import socket
 
@@ -10,6 +11,7 @@ from keepwarm.imap import Client
 from keepwarm.messages import ACCEPTED, DEADLINE, Peer, session
 from keepwarm.process import wait_until
 from keepwarm.scene import serve_as_root, tcp_pair
+from keepwarm.system import temp_folder
 
 
 # --- replies that are late, or to nothing -----------------------------------------------------------------
@@ -108,6 +110,30 @@ def test_an_answer_of_before_a_reload_that_wants_tls_leads_nobody_into_clear_tex
         assert not client.login("anna", "pw-anna").ok
     system.wait_counter("tls_backend_failed", 1)
     assert not backend.logins
+
+
+def test_a_worker_cannot_name_a_path(make):
+    """Nor does "local" mean anything that the configuration has not said."""
+    server = make.backend()
+    folder = temp_folder()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "path"))
+    (folder / "path").chmod(0o666)
+    listener.listen(5)
+    listener.setblocking(False)
+    system = make.system(server)
+    with Worker(system) as worker:
+        for number, hosts in enumerate((f"0 143 unix:{folder}/path", f"0 0 unix:{folder}/path", f"local:{folder}/path",
+                                        f"local unix:{folder}/path", "local", f"local local {folder}/path")):
+            with system.client() as client:
+                client.send(f"a1 LOGIN user{number} pw\r\n")
+                question = worker.receive()
+                worker.push("ACCOUNT", serial=question.serial, status=1, hosts=hosts, backend_user=question.user)
+                assert client.reply("a1").tagged.startswith(b"NO [UNAVAILABLE]"), hosts
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    assert not server.logins
+    shutil.rmtree(folder)
 
 
 class Broker:

@@ -99,10 +99,62 @@ static void hosts_are_read_in_all_their_forms(void **unused)
 		assert_string_equal(route_of(rows[i].hosts, rows[i].settings), rows[i].route);
 }
 
+static void a_host_that_is_ourselves_is_local(void **unused)
+{
+	static const char server[] = "proxy_hostname us\nlocal_server unix:/s\n"
+				     "pop3_local_server h:1110\n";
+	static const struct {
+		enum msg_service service;
+		const char *hosts, *settings, *route;
+	} rows[] = {
+		/* a port on which we listen leads to us, whether there is a local server or not */
+		{ SERVICE_IMAP, "US.", "", "local" },
+		{ SERVICE_IMAP, "us:143 a", "", "local 0 143 a" },
+		{ SERVICE_IMAP, "us:1143", "", "0 1143 us" },
+		{ SERVICE_IMAP, "us", "server_port 1143\n", "0 1143 us" },
+		{ SERVICE_IMAP, "us", "listen_port 1143\n", "0 143 us" },
+		{ SERVICE_POP3, "us", "", "0 110 us" },
+		{ SERVICE_POP3, "us", "pop3_listen_port 110\n", "local" },
+		{ SERVICE_IMAP, "imaps://us", "", "2 993 us" },
+		{ SERVICE_IMAP, "imap://us", "", "local" },
+		/* a name without a port is on the local server, if there is one */
+		{ SERVICE_IMAP, "us", "listen_port 1143\nL", "local" },
+		{ SERVICE_IMAP, "us", "server_port 1143\nL", "local" },
+		{ SERVICE_POP3, "us", "L", "local" },
+		{ SERVICE_POP3, "us", "local_server unix:/s\n", "0 110 us" },
+		{ SERVICE_IMAP, "imaps://us us:1143", "L", "2 993 us 0 1143 us" },
+		{ SERVICE_IMAP, "other", "L", "0 143 other" },
+		/* server_hostname always has a port */
+		{ SERVICE_IMAP, "", "server_hostname us\nserver_port 1143\nL", "0 1143 us" },
+		{ SERVICE_IMAP, "", "server_hostname us\nL", "local" },
+		{ SERVICE_IMAP, "", "no_mailhost local\nL", "0 143 localhost" },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *mark = strchr(rows[i].settings, 'L');
+		char settings[300];
+		const int n = (int)(mark ? (size_t)(mark - rows[i].settings)
+					 : strlen(rows[i].settings));
+
+		(void)snprintf(settings, sizeof(settings), "%.*s%s", n, rows[i].settings,
+			       mark ? server : "proxy_hostname us\n");
+		assert_string_equal(route_for(rows[i].service, rows[i].hosts, settings),
+				    rows[i].route);
+	}
+	fresh();
+	a.is_local = true; /* as no_mailhost has it, where a directory knows the account */
+	struct buf out = { .data = text, .cap = sizeof(text) - 1 };
+
+	assert_int_equal(account_routes(&a, &c, SERVICE_IMAP, &out), 0);
+	assert_true(span_eq(buf_span(&out), SPAN("local")));
+}
+
 static void what_is_no_host_is_refused(void **unused)
 {
 	static const char *const bad[] = {
 		"a/b",
+		"unix:/run/imap",
 		"user@mail",
 		"imap://u:p@mail",
 		"mail:0",
@@ -226,14 +278,17 @@ static void fields_of_authdaemond_are_understood(void **unused)
 
 static void a_route_is_read_as_it_was_written_and_nothing_else(void **unused)
 {
-	static const char *const bad[] = { "3 143 a", "0 0 a", "0 65536 a", "0 143",
-					   "0",	      "x 1 a", "0 1 a/b",   "0 1 a 0" };
-	struct span rest = SPAN("0 143 a 2 993 ::1");
+	static const char *const bad[] = { "3 143 a", "0 0 a",	 "0 65536 a", "0 143",
+					   "0",	      "x 1 a",	 "0 1 a/b",   "0 1 a 0",
+					   "locale",  "local:/", "unix:/a",   "0 1 unix:/a" };
+	struct span rest = SPAN("0 143 a local 2 993 ::1");
 	struct route r;
 
 	(void)unused;
 	assert_int_equal(route_next(&rest, &r), 1);
-	assert_true(span_eq(r.host, SPAN("a")) && r.port == 143 && r.tls == TLS_NONE);
+	assert_true(span_eq(r.host, SPAN("a")) && r.port == 143 && r.tls == TLS_NONE && !r.local);
+	assert_int_equal(route_next(&rest, &r), 1);
+	assert_true(r.local && r.host.n == 0 && r.port == 0);
 	assert_int_equal(route_next(&rest, &r), 1);
 	assert_true(span_eq(r.host, SPAN("::1")) && r.port == 993 && r.tls == TLS_IMPLICIT);
 	assert_int_equal(route_next(&rest, &r), 0);
@@ -262,6 +317,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hosts_are_read_in_all_their_forms),
 		cmocka_unit_test(each_service_has_its_hosts_and_ports),
+		cmocka_unit_test(a_host_that_is_ourselves_is_local),
 		cmocka_unit_test(what_is_no_host_is_refused),
 		cmocka_unit_test(the_longest_route_fits_into_its_message),
 		cmocka_unit_test(options_are_couriers),
