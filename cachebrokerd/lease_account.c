@@ -5,6 +5,10 @@
  * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
  * again: until it is clear which connection the session gets.
  */
+#include <limits.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/host.h"
@@ -22,6 +26,17 @@ static bool may_have(const struct client *c)
 
 	return (!c->bound || key_same(&c->bound_to, &l->account)) &&
 	       (!l->repeats || key_same(&c->repeated, &l->key));
+}
+
+/* Two proxies that have each other for the mail host would pass a login to and fro without end. */
+static void refuse_loop(struct client *c)
+{
+	char host[HOST_NAME_MAX + 1] = "", why[300];
+
+	(void)gethostname(host, sizeof(host) - 1);
+	(void)snprintf(why, sizeof(why), "loop: the login came through %u proxies, %.64s would "
+		       "pass it on to %.80s", c->caller.hops, host, c->lease.hosts[0]->label);
+	client_refuse(c, REFUSAL_UNAVAILABLE, why);
 }
 
 /* The account's record is there: the keys can be made. */
@@ -51,6 +66,8 @@ static void set_account(struct client *c, const struct account *found)
 		client_refuse(c, REFUSAL_ATTEMPTS,
 			      l->repeats ? "another login after a dead connection"
 					 : "another account after a login");
+	else if (c->caller.hops >= CALLER_HOPS_MOST)
+		refuse_loop(c);
 	else
 		lease_find(c);
 }
@@ -130,7 +147,9 @@ void lease_begin(struct client *c, const struct msg *m)
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
 	const struct msg question = { .type = MSG_LOOKUP,
-				      .LOOKUP = { .service = c->service, .user = m->LEASE.user } };
+				      .LOOKUP = { .service = c->service,
+						  .client = span_str(c->caller.client),
+						  .user = m->LEASE.user } };
 	struct account known;
 
 	*l = (struct lease){ .serial = m->serial,

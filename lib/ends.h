@@ -53,7 +53,9 @@
 	END(TLS_UNAVAILABLE, "tls-unavailable", 1, NULL, \
 	    "TLS could not be begun: no tlsrelayd, no certificate, or no room.") \
 	END(TLS_INJECTED, "tls-injected", 1, "Nothing may be sent behind STARTTLS", \
-	    "The client sent something behind STARTTLS without waiting for its answer.")
+	    "The client sent something behind STARTTLS without waiting for its answer.") \
+	END(PROXY_HEADER, "proxy-header", 1, NULL, \
+	    "No PROXY header came from proxy_protocol_addresses, or a bad one.")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \

@@ -13,6 +13,7 @@
 #include "lib/fd.h"
 #include "lib/large.h"
 #include "lib/sasl.h"
+#include "proxyd/announced.h"
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/oldlog.h"
@@ -31,6 +32,8 @@ struct attempt {
 	struct span code; /* of the answer that decided; lives until backend_taken() */
 	const char *inside, *why;
 	bool mechanism; /* it offers the one that is needed */
+	bool xclient;	/* it offers XCLIENT to us */
+	bool kin;	/* it is a proxy of our kind: counts proxies, whoever says XCLIENT */
 };
 
 static struct span text_of(const char *p, size_t n)
@@ -89,6 +92,16 @@ static enum backend_verdict odd(struct attempt *a, enum backend_unheard what, in
 			  : fail(a, "the mail host's answer is not POP3");
 }
 
+/* "+OK [XCLIENT] ..." is Dovecot's way to offer it without CAPA, and ours. */
+static void note_greeting(struct attempt *a, struct span line)
+{
+	struct span offer = SPAN("+OK [XCLIENT] ");
+
+	a->xclient = span_istarts(line, offer);
+	a->kin = span_istarts(span_from(line, a->xclient ? offer.n : strlen("+OK ")),
+			      SPAN("Keepwarm "));
+}
+
 /* A greeting of -ERR is no verdict on anybody: it has not been told who it is. */
 static enum backend_verdict read_greeting(struct attempt *a)
 {
@@ -105,6 +118,7 @@ static enum backend_verdict read_greeting(struct attempt *a)
 		if (wrong)
 			a->inside = "";
 	}
+	note_greeting(a, line);
 	backend_taken(a->b);
 	if (status == POP3_OK)
 		return BACKEND_ACCEPTED;
@@ -155,6 +169,9 @@ static void note_capability(struct attempt *a, struct span line, struct span mec
 {
 	struct span word = span_word(&line, ' ');
 
+	a->xclient = a->xclient || span_ieq(word, SPAN("XCLIENT"));
+	a->kin = a->kin || (span_ieq(word, SPAN("IMPLEMENTATION")) &&
+			    span_istarts(line, SPAN("Keepwarm")));
 	if (!span_ieq(word, SPAN("SASL")))
 		return;
 	while ((word = span_word(&line, ' ')).n > 0)
@@ -187,6 +204,27 @@ static int ask_capabilities(struct attempt *a, struct span mechanism, struct buf
 			return 0;
 	}
 	return -EMSGSIZE;
+}
+
+/* Tells the mail host who is calling, if it wants to know; that it does not is no failure. 0 or
+ * -errno. */
+static int tell_caller(struct attempt *a, struct buf *out)
+{
+	const struct caller_facts facts = announced_facts(a->s);
+	struct span line;
+	int status = 0;
+
+	if (a->b->greeted || (facts.tell && !a->xclient)) /* no greeting was seen that offers it */
+		status = ask_capabilities(a, SPAN_NONE, out);
+	if (status < 0 || (!a->kin && !(a->xclient && (facts.tell || facts.hops > 0))))
+		return status;
+	status = caller_add_xclient(&facts, a->xclient, out);
+	if (status == 0)
+		status = say(a, out, &line);
+	if (status < 0)
+		return status;
+	backend_taken(a->b);
+	return status == POP3_OK || status == POP3_ERR ? 0 : -EPROTO;
 }
 
 /* The command, then the message when it is asked for: a server need not take a long line
@@ -252,6 +290,10 @@ static enum backend_verdict log_in(struct attempt *a)
 	enum backend_verdict verdict =
 		a->b->greeted ? BACKEND_ACCEPTED : read_greeting(a);
 
+	int r = verdict == BACKEND_ACCEPTED ? tell_caller(a, &out) : 0;
+
+	if (r < 0)
+		verdict = broke(a, UNHEARD_LOGIN, r);
 	if (verdict == BACKEND_ACCEPTED)
 		verdict = authenticate(a, &out);
 	buf_wipe(&out);
