@@ -263,8 +263,9 @@ def test_xclient_is_refused_from_others(popped):
 # --- loops ---------------------------------------------------------------------------------------------
 @pytest.fixture
 def loop(make):
-    """Two systems, each the other's mail host."""
+    """Two systems, each the other's mail host; should nobody notice, there is room for a few steps only."""
     def start(**config):
+        config["max_clients"] = 12
         ports = [process.free_port() for _ in range(4)]
         first = make.system(SimpleNamespace(port=ports[0]), pop3_listen_port=ports[1], pop3_server_port=ports[2], **config)
         second = System(first.port, listen_port=ports[0], pop3_listen_port=ports[2], pop3_server_port=ports[1], **config)
