@@ -37,12 +37,26 @@ static bool log_denied(struct kind *k, const char *shown)
 	return true;
 }
 
+bool admit_is_proxy(const struct broker *b, struct span address)
+{
+	return cidr_list_holds(span_str(b->config.proxy_protocol_addresses), address);
+}
+
+void admit_note_header(const char *shown)
+{
+	static struct kind kind = {
+		.why = "\"no PROXY header, or a bad one: proxy_protocol_addresses\""
+	};
+
+	(void)log_denied(&kind, shown);
+}
+
 bool admit_address(struct broker *b, struct span address, const char *shown)
 {
 	static struct kind kind = { .why = "\"allow_addresses, deny_addresses\"" };
 
-	if (cidr_permits(span_str(b->config.allow_addresses), span_str(b->config.deny_addresses),
-			 address))
+	if (admit_is_proxy(b, address) || cidr_permits(span_str(b->config.allow_addresses),
+						       span_str(b->config.deny_addresses), address))
 		return true;
 	state_count(b->state, COUNTER_clients_denied, 1);
 	state_count_end(b->state, END_ADDRESS_REFUSED);

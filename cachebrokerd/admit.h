@@ -4,6 +4,13 @@
 
 #include "cachebrokerd/broker.h"
 
+/* Is this address that of a proxy whose connections begin with a PROXY header? It may connect
+ * itself whatever the other lists say; who it announces is asked for by his own address. */
+bool admit_is_proxy(const struct broker *b, struct span address);
+
+/* The proxy shown sent no header, or a bad one: logged once a second. */
+void admit_note_header(const char *shown);
+
 /* May a client with this address connect? If not, that is counted and, once a second, logged with
  * `shown`, its address and port. */
 bool admit_address(struct broker *b, struct span address, const char *shown);

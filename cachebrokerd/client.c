@@ -92,12 +92,14 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 					    .old_log = old_log_of(b),
 					    .starttls = tls_serves(b),
 					    .require_tls = s->require_tls,
-					    .plaintext_addresses =
-						    span_str(s->plaintext_addresses),
+					    .plaintext_addresses = span_str(s->plaintext_addresses),
 					    .hide_capabilities = span_str(s->hide_capabilities),
 					    .safe_commands = span_str(s->safe_commands),
 					    .allow_addresses = span_str(s->allow_addresses),
 					    .deny_addresses = span_str(s->deny_addresses),
+					    .proxy_protocol_addresses =
+						    span_str(s->proxy_protocol_addresses),
+					    .trusted_addresses = span_str(s->trusted_addresses),
 					    .chroot_directory = span_str(b->chroot_directory) } };
 
 	return peer_send(p, &m, -1);
@@ -129,6 +131,8 @@ static bool let_in(struct client *c, uint32_t serial, uint32_t service, struct s
 		   uint32_t port, bool served)
 {
 	struct broker *b = c->broker;
+	/* a proxy's own address is none of a client, and its clients are not one address's */
+	bool counts = c->state != CLIENT_NEW || !admit_is_proxy(b, address);
 
 	(void)snprintf(c->origin, sizeof(c->origin), "%.*s", (int)address.n, address.p);
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
@@ -137,16 +141,28 @@ static bool let_in(struct client *c, uint32_t serial, uint32_t service, struct s
 		(void)client_refuse_with(c, serial, REFUSAL_ADDRESS, "");
 	} else if (b->client_count > b->clients_most || b->stopping) {
 		state_count(b->state, COUNTER_clients_refused, 1);
-		(void)client_refuse_with(c, serial,
-					 b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT, "");
-	} else if (!admit_one_more(b, service, c->origin, served, c->address)) {
+		(void)client_refuse_with(c, serial, b->stopping ? REFUSAL_SHUTDOWN : REFUSAL_LIMIT,
+					 "");
+	} else if (counts && !admit_one_more(b, service, c->origin, served, c->address)) {
 		(void)client_refuse_with(c, serial, REFUSAL_PER_IP, "");
 	} else {
 		c->refused = false;
-		c->joined = true;
+		c->joined = counts;
 		c->service = service;
 	}
 	return !c->refused;
+}
+
+/* Its end and ours. */
+static void note_ends(struct client *c, uint32_t client_port, struct span local,
+		      uint32_t local_port)
+{
+	struct caller *to = &c->connected;
+
+	(void)snprintf(to->client, sizeof(to->client), "%s", c->origin);
+	(void)snprintf(to->local, sizeof(to->local), "%.*s", (int)local.n, local.p);
+	to->client_port = client_port;
+	to->local_port = local_port;
 }
 
 static void is_new(struct client *c)
@@ -156,6 +172,8 @@ static void is_new(struct client *c)
 	state_count(c->broker->state, COUNTER_clients, 1);
 }
 
+/* The first one is said before a client's byte is read: only who comes from a proxy then may say
+ * another address later, behind the header. */
 static int on_hello(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
@@ -163,7 +181,13 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (!let_in(c, m->serial, m->HELLO.service, m->HELLO.client, m->HELLO.client_port, false))
 		return 0;
-	is_new(c);
+	note_ends(c, m->HELLO.client_port, m->HELLO.local, m->HELLO.local_port);
+	if (c->state == CLIENT_NEW && admit_is_proxy(c->broker, m->HELLO.client)) {
+		leave_silent(c);
+		c->state = CLIENT_ANNOUNCING;
+	} else {
+		is_new(c);
+	}
 	(void)client_welcome(c->peer, m->serial, c->id);
 	return 0;
 }
@@ -179,6 +203,7 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 	}
 	if (!let_in(c, 0, knock->service, knock->client, knock->client_port, knock->user.n > 0))
 		return;
+	note_ends(c, knock->client_port, knock->local, knock->local_port);
 	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
 		 * come back */
@@ -208,6 +233,8 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (c->accepted && c->state == CLIENT_LEASED)
 		habits_note(c->broker->habits, &c->lease.habit, tally->fingerprint, clock_ms());
+	if (tally->reason == END_PROXY_HEADER)
+		admit_note_header(c->address);
 	int r = tally_session(c, tally->reason, tally->select, tally->from_client,
 			      tally->from_backend, tally->line);
 
@@ -241,15 +268,15 @@ static int on_admin(struct client *c, const struct msg *m, int *fd)
 }
 
 #define ANY_STATE \
-	(CLIENT_READY | CLIENT_SECURING | CLIENT_CHALLENGED | CLIENT_WAITING | CLIENT_LEASED | \
-	 CLIENT_RETURNING | CLIENT_DONE)
+	(CLIENT_ANNOUNCING | CLIENT_READY | CLIENT_SECURING | CLIENT_CHALLENGED | CLIENT_WAITING | \
+	 CLIENT_LEASED | CLIENT_RETURNING | CLIENT_DONE)
 
 static const struct {
 	enum msg_type type;
 	unsigned states; /* in which it may come */
 	int (*handle)(struct client *c, const struct msg *m, int *fd);
 } handlers[] = {
-	{ MSG_HELLO, CLIENT_NEW, on_hello },
+	{ MSG_HELLO, CLIENT_NEW | CLIENT_ANNOUNCING, on_hello },
 	{ MSG_TLS_ACCEPT, CLIENT_READY, client_on_tls_accept },
 	{ MSG_AUTH_STEP, CLIENT_READY, client_on_auth_step },
 	{ MSG_LEASE, CLIENT_READY, client_on_lease },

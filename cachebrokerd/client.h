@@ -3,6 +3,7 @@
 #define CACHEBROKERD_CLIENT_H
 
 #include "cachebrokerd/admin.h"
+#include "cachebrokerd/caller.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
 #include "cachebrokerd/tries.h"
@@ -18,6 +19,7 @@ enum client_state {
 	CLIENT_DONE = 32,      /* has had its connection: no further one */
 	CLIENT_SECURING = 64,  /* between new and ready: tlsrelayd does its TLS_ACCEPT */
 	CLIENT_CHALLENGED = 128, /* a look-up worker has its AUTH_STEP */
+	CLIENT_ANNOUNCING = 256, /* behind new: reads a PROXY header, and says HELLO again */
 };
 
 struct client {
@@ -31,6 +33,8 @@ struct client {
 	uint32_t service;
 	char address[80]; /* "192.0.2.1:4711", for people */
 	char origin[65];  /* "192.0.2.1": a part of who it is (habits.h) */
+	struct caller connected; /* the same, with its ports and our end */
+	struct caller caller;	 /* for whom its lease is: itself, or whom it serves */
 	struct tries_visit visit;
 	unsigned leases; /* asked for, also over earlier sockets of its process */
 	bool bound;	 /* has had a lease of this account: no other any more */

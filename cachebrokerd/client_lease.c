@@ -17,6 +17,7 @@
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/tally.h"
 #include "cachebrokerd/tracing.h"
+#include "lib/cidr.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/sasl.h"
@@ -44,12 +45,20 @@ static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 	return lease->proof_kind == PROOF_PASSWORD;
 }
 
+/* May it say that it serves somebody else? The session's process has asked that itself, but it
+ * hears strangers. */
+static bool is_trusted(const struct client *c)
+{
+	return cidr_list_holds(span_str(c->broker->config.trusted_addresses), span_str(c->origin));
+}
+
 int client_on_lease(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
 	if (m->serial == 0 || !is_proof(c, &m->LEASE) || m->LEASE.user.n == 0)
 		return -EPROTO;
 	c->lease.serial = m->serial;
+	caller_set(&c->caller, &c->connected, is_trusted(c), &m->LEASE);
 	if (c->limited && !c->made_room) {
 		c->limited = false;
 		client_refuse(c, REFUSAL_LIMIT, "the mail host has too many of this user");
@@ -140,6 +149,8 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 			    .greeted = !connection->cached &&
 				       (connection->spare ||
 					connection->host->tls == TLS_STARTTLS),
+			    .tell_client = !connection->cached &&
+					   c->broker->config.tell_client_address,
 			    .host_port = connection->host->port,
 			    .host = span_str(connection->host->name),
 			    .backend_user = span_str(connection->backend_user),

@@ -43,10 +43,12 @@ struct dial {
 	uint32_t tried; /* a bit for each */
 	int last_error;
 	int64_t queue_until; /* monotonic ms */
-	uint64_t policy;    /* host_tls() when TLS was asked for */
-	bool relay_died;    /* over this dial: that is forgiven once */
-	bool unavailable;   /* tlsrelayd cannot be had */
-	bool own;	    /* it would come to ourselves */
+	bool called;	     /* it is for somebody: */
+	struct caller caller;
+	uint64_t policy;     /* host_tls() when TLS was asked for */
+	bool relay_died;     /* over this dial: that is forgiven once */
+	bool unavailable;    /* tlsrelayd cannot be had */
+	bool own;	     /* it would come to ourselves */
 	char tls_error[301]; /* of the last address where TLS failed; "": of none */
 };
 
@@ -168,6 +170,20 @@ static void finish_in_clear(struct dial *d)
 				 : "the settings want TLS now");
 }
 
+/* The PROXY header, where the mail host wants one. It always fits into a new connection. 0 or an
+ * errno. */
+static int announce(const struct dial *d)
+{
+	unsigned char header[CALLER_HEADER_MAX];
+
+	if (!host_wants_header(d->host))
+		return 0;
+	size_t length = caller_write_header(d->called ? &d->caller : NULL, header);
+	ssize_t n = send(d->fd, header, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	return n == (ssize_t)length ? 0 : n < 0 ? errno : EPIPE;
+}
+
 static void on_writable(void *context, uint32_t events)
 {
 	struct dial *d = context;
@@ -177,6 +193,8 @@ static void on_writable(void *context, uint32_t events)
 	(void)events;
 	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
 		error = errno;
+	if (error == 0)
+		error = announce(d);
 	if (error != 0)
 		abandon_address(d, error);
 	else if (d->host->tls != TLS_NONE)
@@ -330,6 +348,12 @@ int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *conte
 	}
 	*ret = d;
 	return 0;
+}
+
+void dial_for(struct dial *d, const struct caller *caller)
+{
+	d->caller = *caller;
+	d->called = true;
 }
 
 void dial_give_up(struct dial **d)

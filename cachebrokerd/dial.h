@@ -4,6 +4,7 @@
 #define CACHEBROKERD_DIAL_H
 
 #include "cachebrokerd/broker.h"
+#include "cachebrokerd/caller.h"
 
 struct dial;
 
@@ -16,6 +17,10 @@ typedef void dial_done_fn(void *context, int fd, const char *why);
  * then *ret may be given up. 0 or -errno. The caller counts its connection, not the dial. */
 int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *context,
 	       struct dial **ret);
+
+/* Says for whom it is, as a mail host with proxy_protocol_hosts is told; without this: for nobody.
+ */
+void dial_for(struct dial *d, const struct caller *caller);
 
 /* Gives the dial up: done is not called any more. NULL is allowed; *d becomes NULL. */
 void dial_give_up(struct dial **d);

@@ -191,6 +191,19 @@ static int watch_errand(struct broker *b, const struct job *j, int fd)
 	return r;
 }
 
+/* For whom the login is, as far as the mail host is told. */
+static void tell_caller(const struct broker *b, const struct caller *c, struct msg_JOB *job)
+{
+	if (!c)
+		return;
+	job->tell_client = b->config.tell_client_address;
+	job->hops = c->hops;
+	job->client = span_str(c->client);
+	job->client_port = c->client_port;
+	job->local = span_str(c->local);
+	job->local_port = c->local_port;
+}
+
 /* Puts the job into a socket pair and asks a listener for a process on its other end. 0 or -errno.
  */
 static int start(struct broker *b, const struct job *j)
@@ -219,6 +232,7 @@ static int start(struct broker *b, const struct job *j)
 		job.JOB.secret = j->with->secret;
 		if (j->host->service == SERVICE_IMAP)
 			job.JOB.preauth_command = span_str(b->config.preauth_command);
+		tell_caller(b, j->with->caller, &job.JOB);
 	}
 	(void)((r = msgsock_send(ours, &job, j->fd)) || (r = peer_send(listener, &errand, theirs)));
 	if (r == 0) {

@@ -5,6 +5,7 @@
 #define CACHEBROKERD_ERRAND_H
 
 #include "cachebrokerd/broker.h"
+#include "cachebrokerd/caller.h"
 
 /* Has LOGOUT said on the idle connection id of this account to this host and then closes it: takes
  * over fd, whose watch must have ended. Never waits. Without a listener, with too many errands at
@@ -18,6 +19,7 @@ bool errand_logs_out(const struct key *account);
 /* What a login by errand is to be told, and with what. */
 struct errand_login {
 	struct span backend_user, authzid, secret;
+	const struct caller *caller; /* for whom; NULL: nobody */
 };
 
 /* What became of it. */

@@ -62,6 +62,16 @@ uint64_t host_tls(const struct host *h)
 	return h->tls == TLS_NONE ? 0 : h->broker->tls_settings + (uint64_t)h->tls;
 }
 
+bool host_wants_header(const struct host *h)
+{
+	struct span list = span_str(h->broker->config.proxy_protocol_hosts), name;
+
+	while ((name = span_word(&list, ' ')).n > 0)
+		if (span_ieq(name, span_str(h->name)) || span_ieq(name, SPAN("all")))
+			return true;
+	return false;
+}
+
 bool host_is_resolved(const struct host *h)
 {
 	return h->address_count > 0 && clock_ms() < h->resolved_until;

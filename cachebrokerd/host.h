@@ -52,6 +52,9 @@ bool host_is_current(const struct host *h);
 /* How TLS is made with it, as a number (keys.h): another one after a reload that changed that. */
 uint64_t host_tls(const struct host *h);
 
+/* Do connections to it begin with a PROXY header (proxy_protocol_hosts)? */
+bool host_wants_header(const struct host *h);
+
 /* Are its addresses known and fresh? */
 bool host_is_resolved(const struct host *h);
 

@@ -387,6 +387,7 @@ static void dial(struct client *c)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 		return;
 	}
+	dial_for(l->dial, &c->caller);
 	l->dialling = true;
 	connection_dialling(b, l->host);
 }

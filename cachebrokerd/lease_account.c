@@ -5,7 +5,9 @@
  * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
  * again: until it is clear which connection the session gets.
  */
+#include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
@@ -54,6 +56,19 @@ static struct host *host_of(const struct client *c, const struct route *route, c
 	return own_server(b, service);
 }
 
+/* Two proxies that have each other for the mail host would pass a login to and fro without end. */
+static void refuse_loop(struct client *c)
+{
+	char host[HOST_NAME_MAX + 1] = "", why[300];
+
+	(void)gethostname(host, sizeof(host) - 1);
+	(void)snprintf(why, sizeof(why),
+		       "loop: the login came through %u proxies, %.64s would "
+		       "pass it on to %.80s",
+		       c->caller.hops, host, c->lease.hosts[0]->label);
+	client_refuse(c, REFUSAL_UNAVAILABLE, why);
+}
+
 /* The account's record is there: the keys can be made. */
 static void set_account(struct client *c, const struct account *found)
 {
@@ -84,6 +99,8 @@ static void set_account(struct client *c, const struct account *found)
 		client_refuse(c, REFUSAL_ATTEMPTS,
 			      l->repeats ? "another login after a dead connection"
 					 : "another account after a login");
+	else if (c->caller.hops >= CALLER_HOPS_MOST)
+		refuse_loop(c);
 	else
 		lease_find(c);
 }
@@ -253,12 +270,11 @@ void lease_begin(struct client *c, const struct msg *m)
 				      .LOOKUP = { .service = c->service,
 						  .check = l->verified ? CHECK_VERIFIED
 								       : CHECK_NOTHING,
-						  .client = SPAN_NONE,
+						  .client = span_str(c->caller.client),
 						  .user = user,
 						  .secret = SPAN_NONE } };
 
-	if (make_proof(c, m, &l->proof) < 0 ||
-	    keys_name(b->keys, c->service, user, &l->name) < 0) {
+	if (make_proof(c, m, &l->proof) < 0 || keys_name(b->keys, c->service, user, &l->name) < 0) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
 		return;
 	}

@@ -175,6 +175,7 @@ int master_start(struct client *c, struct connection *fresh, int fd, struct mast
 
 	if (!m)
 		return r < 0 ? r : -ENOMEM;
+	with.caller = &c->caller;
 	*m = (struct master){ .waits = c, .connection = fresh };
 	r = errand_log_in(b, fresh->host, fresh->id, fd, &with, on_verdict, m);
 	secret_wipe(&c->lease.secret);

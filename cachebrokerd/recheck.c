@@ -40,6 +40,7 @@ struct recheck {
 	struct key key, account;
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
+	struct caller caller;
 };
 
 static unsigned dialled;
@@ -168,6 +169,7 @@ static void on_dialled(void *context, int fd, const char *why)
 		with = (struct errand_login){ .backend_user = name,
 					      .authzid = text(r->authzid, r->authzid_length),
 					      .secret = secret_span(r->secret) };
+	with.caller = &r->caller;
 	if (e == 0)
 		e = errand_log_in(b, r->host, r->connection->id, fd, &with, on_verdict, r);
 
@@ -191,7 +193,8 @@ static struct recheck *make(struct client *c)
 			       .account = l->account,
 			       .user_length = l->user_length,
 			       .authzid_length = l->authzid_length,
-			       .backend_user_length = l->backend_user_length };
+			       .backend_user_length = l->backend_user_length,
+			       .caller = c->caller };
 	memcpy(r->user, l->user, l->user_length);
 	memcpy(r->authzid, l->authzid, l->authzid_length);
 	memcpy(r->backend_user, l->backend_user, l->backend_user_length);
@@ -220,6 +223,7 @@ int recheck_start(struct client *c, struct secret **secret, bool waits, struct r
 		free(r);
 		return e;
 	}
+	dial_for(r->dial, &r->caller);
 	connection_dialling(b, h);
 	dialled++;
 	state_count(b->state, COUNTER_rechecks, 1);

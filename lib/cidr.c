@@ -174,11 +174,14 @@ bool cidr_list_has(struct span list, const struct cidr_address *address)
 	}
 }
 
-bool cidr_permits(struct span allow, struct span deny, struct span address)
+bool cidr_list_holds(struct span list, struct span address)
 {
 	struct cidr_address parsed;
-	const struct cidr_address *peer =
-		cidr_address_parse(address, &parsed) == 0 ? &parsed : NULL;
 
-	return cidr_list_has(allow, peer) && !cidr_list_has(deny, peer);
+	return cidr_list_has(list, cidr_address_parse(address, &parsed) == 0 ? &parsed : NULL);
+}
+
+bool cidr_permits(struct span allow, struct span deny, struct span address)
+{
+	return cidr_list_holds(allow, address) && !cidr_list_holds(deny, address);
 }

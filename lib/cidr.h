@@ -44,6 +44,9 @@ int cidr_list_check(struct span list, struct span *ret_bad);
  * Parts that are wrong hold nothing. */
 bool cidr_list_has(struct span list, const struct cidr_address *address);
 
+/* The same for an address as text; anything else is a peer without one. */
+bool cidr_list_holds(struct span list, struct span address);
+
 /* May a peer with this address (as text; anything else is a peer without one) connect? Who is in
  * deny may not, who is not in allow may not either. */
 bool cidr_permits(struct span allow, struct span deny, struct span address);

@@ -46,6 +46,11 @@
 	BOOL(dns_rr, "no", RELOAD, \
 	     "yes: each connection to a mail host begins with its next address; no: with its " \
 	     "first.") \
+	TEXT(proxy_protocol_hosts, "none", 1000, RELOAD, \
+	     "Mail hosts whose connections begin with a PROXY header (version 2), separated by " \
+	     "spaces; all: every one.") \
+	BOOL(tell_client_address, "no", RELOAD, \
+	     "yes: a mail host that offers it is told with ID or XCLIENT who the client is.") \
 	/* listening */ \
 	TEXT(listen_address, "0.0.0.0", 255, 0, \
 	     "Address to listen on; :: is IPv4 and IPv6.") \
@@ -66,6 +71,12 @@
 	     "Networks whose clients may connect, separated by spaces or commas; all: everybody.") \
 	TEXT(deny_addresses, "none", 1000, RELOAD | NETWORKS, \
 	     "Networks whose clients may not, even if they are allowed above; none: nobody.") \
+	TEXT(proxy_protocol_addresses, "none", 1000, RELOAD | NETWORKS, \
+	     "Networks of the proxies whose connections begin with a PROXY header (HAProxy's, " \
+	     "version 1 or 2), which says who the client is.") \
+	TEXT(trusted_addresses, "none", 1000, RELOAD | NETWORKS, \
+	     "Networks of webmails and proxies that are believed when they say with ID or " \
+	     "XCLIENT whom they serve; only for logs, directories and mail hosts.") \
 	BOOL(send_tcp_keepalives, "no", RELOAD, \
 	     "TCP keep-alives on the connections to clients and mail hosts.") \
 	/* the cache */ \

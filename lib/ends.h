@@ -56,7 +56,9 @@
 	    "The client sent something behind STARTTLS without waiting for its answer.") \
 	END(TOO_MANY_PER_IP, "too-many-per-ip", 1, \
 	    "[UNAVAILABLE] Too many connections from your address", \
-	    "max_per_ip was reached.")
+	    "max_per_ip was reached.") \
+	END(PROXY_HEADER, "proxy-header", 1, NULL, \
+	    "No PROXY header came from proxy_protocol_addresses, or a bad one.")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \

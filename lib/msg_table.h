@@ -10,10 +10,13 @@
 #ifndef LIB_MSG_TABLE_H
 #define LIB_MSG_TABLE_H
 
-/* A session's process introduces itself on the session socket, before its first client byte. */
+/* A session's process introduces itself on the session socket, before its first client byte. It
+ * does so once more, with the announced addresses, behind the PROXY header of a client that must
+ * send one (proxy_protocol_addresses). */
 #define MSG_HELLO_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
 	U32(N, client_port) \
+	U32(N, local_port) \
 	TEXT(N, client, 64) \
 	TEXT(N, local, 64)
 
@@ -50,6 +53,8 @@
 	TEXT(N, safe_commands, 1000) \
 	TEXT(N, allow_addresses, 1000) \
 	TEXT(N, deny_addresses, 1000) \
+	TEXT(N, proxy_protocol_addresses, 1000) \
+	TEXT(N, trusted_addresses, 1000) \
 	TEXT(N, chroot_directory, 255)
 
 /* Give me a backend connection for this account. proof_kind, of enum msg_proof, says what
@@ -217,6 +222,7 @@
 	U32(N, tell_client) \
 	U32(N, hops) \
 	U32(N, client_port) \
+	U32(N, local_port) \
 	TEXT(N, client, 64) \
 	TEXT(N, local, 64) \
 	TEXT(N, backend_user, 512) \
@@ -241,6 +247,7 @@
 #define MSG_KNOCK_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
 	U32(N, client_port) \
+	U32(N, local_port) \
 	U64(N, settings) \
 	TEXT(N, client, 64) \
 	TEXT(N, local, 64) \

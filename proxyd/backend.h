@@ -35,6 +35,7 @@ struct backend_account {
 	const struct credentials *credentials; /* authzid and secret; the name is the backend's */
 	struct span id;			       /* arguments of an ID command that goes first */
 	struct span preauth;		       /* a command that goes behind it; empty: none */
+	struct caller_facts caller;	       /* what the mail host is told of whom it is for */
 	uint32_t timeout;		       /* seconds for each step, twice that for all */
 	bool utf8;			       /* POP3: its client has said UTF8 (RFC 6856) */
 	bool list_can_wait; /* b->capabilities_stale may remain: backend_ask_list() follows */

@@ -14,13 +14,15 @@
 #include "lib/large.h"
 #include "lib/clock.h"
 #include "lib/sasl.h"
+#include "proxyd/announced.h"
 #include "proxyd/capability.h"
 #include "proxyd/imap_args.h"
 #include "proxyd/io.h"
 #include "proxyd/sasl_oauth.h"
 
-#define OUT_MAX	    (BACKEND_MESSAGE_MAX * 2 + SESSION_ID_MAX + 200) /* every byte escaped */
-#define PREAUTH_OUT (SESSION_ID_MAX + 1100)
+#define ID_OUT	    (SESSION_ID_MAX + CALLER_OUT_MAX)
+#define OUT_MAX	    (BACKEND_MESSAGE_MAX * 2 + ID_OUT + 200) /* every byte escaped */
+#define PREAUTH_OUT (ID_OUT + 1100)
 #define READ_MOST   (64 * 1024) /* bytes of answers */
 #define LOGIN_STEPS 2 /* times backend_timeout: the longest that a login may take in all */
 
@@ -237,17 +239,39 @@ int backend_greet(struct backend *b, uint32_t timeout)
 	return greet(&a) ? -EPROTO : 0;
 }
 
-/* What the client said with ID goes in front, in the same packet; its answer is read past. */
-static int add_id(struct attempt *a, struct buf *out)
+static int add_one_id(struct span arguments, struct buf *out)
 {
 	struct tag tag = tag_random();
 	int r;
 
-	if (a->account->id.n == 0 || !capability_has(capabilities(a->b), SPAN("ID")))
-		return 0;
 	(void)((r = buf_add(out, tag_span(&tag))) || (r = buf_add_str(out, " ID ")) ||
-	       (r = buf_add(out, a->account->id)) || (r = buf_add_str(out, "\r\n")));
+	       (r = buf_add(out, arguments)) || (r = buf_add_str(out, "\r\n")));
 	return r;
+}
+
+/* Is the mail host to be told how many proxies there were? One of our kind always is, so that two
+ * that have each other for the mail host find out. */
+static bool counts_proxies(const struct attempt *a)
+{
+	const struct caller_facts *f = &a->account->caller;
+
+	return f->tell || f->hops > 0 || capability_has(capabilities(a->b), SPAN("XIMAPPROXY"));
+}
+
+/* Who is calling and what the client said with ID go in front, in the same packet; the answers are
+ * read past. Two commands: a list that is too long must not cost the count of proxies. */
+static int add_id(struct attempt *a, struct buf *out)
+{
+	char bytes[CALLER_OUT_MAX];
+	struct buf facts = BUF_OVER(bytes);
+	int r = 0;
+
+	if (!capability_has(capabilities(a->b), SPAN("ID")))
+		return 0;
+	if (counts_proxies(a))
+		(void)((r = caller_add_id(&a->account->caller, &facts)) ||
+		       (r = add_one_id(buf_span(&facts), out)));
+	return r == 0 && a->account->id.n > 0 ? add_one_id(a->account->id, out) : r;
 }
 
 /* The site's own command, which goes behind ID and in front of the login, so that both are answered
@@ -514,6 +538,7 @@ enum backend_verdict backend_login(struct session *s, bool list_can_wait, const 
 						 .id = { s->id_arguments, s->id_length },
 						 .preauth = { s->backend.preauth,
 							      s->backend.preauth_length },
+						 .caller = announced_facts(s),
 						 .timeout = s->settings->backend_timeout,
 						 .list_can_wait = list_can_wait };
 	struct backend_answer answer;

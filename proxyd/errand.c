@@ -92,6 +92,12 @@ static int log_in(struct work *w)
 	struct backend *b = &w->b;
 	const struct backend_account account = { .credentials = &c,
 						 .preauth = w->job->preauth_command,
+						 .caller = { .tell = w->job->tell_client,
+							     .hops = w->job->hops,
+							     .client = w->job->client,
+							     .client_port = w->job->client_port,
+							     .local = w->job->local,
+							     .local_port = w->job->local_port },
 						 .timeout = w->job->timeout / 2 }; /* a step */
 	struct backend_answer answer;
 	int r;

@@ -37,7 +37,7 @@ void hello_describe(int client, enum msg_service service, struct msg_HELLO *ret)
 	(void)getsockname(client, (struct sockaddr *)&local, &n);
 	*ret = (struct msg_HELLO){ .service = service };
 	ret->client_port = describe(&peer, peer_text);
-	(void)describe(&local, local_text);
+	ret->local_port = describe(&local, local_text);
 	ret->client = span_str(peer_text);
 	ret->local = span_str(local_text);
 }

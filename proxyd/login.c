@@ -74,6 +74,10 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
 						.client_id = client_id_of(s),
+						.hops = s->said.hops,
+						.origin_port = s->said.port,
+						.origin = { s->said.address,
+							    s->said.address_length },
 						.user = session_claimed_user(s),
 						.authzid = { c->authzid, c->authzid_length },
 						.secret = { c->secret, c->secret_length } } };
@@ -117,6 +121,7 @@ void login_take_lease(struct session *s, const struct msg_LEASED *leased, int fd
 	b->cached = leased->cached;
 	b->made = leased->made;
 	b->promise = leased->promise;
+	b->tells = leased->tell_client;
 	b->port = leased->host_port;
 	b->in.off = b->in.len = b->taken = 0;
 	copy_span(leased->host, b->host, sizeof(b->host) - 1, &host_length);
@@ -340,6 +345,10 @@ static bool lease_again(struct session *s, bool *ret_prove)
 				    .LEASE = { .proof_kind = c->kind,
 					       .plain = true,
 					       .client_id = client_id_of(s),
+					       .hops = s->said.hops,
+					       .origin_port = s->said.port,
+					       .origin = { s->said.address,
+							   s->said.address_length },
 					       .user = session_claimed_user(s),
 					       .authzid = { c->authzid, c->authzid_length },
 					       .secret = { c->secret, c->secret_length } } };

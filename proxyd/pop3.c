@@ -11,6 +11,7 @@
 
 #include "lib/clock.h"
 #include "lib/sasl.h"
+#include "proxyd/announced.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/pop3_line.h"
 #include "proxyd/sasl_client.h"
@@ -68,6 +69,7 @@ static enum session_end on_capa(struct dialogue *d, struct span args)
 	(void)((r = buf_add_str(&out, "+OK Capabilities follow\r\nTOP\r\nUIDL\r\nRESP-CODES\r\n"
 				      "AUTH-RESP-CODE\r\nPIPELINING\r\n")) ||
 	       (r = tls_is_offered(s) ? buf_add_str(&out, "STLS\r\n") : 0) ||
+	       (r = announced_trusts(s) ? buf_add_str(&out, "XCLIENT\r\n") : 0) ||
 	       (r = may_log_in ? buf_add_str(&out, "UTF8 USER\r\nUSER\r\n") : 0));
 	if (r == 0 && may_log_in && tls_mechanisms(s) != 0)
 		(void)((r = buf_add_str(&out, "SASL")) || (r = add_mechanisms(s, " ", "", &out)) ||
@@ -248,15 +250,29 @@ static enum session_end on_stls(struct dialogue *d, struct span args)
 	return tls_begin(d->s);
 }
 
+/* Dovecot's command, by which a proxy says whom it serves. That a login has come through so many
+ * proxies is heard from anybody. */
+static enum session_end on_xclient(struct dialogue *d, struct span args)
+{
+	struct caller_said said;
+
+	caller_read_xclient(args, &said);
+	announced_note(d->s, &said);
+	if (said.address_length > 0 && !announced_trusts(d->s))
+		return complain(d, SPAN("-ERR You are not in trusted_addresses.\r\n"));
+	return session_tell(d->s, SPAN("+OK Noted.\r\n"));
+}
+
 static const struct {
 	struct span name;
 	command_fn *run;
 	bool private; /* it says a name or a password */
 } commands[] = {
-	{ { "CAPA", 4 }, on_capa, false }, { { "USER", 4 }, on_user, true },
-	{ { "PASS", 4 }, on_pass, true },  { { "AUTH", 4 }, on_auth, true },
-	{ { "STLS", 4 }, on_stls, false }, { { "QUIT", 4 }, on_quit, false },
-	{ { "UTF8", 4 }, on_utf8, false }, { { "LANG", 4 }, on_lang, false },
+	{ { "CAPA", 4 }, on_capa, false },	 { { "USER", 4 }, on_user, true },
+	{ { "PASS", 4 }, on_pass, true },	 { { "AUTH", 4 }, on_auth, true },
+	{ { "STLS", 4 }, on_stls, false },	 { { "QUIT", 4 }, on_quit, false },
+	{ { "UTF8", 4 }, on_utf8, false },	 { { "LANG", 4 }, on_lang, false },
+	{ { "XCLIENT", 7 }, on_xclient, false },
 };
 
 static enum session_end run_command(struct dialogue *d, struct span line)
@@ -286,7 +302,9 @@ static enum session_end judge(struct dialogue *d, enum command_read what, struct
 
 enum session_end pop3_greet(struct session *s)
 {
-	return session_tell(s, SPAN("+OK Keepwarm ready.\r\n"));
+	/* the code saves Dovecot's proxy a CAPA */
+	return session_tell(s, announced_trusts(s) ? SPAN("+OK [XCLIENT] Keepwarm ready.\r\n")
+						   : SPAN("+OK Keepwarm ready.\r\n"));
 }
 
 enum session_end pop3_run(struct session *s)

@@ -28,6 +28,8 @@ struct attempt {
 	struct backend_answer *answer;
 	bool mechanism; /* it offers the one that is needed, */
 	bool utf8;	/* and UTF8 (RFC 6856) */
+	bool xclient;	/* it offers XCLIENT to us */
+	bool kin;	/* it is a proxy of our kind: counts proxies, whoever says XCLIENT */
 };
 
 static struct span text_of(const char *p, size_t n)
@@ -85,6 +87,16 @@ static enum backend_verdict odd(struct attempt *a, enum backend_unheard what, in
 	return status < 0 ? broke(a, what, status) : fail(a, "the mail host's answer is not POP3");
 }
 
+/* "+OK [XCLIENT] ..." is Dovecot's way to offer it without CAPA, and ours. */
+static void note_greeting(struct attempt *a, struct span line)
+{
+	struct span offer = SPAN("+OK [XCLIENT] ");
+
+	a->xclient = span_istarts(line, offer);
+	a->kin = span_istarts(span_from(line, a->xclient ? offer.n : strlen("+OK ")),
+			      SPAN("Keepwarm "));
+}
+
 /* A greeting of -ERR is no verdict on anybody: it has not been told who it is. */
 static enum backend_verdict read_greeting(struct attempt *a)
 {
@@ -101,6 +113,7 @@ static enum backend_verdict read_greeting(struct attempt *a)
 		if (wrong)
 			a->answer->code = "";
 	}
+	note_greeting(a, line);
 	backend_taken(a->b);
 	if (status == POP3_OK)
 		return BACKEND_ACCEPTED;
@@ -152,6 +165,9 @@ static void note_capability(struct attempt *a, struct span line, struct span mec
 	struct span word = span_word(&line, ' ');
 
 	a->utf8 = a->utf8 || span_ieq(word, SPAN("UTF8"));
+	a->xclient = a->xclient || span_ieq(word, SPAN("XCLIENT"));
+	a->kin = a->kin ||
+		 (span_ieq(word, SPAN("IMPLEMENTATION")) && span_istarts(line, SPAN("Keepwarm")));
 	if (!span_ieq(word, SPAN("SASL")))
 		return;
 	while ((word = span_word(&line, ' ')).n > 0)
@@ -184,6 +200,27 @@ static int ask_capabilities(struct attempt *a, struct span mechanism, struct buf
 			return 0;
 	}
 	return -EMSGSIZE;
+}
+
+/* Tells the mail host who is calling, if it wants to know; that it does not is no failure. 0 or
+ * -errno. */
+static int tell_caller(struct attempt *a, struct buf *out)
+{
+	const struct caller_facts *facts = &a->account->caller;
+	struct span line;
+	int status = 0;
+
+	if (a->b->greeted || (facts->tell && !a->xclient)) /* no greeting was seen that offers it */
+		status = ask_capabilities(a, SPAN_NONE, out);
+	if (status < 0 || (!a->kin && !(a->xclient && (facts->tell || facts->hops > 0))))
+		return status;
+	status = caller_add_xclient(facts, a->xclient, out);
+	if (status == 0)
+		status = say(a, out, &line);
+	if (status < 0)
+		return status;
+	backend_taken(a->b);
+	return status == POP3_OK || status == POP3_ERR ? 0 : -EPROTO;
 }
 
 /* The command, then the message when it is asked for: a server need not take a long line
@@ -283,7 +320,11 @@ enum backend_verdict pop3_backend_log_in(struct backend *b, const struct backend
 		return fail(&a, "line end in name or password");
 	enum backend_verdict verdict = b->greeted ? BACKEND_ACCEPTED : read_greeting(&a);
 
-	if (verdict == BACKEND_ACCEPTED)
+	int r = verdict == BACKEND_ACCEPTED ? tell_caller(&a, &out) : 0;
+
+	if (r < 0)
+		verdict = broke(&a, UNHEARD_LOGIN, r);
+	else if (verdict == BACKEND_ACCEPTED)
 		verdict = authenticate(&a, &out);
 	buf_wipe(&out);
 	buf_release(&out);

@@ -4,6 +4,7 @@
 #include "proxyd/pop3.h"
 
 #include "lib/fd.h"
+#include "proxyd/announced.h"
 #include "proxyd/backend.h"
 #include "proxyd/oldlog.h"
 #include "proxyd/pop3_backend.h"
@@ -37,6 +38,7 @@ static enum login_result accept_client(struct session *s, enum session_end *ret_
 static enum login_result log_in_fresh(struct session *s, enum session_end *ret_end)
 {
 	const struct backend_account account = { .credentials = &s->credentials,
+						 .caller = announced_facts(s),
 						 .timeout = s->settings->backend_timeout,
 						 .utf8 = s->utf8 };
 	struct backend_answer answer;

@@ -8,6 +8,7 @@
 
 #include "lib/clock.h"
 #include "proxyd/admin.h"
+#include "proxyd/announced.h"
 #include "proxyd/capability.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/imap_args.h"
@@ -88,11 +89,18 @@ static enum session_end on_logout(struct dialogue *d, const struct imap_command 
 	return end == END_NONE ? END_LOGOUT : end;
 }
 
-/* Kept for the mail host, where its log may want it; a list that is none is refused here. */
+/* Kept for the mail host, where its log may want it, without what a proxy says of its clients; a
+ * list that is none is refused here. */
 static enum session_end on_id(struct dialogue *d, const struct imap_command *c)
 {
-	struct buf out = BUF_OVER(d->s->id_arguments);
-	int r = c->args.n > 0 ? imap_read_id(c->args, &out) : 0;
+	char bytes[SESSION_ID_MAX];
+	struct buf list = BUF_OVER(bytes), out = BUF_OVER(d->s->id_arguments);
+	struct caller_said said = { .hops = 0 };
+	int r = c->args.n > 0 ? imap_read_id(c->args, &list) : 0;
+
+	if (r == 0)
+		r = caller_read_id(buf_span(&list), &said, &out);
+	announced_note(d->s, &said);
 
 	if (r == -EINVAL) {
 		d->s->id_length = 0;

@@ -60,6 +60,9 @@ static void log_failure(struct session *s, const struct refusal *f)
 	    kv_add(&line, "user", session_claimed_user(s)) < 0 ||
 	    kv_add(&line, "client", s->hello.client) < 0 ||
 	    kv_add_u64(&line, "port", s->hello.client_port) < 0 ||
+	    (s->said.address_length > 0 &&
+	     kv_add(&line, "origin", (struct span){ s->said.address, s->said.address_length }) <
+		     0) ||
 	    kv_add(&line, "code", span_str(*f->code ? f->code : "none")) < 0 ||
 	    kv_add(&line, "why", f->why) < 0)
 		return;

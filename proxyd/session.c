@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "lib/cidr.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
@@ -17,6 +16,7 @@
 #include "lib/large.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
+#include "proxyd/announced.h"
 #include "proxyd/backend.h"
 #include "proxyd/io.h"
 #include "proxyd/jail.h"
@@ -142,6 +142,11 @@ void session_copy_settings(struct session_settings *to, const struct msg_WELCOME
 	to->values.allow_addresses.p = to->allow_addresses;
 	memcpy(to->deny_addresses, from->deny_addresses.p, from->deny_addresses.n);
 	to->values.deny_addresses.p = to->deny_addresses;
+	memcpy(to->proxy_protocol_addresses, from->proxy_protocol_addresses.p,
+	       from->proxy_protocol_addresses.n);
+	to->values.proxy_protocol_addresses.p = to->proxy_protocol_addresses;
+	memcpy(to->trusted_addresses, from->trusted_addresses.p, from->trusted_addresses.n);
+	to->values.trusted_addresses.p = to->trusted_addresses;
 	memcpy(to->plaintext_addresses, from->plaintext_addresses.p, from->plaintext_addresses.n);
 	to->values.plaintext_addresses.p = to->plaintext_addresses;
 	memcpy(to->chroot_directory, from->chroot_directory.p, from->chroot_directory.n);
@@ -190,6 +195,7 @@ static int knock(struct session *s, uint64_t settings, int64_t deadline)
 	struct msg m = { .type = MSG_KNOCK,
 			       .KNOCK = { .service = s->hello.service,
 					  .client_port = s->hello.client_port,
+					  .local_port = s->hello.local_port,
 					  .settings = settings,
 					  .client = s->hello.client,
 					  .local = s->hello.local } };
@@ -254,6 +260,10 @@ static int add_summary(struct session *s, enum session_end end, struct buf *line
 	       (r = kv_add(line, "reason", span_str(end_word(end)))) ||
 	       (r = kv_add(line, "client", s->hello.client)) ||
 	       (r = kv_add_u64(line, "port", s->hello.client_port)) ||
+	       (r = s->said.address_length > 0
+			    ? kv_add(line, "origin", (struct span){ s->said.address,
+								    s->said.address_length })
+			    : 0) ||
 	       (r = kv_add_u64(line, "seconds", (uint64_t)(clock_ms() - s->started) / 1000)));
 	if (r == 0 && served)
 		(void)((r = kv_add(line, "user", (struct span){ s->user, s->user_length })) ||
@@ -302,10 +312,12 @@ static void report(struct session *s, enum session_end end)
 	char bytes[1500];
 	struct buf line = BUF_OVER(bytes);
 
-	oldlog_end(s, end);
-	if (add_summary(s, end, &line) == 0 &&
-	    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) == 0)
-		line.len = 0;
+	if (end != END_PROXY_HEADER) { /* else the broker has a line for many */
+		oldlog_end(s, end);
+		if (add_summary(s, end, &line) == 0 &&
+		    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) == 0)
+			line.len = 0;
+	}
 	if (s->giving) {
 		give(s, end, buf_span(&line));
 		return;
@@ -372,6 +384,15 @@ static enum session_end enter_jail(struct session *s)
 	return END_INTERNAL;
 }
 
+/* Behind the jail's door: who the client is, if a proxy says that. Only now do its addresses count.
+ */
+static enum session_end hear_header(struct session *s)
+{
+	enum session_end end = announced_read(s);
+
+	return end == END_NONE ? say_hello(s) : end;
+}
+
 /* A process of its own for one connection: nothing is known yet. */
 static enum session_end begin_alone(struct session *s)
 {
@@ -383,6 +404,8 @@ static enum session_end begin_alone(struct session *s)
 	io_keep_alive(s->client, end == END_NONE && s->settings->tcp_keepalives);
 	if (end == END_NONE)
 		end = enter_jail(s);
+	if (end == END_NONE && announced_is_due(s))
+		end = hear_header(s);
 	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
 		end = tls_begin(s);
 	return end == END_NONE ? protocols[s->hello.service].greet(s) : end;
@@ -414,11 +437,14 @@ static enum session_end begin_in_jail(struct session *s, bool crowded)
 	enum session_end end = END_NONE;
 	bool asks_first = crowded || s->stream == STREAM_TLS_DUE;
 
-	if (!cidr_permits(s->settings->allow_addresses, s->settings->deny_addresses,
-			  s->hello.client)) {
+	if (announced_is_due(s))
+		end = announced_read(s);
+	if (end == END_NONE && !announced_permits(s))
+		end = END_ADDRESS_REFUSED;
+	if (end != END_NONE && end != END_SHUTDOWN)
 		(void)session_rejoin(s);
-		return END_ADDRESS_REFUSED;
-	}
+	if (end != END_NONE)
+		return end;
 	if (asks_first)
 		end = crowded ? ask_for_room(s) : session_meet(s);
 	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
@@ -475,7 +501,7 @@ int session_run(const struct session_start *start)
 	if (end != END_ADDRESS_REFUSED)
 		report(&s, end);
 	if (s.locked_up && s.client >= 0 && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST &&
-	    end != END_ADDRESS_REFUSED)
+	    end != END_ADDRESS_REFUSED && end != END_PROXY_HEADER)
 		linger(&s); /* never before that: this may still be root */
 	link_close(&s.link);
 	fd_drop(&s.client);

@@ -9,6 +9,7 @@
 #include "lib/buf.h"
 #include "lib/ends.h"
 #include "lib/msg.h"
+#include "proxyd/caller.h"
 #include "proxyd/link.h"
 #include "proxyd/offer.h"
 #include "proxyd/selectcache.h"
@@ -45,6 +46,8 @@ struct session_settings {
 	char safe_commands[1000];
 	char allow_addresses[1000];
 	char deny_addresses[1000];
+	char proxy_protocol_addresses[1000];
+	char trusted_addresses[1000];
 	char plaintext_addresses[1000];
 	char chroot_directory[256];
 };
@@ -63,6 +66,7 @@ struct backend {
 	bool lost;		 /* it was closed before the mail host judged the login */
 	bool leased;		 /* the broker that leased it still knows the lease */
 	bool examined;		 /* a mailbox was left open on it: session_mailbox.kept */
+	bool tells;		 /* a fresh one's mail host is told who is calling */
 	bool capabilities_stale; /* they are those before login */
 	uint32_t port;
 	struct buf in; /* read and not yet dealt with */
@@ -131,6 +135,7 @@ struct session {
 	enum not_cached not_cached;
 	size_t user_length, id_length;
 	char user[SESSION_USER_MAX]; /* logged in as */
+	struct caller_said said;     /* whom it says it serves: nobody, if it is not trusted */
 	struct session_marks marks;  /* when it is over */
 	struct offer offer; /* if its connection is only offered; its credentials are kept then */
 	struct backend backend;

@@ -120,6 +120,7 @@ enum session_end tls_begin(struct session *s)
 	s->stream = STREAM_TLS;
 	s->asked_capability = false;
 	s->id_length = 0;
+	s->said = (struct caller_said){ .hops = 0 };
 	return END_NONE;
 }
 

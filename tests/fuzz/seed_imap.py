@@ -85,6 +85,22 @@ LINES = {
     "completion": b"K0123456789abcde\0 OK done",
 }
 
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+CALLERS = {
+    "v1-tcp4": b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 143\r\na LOGIN",
+    "v1-tcp6": b"PROXY TCP6 2001:db8::1 ::1 65535 993\r\n",
+    "v1-unknown": b"PROXY UNKNOWN ffff::1 ::1 1 2\r\n",
+    "v2-tcp4": V2 + b"\x21\x11\0\x10\xc0\0\2\1\xc0\0\2\2\x12\x67\0\x8f\4\0\1\0\x16\3\1",
+    "v2-tcp6": V2 + b"\x21\x21\0\x24" + b"\x20\1\x0d\xb8" + b"\0" * 12 + b"\x20\1\x0d\xb8" + b"\1" * 12 + b"\x12\x67\3\xe1",
+    "v2-mapped": V2 + b"\x21\x21\0\x24" + 2 * (b"\0" * 10 + b"\xff\xff\xc0\0\2\1") + b"\0\1\0\2",
+    "v2-unix": V2 + b"\x21\x31\0\xd8" + b"\0" * 216,
+    "v2-local": V2 + b"\x20\0\0\0",
+    "id": b'("name" "x" "x-originating-ip" "192.0.2.1" "x-originating-port" "4711" "x-proxy-ttl" "4" "os" NIL)',
+    "id-forward": b'("x-forward-a" "b" "X-Connected-IP" NIL "version" {3}\r\na"b)',
+    "xclient": b"ADDR=2001:db8::1 PORT=4711 SESSION=abc TTL=3",
+    "address": b"ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255",
+}
+
 
 def write(name, seeds):
     folder = CORPUS / name
@@ -103,6 +119,7 @@ def main():
     write("fuzz_follow", wide | narrow)
     write("fuzz_rewrite", {name: b"\x05" + stream for name, stream in STREAMS.items()})
     write("fuzz_imap_args", LINES)
+    write("fuzz_caller", CALLERS)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 
+from keepwarm import proxyheader
 from keepwarm.process import wait_until
 
 BEFORE = "IMAP4rev1 LITERAL+ SASL-IR LOGIN-REFERRALS ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN"
@@ -73,6 +74,7 @@ class Conn(threading.Thread):
         self.buffer = b""
         self.commands = []
         self.user = None
+        self.announced = None  # client, port, local, local_port of its PROXY header
         self.selected = None
         self.enabled = set()
         self.answers = []  # to reports why a token is refused
@@ -102,6 +104,8 @@ class Conn(threading.Thread):
     def run(self):
         try:
             self.sock.settimeout(PATIENCE)
+            if self.backend.proxied:
+                self.announced = proxyheader.take(self.sock)
             if self.backend.tls:
                 self.begin_tls()
             self.answer(self.backend.greeting)
@@ -365,6 +369,7 @@ class Backend:
         self.report = b"+ " + base64.b64encode(REPORT) + b"\r\n"  # None: refuses a token without one
         self.gates = {}
         self.answers = {}  # verb -> bytes (TAG is replaced), CLOSE, SILENCE or a function of the connection
+        self.proxied = False  # every connection begins with a PROXY header of version 2
         self.tls = None  # an ssl.SSLContext: every connection begins with TLS
         self.starttls = None  # the same, for STARTTLS
         self.handshakes = []  # of each whether it resumed a session

@@ -176,14 +176,14 @@ def test_id_before_login_is_replayed_before_the_login(make, backend):
     system = make.system(backend)
     with system.client() as client:
         client.ok('ID ("name" "first")')
-        client.ok('ID ("name" "tester" "x-originating-ip" "10.1.2.3")')
+        client.ok('ID ("name" "tester" "x-originating-ip" "10.1.2.3" "os" NIL)')  # that is for a proxy to say
         assert client.login("anna", "pw-anna").ok
         client.ok("NOOP")
     conn = backend.connections[0]
     verbs = conn.verbs()
     assert verbs.index("ID") < min(verbs.index(v) for v in ("LOGIN", "AUTHENTICATE") if v in verbs)
     assert [c.raw for c in conn.commands if c.verb == "ID"] == [
-        b'ID ("name" "tester" "x-originating-ip" "10.1.2.3")']
+        b'ID ("name" "tester" "os" NIL)']
 
 
 @pytest.mark.parametrize("argument", ["garbage", '("odd")', '("a" "b"', '"x"', "(" + '"k" "v" ' * 200 + ")"])
