@@ -45,6 +45,7 @@ struct client {
 	bool orphan;	/* has a connection that a broker before us leased */
 	bool knocked;	/* came through a door, not by the session socket */
 	bool counted;	/* its TALLY came */
+	uint64_t kicked_by; /* the last order that ended it */
 	unsigned lines; /* it had logged here */
 	bool traced;	/* it has been sent a socket of the protocol log */
 	bool tls_asked;	/* it has had its TLS_ACCEPT, */

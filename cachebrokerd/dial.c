@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
@@ -31,6 +32,7 @@ struct dial {
 	struct watch *watch;
 	struct timer *timer;
 	int fd;
+	int64_t began;	/* microseconds: the connect that is under way */
 	size_t first;	/* address of the host that it begins with */
 	size_t address; /* the one that is being tried */
 	uint32_t tried; /* a bit for each */
@@ -51,6 +53,14 @@ static void free_dial(struct dial *d)
 	free(d);
 }
 
+static int64_t now_us(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 static void finish(struct dial *d, const char *why)
 {
 	dial_done_fn *done = d->done;
@@ -64,9 +74,9 @@ static void finish(struct dial *d, const char *why)
 	(void)snprintf(text, sizeof(text), "%s", why ? why : "");
 
 	if (fd >= 0)
-		host_answered(h);
+		host_answered(h, now_us() - d->began);
 	else if (d->unavailable)
-		host_not_dialled(h);
+		host_not_dialled(h, text);
 	else
 		host_failed(h, *d->tls_error, text);
 	free_dial(d);
@@ -186,6 +196,7 @@ static int connect_to(struct dial *d, const struct sockaddr_storage *address)
 	socklen_t n = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
 						    : sizeof(struct sockaddr_in6);
 
+	d->began = now_us();
 	d->fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (d->fd < 0)
 		return -errno;
@@ -250,6 +261,10 @@ static void on_addresses(void *context, const struct msg *answer)
 	char why[201] = "the name cannot be resolved";
 
 	d->question = NULL;
+	if (!answer && d->host->address_count > 0) {
+		begin(d); /* nobody can say it: those of before */
+		return;
+	}
 	if (answer && host_set_addresses(d->host, answer->ADDRESSES.addresses) == 0) {
 		begin(d);
 		return;
@@ -270,7 +285,7 @@ int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *conte
 	if (!d)
 		return -ENOMEM;
 	*d = (struct dial){ .broker = b, .host = h, .done = done, .context = context, .fd = -1 };
-	if (host_is_resolved(h)) {
+	if (host_is_resolved(h) || (h->address_count > 0 && lookup_is_silent(b->lookup))) {
 		r = loop_timer(b->loop, 0, begin, d, &d->timer);
 	} else {
 		struct msg m = { .type = MSG_RESOLVE,

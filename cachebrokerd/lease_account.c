@@ -34,19 +34,29 @@ static void set_account(struct client *c, const struct account *found)
 	bool good = backend_user.n <= sizeof(l->backend_user);
 	struct route route;
 	bool found_one = false;
+	const char *why = "the account's record cannot be used";
 
 	if (good) {
 		memcpy(l->backend_user, backend_user.p, backend_user.n);
 		l->backend_user_length = backend_user.n;
 	}
 	while (good && l->host_count < ROUTE_HOSTS_MOST && route_next(&text_of_hosts, &route) > 0) {
-		l->hosts[l->host_count] = host_find(b, &route, (enum msg_service)c->service);
-		good = l->hosts[l->host_count] && lease_turn_to(c, l->host_count) == 0;
+		struct host *host = host_find(b, &route, (enum msg_service)c->service);
+
+		if (!host)
+			why = "there is no room for another mail host";
+		l->hosts[l->host_count] = host;
+		good = host && lease_turn_to(c, l->host_count) == 0;
 		found_one = true;
-		l->host_count += may_have(c);
+		if (good && may_have(c)) {
+			host_hold(host);
+			l->host_count++;
+		} else {
+			l->host = NULL; /* another one may be made in its place */
+		}
 	}
 	if (!good || !found_one)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "the account's record cannot be used");
+		client_refuse(c, REFUSAL_UNAVAILABLE, why);
 	else if (l->host_count == 0)
 		client_refuse(c, REFUSAL_ATTEMPTS,
 			      l->repeats ? "another login after a dead connection"
@@ -63,6 +73,7 @@ static void remember(struct client *c, const struct account *found, uint32_t lif
 
 	if (now_ms < c->broker->settled_at)
 		return;
+	(void)connection_close_misplaced(c->broker, &c->lease.name, found);
 	if (lifetime > 0 && lifetime < fresh)
 		fresh = lifetime;
 	accounts_store(c->broker->accounts, &c->lease.name, found, now_ms + (int64_t)fresh * 1000,
@@ -73,9 +84,11 @@ static void remember_unknown(struct client *c)
 {
 	struct broker *b = c->broker;
 
-	if (clock_ms() >= b->settled_at)
-		accounts_store_unknown(b->accounts, &c->lease.name,
-				       clock_ms() + (int64_t)b->config.lookup_negative_ttl * 1000);
+	if (clock_ms() < b->settled_at)
+		return;
+	(void)connection_close_misplaced(b, &c->lease.name, NULL);
+	accounts_store_unknown(b->accounts, &c->lease.name,
+			       clock_ms() + (int64_t)b->config.lookup_negative_ttl * 1000);
 }
 
 /* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. */
@@ -170,7 +183,13 @@ void lease_begin(struct client *c, const struct msg *m)
 	case ACCOUNTS_UNKNOWN:
 		client_refuse(c, REFUSAL_UNKNOWN, "no such login, as of a moment ago");
 		return;
-	default:
+	case ACCOUNTS_STALE:
+		if (lookup_is_silent(b->lookup)) {
+			set_account(c, &known);
+			return;
+		}
+		break;
+	case ACCOUNTS_NOTHING:
 		break;
 	}
 	if (lease_start_deadline(c) < 0)

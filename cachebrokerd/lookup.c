@@ -15,7 +15,6 @@
 #include "lib/msgsock.h"
 
 #define QUESTIONS_MOST 4096
-#define ANSWER_TIMEOUT 10000 /* ms */
 
 struct question {
 	struct lookup *lookup;
@@ -41,6 +40,7 @@ struct lookup {
 	struct worker *workers;
 	struct question *first, **last;
 	unsigned waiting;
+	bool silent;
 };
 
 int lookup_new(struct broker *b, struct lookup **ret)
@@ -125,6 +125,7 @@ static void on_timeout(void *context)
 	struct question *q = context;
 	answer_fn *done = q->done;
 
+	q->lookup->silent = true;
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
 	if (done)
 		done(q->context, NULL);
@@ -145,6 +146,11 @@ static int keep_text(struct question *q, const struct msg *m)
 	return 0;
 }
 
+static int64_t answer_seconds(const struct msg *m)
+{
+	return m->type == MSG_LOOKUP ? LOOKUP_SECONDS : RESOLVE_SECONDS;
+}
+
 int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
 	       struct question **ret)
 {
@@ -160,7 +166,7 @@ int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *con
 	int r = keep_text(q, m);
 
 	if (r == 0)
-		r = loop_timer(l->broker->loop, ANSWER_TIMEOUT, on_timeout, q, &q->timer);
+		r = loop_timer(l->broker->loop, 1000 * answer_seconds(m), on_timeout, q, &q->timer);
 	if (r < 0) {
 		free_question(q);
 		return r;
@@ -169,6 +175,11 @@ int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *con
 	join_line(l, q);
 	serve_line(l);
 	return 0;
+}
+
+bool lookup_is_silent(const struct lookup *l)
+{
+	return l->silent;
 }
 
 void question_drop(struct question **q)
@@ -184,6 +195,7 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	struct question *q = w->question;
 
 	(void)fd;
+	w->peer->broker->lookup->silent = false;
 	if (m->type == MSG_WORKER) {
 		if (w->ready)
 			return -EPROTO;

@@ -5,15 +5,15 @@
 
 static void on_done(void *context, int fd, const char *why)
 {
-	(void)context;
+	struct host *h = context;
+
 	(void)why; /* host_failed() has logged it */
+	h->probe = NULL;
 	fd_drop(&fd);
 }
 
 void host_probe(struct host *h)
 {
-	struct dial *d;
-
-	/* It frees itself when it is done; at the end of the process nobody misses it. */
-	(void)dial_start(h->broker, h, on_done, h, &d);
+	if (!h->probe && host_is_open(h))
+		(void)dial_start(h->broker, h, on_done, h, &h->probe);
 }

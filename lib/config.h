@@ -20,6 +20,8 @@ enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
 /* What becomes of an account without a mail host. */
 enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_REFUSE };
 
+enum host_order { HOST_ORDER_IN_ORDER, HOST_ORDER_ROUND_ROBIN };
+
 struct config_pair {
 	uint32_t least;
 	uint32_t most;

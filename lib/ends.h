@@ -53,7 +53,9 @@
 	END(TLS_UNAVAILABLE, "tls-unavailable", 1, NULL, \
 	    "TLS could not be begun: no tlsrelayd, no certificate, or no room.") \
 	END(TLS_INJECTED, "tls-injected", 1, "Nothing may be sent behind STARTTLS", \
-	    "The client sent something behind STARTTLS without waiting for its answer.")
+	    "The client sent something behind STARTTLS without waiting for its answer.") \
+	END(KICKED, "kicked", 0, "Session was ended by the administrator", \
+	    "An administrator ended the user's sessions (pimpstat --kick).")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \
