@@ -101,6 +101,7 @@ static void begin_with_hosts(struct order *o)
 	for (struct host *h = o->broker->hosts; h; h = h->next) {
 		if (!host_name_is(&n, span_str(h->name), h->port))
 			continue;
+		host_take_order(h);
 		if (o->kind == ADMIN_DRAIN || o->kind == ADMIN_FLUSH_HOST) {
 			o->closed += spares_count(h);
 			spares_flush(h);
@@ -135,7 +136,6 @@ static const char *order_host(struct order *o)
 		return "no such mail host is drained or paused";
 	if (o->kind != ADMIN_FLUSH_HOST)
 		state_orders_changed(b->state);
-	host_take_orders(b);
 	begin_with_hosts(o);
 	return NULL;
 }

@@ -87,6 +87,11 @@ static int name_host(const struct route *route, enum msg_service service, char *
 	return 0;
 }
 
+void host_take_order(struct host *h)
+{
+	h->order = orders_of(state_orders_of(h->broker->state), span_str(h->name), h->port);
+}
+
 static struct host *add(struct broker *b, const struct route *route, enum msg_service service,
 			const char *id)
 {
@@ -102,7 +107,7 @@ static struct host *add(struct broker *b, const struct route *route, enum msg_se
 	(void)snprintf(h->name, sizeof(h->name), "%s", strrchr(id, ' ') + 1);
 	(void)snprintf(h->label, sizeof(h->label), "%s:%u", h->name, h->port);
 	h->retries_left = b->config.connect_retries;
-	h->order = orders_of(state_orders_of(b->state), span_str(h->name), h->port);
+	host_take_order(h);
 	HASH_ADD_STR(b->host_table, id, h);
 	if (!h->hh.tbl) { /* no memory */
 		free(h);
@@ -159,14 +164,6 @@ void host_forget_old(struct broker *b)
 		DL_DELETE(b->hosts, h);
 		DL_PREPEND(b->hosts, h);
 	}
-}
-
-void host_take_orders(struct broker *b)
-{
-	const struct state_orders *orders = state_orders_of(b->state);
-
-	for (struct host *h = b->hosts; h; h = h->next)
-		h->order = orders_of(orders, span_str(h->name), h->port);
 }
 
 const char *host_why_closed(const struct host *h)

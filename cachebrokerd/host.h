@@ -66,8 +66,8 @@ void host_release(struct host *h);
 /* Forgets some of the hosts that nobody has used for long. Call it now and then. */
 void host_forget_old(struct broker *b);
 
-/* What was ordered has changed: each host is told. */
-void host_take_orders(struct broker *b);
+/* What was ordered of it may have changed. */
+void host_take_order(struct host *h);
 
 /* May a session be sent there? Not while it is drained or paused. Why not, for people. */
 static inline bool host_is_open(const struct host *h)

@@ -184,7 +184,7 @@ void lease_begin(struct client *c, const struct msg *m)
 		client_refuse(c, REFUSAL_UNKNOWN, "no such login, as of a moment ago");
 		return;
 	case ACCOUNTS_STALE:
-		if (lookup_is_silent(b->lookup)) {
+		if (lookup_is_stuck(b->lookup)) {
 			set_account(c, &known);
 			return;
 		}

@@ -182,6 +182,14 @@ bool lookup_is_silent(const struct lookup *l)
 	return l->silent;
 }
 
+bool lookup_is_stuck(const struct lookup *l)
+{
+	for (const struct worker *w = l->workers; w; w = w->next)
+		if (w->ready && !w->question)
+			return false;
+	return l->silent;
+}
+
 void question_drop(struct question **q)
 {
 	if (*q)

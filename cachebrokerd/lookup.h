@@ -31,9 +31,10 @@ void lookup_peer_new(struct peer *p);
 int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
 	       struct question **ret);
 
-/* Did a question come to nothing, and has no worker said a word since? Then there is no use in
- * waiting for another one if there is an answer of before. */
+/* Did a question come to nothing, and has no worker said a word since? And is none free, so that
+ * there is no use in asking another one if there is an answer of before? */
 bool lookup_is_silent(const struct lookup *l);
+bool lookup_is_stuck(const struct lookup *l);
 
 /* Nobody waits for the answer any more: done is not called. NULL is allowed; *q becomes NULL. */
 void question_drop(struct question **q);
