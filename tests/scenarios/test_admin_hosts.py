@@ -291,6 +291,10 @@ def test_pop3_sessions_are_ended_too(make):
         assert "1 session ended" in order(system, "kick", "anna")
         client.expect_close()
     wait_until(lambda: system.stats()["ends"]["kicked"] == 1, "not counted")
+    order(system, "drain", f"127.0.0.1:{host.port}")
+    with pop3.Client(port) as client:
+        assert b"-ERR [SYS/TEMP]" in client.login("anna")
+    system.session("anna").close()
 
 
 def test_sessions_of_before_a_broker_are_kicked(start):

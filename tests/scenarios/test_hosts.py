@@ -166,11 +166,12 @@ def rewrite(system, **options):
 
 
 # --- a directory that says nothing -----------------------------------------------------------------------
-@pytest.mark.parametrize("timeout", [1, 2])
-def test_what_a_silent_directory_said_before_is_good_in_time(start, hosts, timeout):
+@pytest.mark.parametrize("timeout, directory", [(1, True), (2, True), (1, False)])
+def test_what_a_silent_directory_said_before_is_good_in_time(start, hosts, timeout, directory):
     """Also when the names of hosts would have to be looked up again: the same processes do that. When each of the two has
     kept a login waiting, nobody waits any more."""
-    system = start({"anna": all_at(hosts[0])}, lookup_ttl=1, connect_timeout=timeout, cache_expiration_time=0)
+    others = {} if directory else {"directory": None, "server_port": hosts[0].port}
+    system = start({"anna": all_at(hosts[0])}, lookup_ttl=1, connect_timeout=timeout, cache_expiration_time=0, **others)
     system.session("anna").close()
     with process.frozen(*system.pids("lookupd")):
         began = time.monotonic()
