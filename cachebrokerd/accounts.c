@@ -67,6 +67,12 @@ static void forget_name(struct entry **table, const struct key *name)
 		forget(table, e);
 }
 
+void accounts_forget_name(struct accounts *a, const struct key *name)
+{
+	forget_name(&a->entries, name);
+	forget_name(&a->unknown, name);
+}
+
 enum accounts_state accounts_find(struct accounts *a, const struct key *name, int64_t now,
 				  struct account *ret)
 {

@@ -45,6 +45,9 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
  * that there is. */
 void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until);
 
+/* Forgets what is known of one name. */
+void accounts_forget_name(struct accounts *a, const struct key *name);
+
 /* Forgets all, after a reload. */
 void accounts_forget(struct accounts *a);
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cachebrokerd/admin_dump.h"
+#include "cachebrokerd/admin_orders.h"
 #include "cachebrokerd/tracing.h"
 #include "lib/cidr.h"
 #include "lib/log.h"
@@ -71,6 +72,17 @@ static int answer_result(struct peer *p, uint32_t serial, int result)
 				  : strerror(-result);
 
 	return answer(p, serial, REPORT_FAILED, 0, span_str(why));
+}
+
+static void on_ordered(void *context, enum msg_report result, struct span text)
+{
+	struct admin_request *r = context;
+
+	if (r->caller) {
+		r->caller->request = NULL;
+		(void)answer(r->peer, r->serial, result, 0, text);
+	}
+	free(r);
 }
 
 static void on_done(void *context, int result)
@@ -144,7 +156,9 @@ static int ask_later(struct admin_caller *c, struct peer *p, const struct msg *m
 	if (!r)
 		return answer_result(p, m->serial, -ENOMEM);
 	*r = (struct admin_request){ .caller = c, .peer = p, .serial = m->serial };
-	int result = begin(t, m, r);
+	int result = m->ADMIN.kind >= ADMIN_DRAIN
+			     ? admin_orders_begin(p->broker, &m->ADMIN, c->uid, on_ordered, r)
+			     : begin(t, m, r);
 
 	if (result == 0) {
 		c->request = r;
@@ -172,6 +186,12 @@ int admin_ask(struct admin_caller *c, struct peer *p, const struct msg *m)
 	case ADMIN_TRACE:
 	case ADMIN_TRACE_USER:
 	case ADMIN_UNTRACE_USER:
+	case ADMIN_DRAIN:
+	case ADMIN_PAUSE:
+	case ADMIN_RESUME:
+	case ADMIN_FLUSH_HOST:
+	case ADMIN_FLUSH_USER:
+	case ADMIN_KICK_USER:
 		return ask_later(c, p, m);
 	default:
 		return -EPROTO;

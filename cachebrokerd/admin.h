@@ -11,6 +11,7 @@ struct admin_request;
 /* Who asks: one request at a time. All zero at first. */
 struct admin_caller {
 	struct admin_request *request; /* that will be answered later */
+	uid_t uid;	   /* of the admin socket's other end */
 	uint64_t dump_until;	       /* numbers of sessions that came later are not in the dump */
 };
 

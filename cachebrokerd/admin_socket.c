@@ -17,13 +17,16 @@
 
 static unsigned peer_count;
 
-static bool is_known(int fd)
+static bool is_known(int fd, uid_t *ret)
 {
 	struct ucred who;
 	socklen_t n = sizeof(who);
 
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 &&
-	       (who.uid == 0 || who.uid == geteuid());
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) < 0 ||
+	    (who.uid != 0 && who.uid != geteuid()))
+		return false;
+	*ret = who.uid;
+	return true;
 }
 
 static int on_message(struct peer *p, const struct msg *m, int *fd)
@@ -49,7 +52,8 @@ static void ignore_gone(struct peer *p)
 void admin_peer_new(struct peer *p)
 {
 	static const struct peer_kind rejected = { ROLE_ADMIN, on_message, ignore_gone };
-	bool known = is_known(p->fd);
+	uid_t uid;
+	bool known = is_known(p->fd, &uid);
 	struct admin_caller *c = known && peer_count < PEERS_MOST ? calloc(1, sizeof(*c)) : NULL;
 
 	if (!known)
@@ -59,6 +63,7 @@ void admin_peer_new(struct peer *p)
 		peer_end(p);
 		return;
 	}
+	c->uid = uid;
 	p->owner = c;
 	peer_count++;
 }

@@ -50,7 +50,8 @@ struct broker {
 	struct state *state;
 	struct lookup *lookup;
 	struct tls *tls;
-	struct host *hosts;
+	struct host *hosts;	 /* the one that was used last first, */
+	struct host *host_table; /* and by what they are */
 	struct client *clients; /* all sessions */
 	struct client *silent;	/* those that have not introduced themselves, the first first */
 	struct peer *listeners;

@@ -1,4 +1,4 @@
-/* The table of idle backend connections: three orders of the same entries.
+/* The table of idle backend connections: four orders of the same entries.
  *
  * Keys are HMACs, so a hash table over their bytes cannot be attacked from outside.
  */
@@ -9,7 +9,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-/* The entries of one key or one account. */
+/* The entries of one key, one account or one user. */
 struct group {
 	struct key key;
 	struct cache_entry *newest, *oldest;
@@ -20,6 +20,7 @@ struct group {
 struct cache {
 	struct group *by_key;
 	struct group *by_account;
+	struct group *by_user;
 	struct cache_entry *newest, *oldest;
 	unsigned count;
 };
@@ -96,8 +97,11 @@ int cache_add(struct cache *c, struct cache_entry *e)
 {
 	struct group *key = find_or_add(&c->by_key, &e->key);
 	struct group *account = key ? find_or_add(&c->by_account, &e->account) : NULL;
+	struct group *user = account ? find_or_add(&c->by_user, &e->user) : NULL;
 
-	if (!account) {
+	if (!user) {
+		if (account)
+			drop_if_empty(&c->by_account, account);
 		if (key)
 			drop_if_empty(&c->by_key, key);
 		return -ENOMEM;
@@ -105,8 +109,10 @@ int cache_add(struct cache *c, struct cache_entry *e)
 	LINK(c->newest, c->oldest, e, older, newer);
 	LINK(key->newest, key->oldest, e, key_older, key_newer);
 	LINK(account->newest, account->oldest, e, account_older, account_newer);
+	LINK(user->newest, user->oldest, e, user_older, user_newer);
 	key->count++;
 	account->count++;
+	user->count++;
 	c->count++;
 	return 0;
 }
@@ -114,15 +120,19 @@ int cache_add(struct cache *c, struct cache_entry *e)
 void cache_remove(struct cache *c, struct cache_entry *e)
 {
 	struct group *key = find(c->by_key, &e->key), *account = find(c->by_account, &e->account);
+	struct group *user = find(c->by_user, &e->user);
 
 	UNLINK(c->newest, c->oldest, e, older, newer);
 	UNLINK(key->newest, key->oldest, e, key_older, key_newer);
 	UNLINK(account->newest, account->oldest, e, account_older, account_newer);
+	UNLINK(user->newest, user->oldest, e, user_older, user_newer);
 	key->count--;
 	account->count--;
+	user->count--;
 	c->count--;
 	drop_if_empty(&c->by_key, key);
 	drop_if_empty(&c->by_account, account);
+	drop_if_empty(&c->by_user, user);
 }
 
 struct cache_entry *cache_newest(const struct cache *c, const struct key *key)
@@ -143,6 +153,13 @@ struct cache_entry *cache_oldest_of(const struct cache *c, const struct key *acc
 	const struct group *g = find(c->by_account, account);
 
 	*ret_count = g ? g->count : 0;
+	return g ? g->oldest : NULL;
+}
+
+struct cache_entry *cache_oldest_of_user(const struct cache *c, const struct key *user)
+{
+	const struct group *g = find(c->by_user, user);
+
 	return g ? g->oldest : NULL;
 }
 

@@ -15,11 +15,13 @@ struct cache;
 struct cache_entry {
 	struct key key;	    /* account and proof: may be handed out for this */
 	struct key account; /* for the limit per account */
+	struct key user;    /* the name that its client logged in by, and the service */
 	int64_t since;	    /* monotonic ms: idle since */
 	void *owner;
 	struct cache_entry *older, *newer;		   /* all */
 	struct cache_entry *key_older, *key_newer;	   /* of the key */
 	struct cache_entry *account_older, *account_newer; /* of the account */
+	struct cache_entry *user_older, *user_newer;	   /* of the user */
 };
 
 /* NULL: no memory. */
@@ -43,6 +45,9 @@ struct cache_entry *cache_oldest(const struct cache *c);
 /* The oldest of an account, or NULL; and how many it has. */
 struct cache_entry *cache_oldest_of(const struct cache *c, const struct key *account,
 				    unsigned *ret_count);
+
+/* The oldest of a user (keys_name()), or NULL; user_newer leads on. */
+struct cache_entry *cache_oldest_of_user(const struct cache *c, const struct key *user);
 
 unsigned cache_count(const struct cache *c);
 

@@ -51,6 +51,7 @@ struct client {
 	bool knocked;	/* came through a door, not by the session socket */
 	bool counted;	/* its TALLY came */
 	bool joined;	/* it is counted for max_per_ip, with its service and origin */
+	uint64_t kicked_by; /* the last order that ended it */
 	unsigned lines; /* it had logged here */
 	bool traced;	/* it has been sent a socket of the protocol log */
 	bool tls_asked;	/* it has had its TLS_ACCEPT, */

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/errand.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/proofs.h"
@@ -91,7 +92,8 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 				  .tls = host_tls(host),
 				  .user = copy_text(user),
 				  .backend_user = copy_text(backend_user) };
-	if (!c->user || !c->backend_user) {
+	if (!c->user || !c->backend_user ||
+	    keys_name(b->keys, host->service, user, &c->entry.user) < 0) {
 		free_connection(c);
 		return NULL;
 	}
@@ -216,6 +218,34 @@ static int put_into_cache(struct connection *c, int *fd)
 	return 0;
 }
 
+/* Is it to one of the hosts of the account, and logged in there as the account is? */
+static bool is_placed(const struct connection *c, const struct account *account)
+{
+	struct span hosts = account->hosts;
+	struct route route;
+
+	while (route_next(&hosts, &route) > 0)
+		if (route.port == c->host->port && route.tls == c->host->tls &&
+		    span_ieq(route.host, span_str(c->host->name)))
+			return span_eq(account->backend_user, span_str(c->backend_user));
+	return false;
+}
+
+/* Is its account elsewhere, or none any more, by what lookupd has said since it was leased? */
+static bool is_known_elsewhere(const struct connection *c)
+{
+	struct account known;
+
+	switch (accounts_find(c->broker->accounts, &c->entry.user, clock_ms(), &known)) {
+	case ACCOUNTS_NOTHING:
+		return false;
+	case ACCOUNTS_UNKNOWN:
+		return true;
+	default:
+		return !is_placed(c, &known);
+	}
+}
+
 static int replace_text(char **text, struct span s)
 {
 	char *copy = copy_text(s);
@@ -264,7 +294,8 @@ int connection_given(struct connection *c, int *fd)
 	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
-		 is_outdated(c))
+		 is_outdated(c) || c->unwanted || c->host->order == STATEFILE_ORDER_DRAIN ||
+		 is_known_elsewhere(c))
 		r = -ESTALE;
 	else if (!proofs_current(c->broker->proofs, &c->record, &c->plain))
 		r = -EKEYREJECTED;
@@ -390,6 +421,52 @@ unsigned connection_close_record(struct broker *b, const struct key *account,
 				 const struct key *record, const struct key *except)
 {
 	return close_some(b, account, record, except, COUNTER_superseded);
+}
+
+unsigned connection_close_misplaced(struct broker *b, const struct key *user,
+				    const struct account *account)
+{
+	unsigned count = 0;
+	struct cache_entry *next;
+
+	for (struct cache_entry *e = cache_oldest_of_user(b->cache, user); e; e = next) {
+		next = e->user_newer;
+		if (account && is_placed(e->owner, account))
+			continue;
+		evict(e->owner, COUNTER_flushed);
+		count++;
+	}
+	return count;
+}
+
+void connection_disown(struct connection *c)
+{
+	c->unwanted = true;
+	proofs_refuse(c->broker->proofs, &c->record, &c->plain);
+}
+
+unsigned connection_close_user(struct broker *b, const struct key *user, unsigned most)
+{
+	unsigned count = 0;
+	struct cache_entry *e;
+
+	while (count < most && (e = cache_oldest_of_user(b->cache, user)) != NULL) {
+		connection_disown(e->owner);
+		evict(e->owner, COUNTER_flushed);
+		count++;
+	}
+	return count;
+}
+
+unsigned connection_close_host(struct host *host, unsigned most, int64_t until)
+{
+	unsigned count = 0;
+
+	while (host->idle && count < most && host->idle->entry.since <= until) {
+		evict(host->idle, COUNTER_flushed);
+		count++;
+	}
+	return count;
 }
 
 void connection_expire(struct broker *b)

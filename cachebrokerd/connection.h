@@ -23,6 +23,7 @@ struct connection {
 	bool cached;	 /* it was handed out logged in: from the cache, or */
 	bool spare;	 /* it had waited for its login: its greeting is gone, */
 	char *offered;	 /* and this is the list before login */
+	bool unwanted;	 /* whatever comes: it is not cached any more */
 	bool made;	 /* by an errand that logged in for the client that has it */
 	char *user;	 /* as the client logged in; for people */
 	char *backend_user;
@@ -105,6 +106,25 @@ unsigned connection_close_account(struct broker *b, const struct key *account,
 /* The same with those of one record of proofs.h, whose password or token is another one by now. */
 unsigned connection_close_record(struct broker *b, const struct key *account,
 				 const struct key *record, const struct key *except);
+
+/* Where an account may be, and as whom it is logged in there; texts as in accounts.h. */
+struct account;
+
+/* Logs out the user's (keys_name()) idle connections to other hosts than the account's, or as
+ * somebody else; with account NULL, all of them. Returns how many there were. */
+unsigned connection_close_misplaced(struct broker *b, const struct key *user,
+				    const struct account *account);
+
+/* Logs out so many of the user's idle connections at most, and forgets that their passwords were
+ * accepted. Returns how many there were. */
+unsigned connection_close_user(struct broker *b, const struct key *user, unsigned most);
+
+/* Logs out so many of the host's idle connections at most, of those that lie there since `until` or
+ * longer. Returns how many there were. */
+unsigned connection_close_host(struct host *host, unsigned most, int64_t until);
+
+/* A leased connection is not to come back, and that its password was accepted is forgotten. */
+void connection_disown(struct connection *c);
 
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);

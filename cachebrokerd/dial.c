@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/own.h"
@@ -38,6 +39,7 @@ struct dial {
 	struct watch *watch;
 	struct timer *timer;
 	int fd;
+	int64_t began;	/* microseconds: the connect that is under way */
 	size_t first;	/* address of the host that it begins with */
 	size_t address; /* the one that is being tried */
 	uint32_t tried; /* a bit for each */
@@ -62,6 +64,14 @@ static void free_dial(struct dial *d)
 	free(d);
 }
 
+static int64_t now_us(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 static void finish(struct dial *d, const char *why)
 {
 	dial_done_fn *done = d->done;
@@ -75,9 +85,9 @@ static void finish(struct dial *d, const char *why)
 	(void)snprintf(text, sizeof(text), "%s", why ? why : "");
 
 	if (fd >= 0)
-		host_answered(h);
+		host_answered(h, now_us() - d->began);
 	else if (d->unavailable)
-		host_not_dialled(h);
+		host_not_dialled(h, text);
 	else if (!d->own)
 		host_failed(h, *d->tls_error, text);
 	free_dial(d);
@@ -223,6 +233,7 @@ static int connect_to(struct dial *d, const struct sockaddr_storage *address)
 		      : address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
 						       : sizeof(struct sockaddr_un);
 
+	d->began = now_us();
 	d->fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (d->fd < 0)
 		return -errno;
@@ -313,6 +324,10 @@ static void on_addresses(void *context, const struct msg *answer)
 	char why[201] = "the name cannot be resolved";
 
 	d->question = NULL;
+	if (!answer && d->host->address_count > 0) {
+		begin(d); /* nobody can say it: those of before */
+		return;
+	}
 	if (answer && host_set_addresses(d->host, answer->ADDRESSES.addresses) == 0) {
 		begin(d);
 		return;
@@ -333,7 +348,8 @@ int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *conte
 	if (!d)
 		return -ENOMEM;
 	*d = (struct dial){ .broker = b, .host = h, .done = done, .context = context, .fd = -1 };
-	if (host_is_resolved(h) || host_set_path(h) == 0) {
+	if (host_is_resolved(h) || host_set_path(h) == 0 ||
+	    (h->address_count > 0 && lookup_is_silent(b->lookup))) {
 		r = loop_timer(b->loop, 0, begin, d, &d->timer);
 	} else {
 		struct msg m = { .type = MSG_RESOLVE,

@@ -31,7 +31,7 @@
 /* What is to be done on a connection. */
 struct job {
 	enum msg_job kind;
-	const struct host *host;
+	struct host *host;
 	struct key account; /* of a LOGOUT */
 	uint64_t id;
 	int fd;
@@ -45,7 +45,7 @@ struct errand {
 	struct errand *previous, *next; /* all that run */
 	struct peer *peer;
 	struct timer *overdue;
-	const struct host *host;
+	struct host *host;
 	struct key account;
 	uint64_t id;
 	enum msg_job kind;
@@ -141,6 +141,7 @@ static void on_gone(struct peer *p)
 		if (e->on_login)
 			(void)e->on_login(e->context, VERDICT_NONE, &none, SPAN_NONE);
 	}
+	host_release(e->host);
 	loop_bury(b->loop, e, free);
 	serve_waiting(b);
 	lease_logged_out(b);
@@ -182,6 +183,7 @@ static int watch_errand(struct broker *b, const struct job *j, int fd)
 		return r;
 	}
 	e->peer->owner = e;
+	host_hold(e->host);
 	DL_APPEND2(errands, e, previous, next);
 	running++;
 	if (r < 0) { /* nobody would end it */
@@ -259,6 +261,7 @@ static void serve_waiting(struct broker *b)
 
 		memmove(waiting, waiting + 1, --waiting_count * sizeof(waiting[0]));
 		start_or_close(b, &next);
+		host_release(next.host);
 	}
 }
 
@@ -318,7 +321,7 @@ static int start_at_once(struct broker *b, const struct job *j)
 	return r;
 }
 
-int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
+int errand_log_in(struct broker *b, struct host *host, uint64_t id, int fd,
 		  const struct errand_login *with, errand_login_fn *done, void *context)
 {
 	const struct job j = { .kind = JOB_LOGIN,
@@ -332,7 +335,7 @@ int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd
 	return start_at_once(b, &j);
 }
 
-int errand_greet(struct broker *b, const struct host *host, uint64_t id, int fd,
+int errand_greet(struct broker *b, struct host *host, uint64_t id, int fd,
 		 errand_login_fn *done, void *context)
 {
 	const struct job j = { .kind = JOB_GREET,
@@ -345,7 +348,7 @@ int errand_greet(struct broker *b, const struct host *host, uint64_t id, int fd,
 	return start_at_once(b, &j);
 }
 
-void errand_logout(struct broker *b, const struct host *host, const struct key *account,
+void errand_logout(struct broker *b, struct host *host, const struct key *account,
 		   uint64_t id, int fd)
 {
 	struct job j = {
@@ -355,6 +358,7 @@ void errand_logout(struct broker *b, const struct host *host, const struct key *
 	if (running + reserved < ERRANDS_MOST || b->stopping) {
 		start_or_close(b, &j);
 	} else if (waiting_count < WAITING_MOST) {
+		host_hold(host);
 		waiting[waiting_count++] = j;
 	} else {
 		state_count(b->state, COUNTER_errands_dropped, 1);

@@ -10,7 +10,7 @@
 /* Has LOGOUT said on the idle connection id of this account to this host and then closes it: takes
  * over fd, whose watch must have ended. Never waits. Without a listener, with too many errands at
  * once, or when the broker is stopping, fd is simply closed. */
-void errand_logout(struct broker *b, const struct host *host, const struct key *account,
+void errand_logout(struct broker *b, struct host *host, const struct key *account,
 		   uint64_t id, int fd);
 
 /* Is LOGOUT being said, or about to be, on a connection of this account? */
@@ -50,12 +50,12 @@ bool errand_has_listener(const struct broker *b);
 
 /* Logs in on the fresh connection id to this host; fd stays the caller's. Never waits and is never
  * put in line: 0 or -errno. */
-int errand_log_in(struct broker *b, const struct host *host, uint64_t id, int fd,
+int errand_log_in(struct broker *b, struct host *host, uint64_t id, int fd,
 		  const struct errand_login *with, errand_login_fn *done, void *context);
 
 /* Has the fresh connection id to this host greeted: it comes back with the capability list before
  * login. As errand_log_in(), but that no verdict is VERDICT_REFUSED. */
-int errand_greet(struct broker *b, const struct host *host, uint64_t id, int fd,
+int errand_greet(struct broker *b, struct host *host, uint64_t id, int fd,
 		 errand_login_fn *done, void *context);
 
 /* How many seconds that may take at most. */

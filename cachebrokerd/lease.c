@@ -25,7 +25,8 @@
 #define PATIENCE_MS	   50
 #define LOGOUT_PATIENCE_MS 1000
 #define DIAL_ROUNDS	   2 /* times connect_timeout: two addresses that do not answer */
-#define LOOKUP_EXTRA	   5 /* seconds */
+/* an account that is looked up, and its mail host's name */
+#define LOOKUP_EXTRA (LOOKUP_SECONDS + RESOLVE_SECONDS)
 
 static struct client *awaiting;	       /* those that wait for a connection on its way back */
 static struct client *returning;       /* those that bring one back */
@@ -109,6 +110,8 @@ void lease_end(struct client *c)
 	if (l->dialling)
 		connection_dialled(c->broker, l->host);
 	l->dialling = false;
+	while (l->host_count > 0)
+		host_release(l->hosts[--l->host_count]);
 }
 
 static void on_deadline(void *context)
@@ -198,6 +201,8 @@ static void dial_next(struct client *c, enum msg_refusal reason, const char *why
 
 static void dial_first(struct client *c)
 {
+	if (c->broker->config.host_order == HOST_ORDER_ROUND_ROBIN)
+		host_sort(c->lease.hosts, c->lease.host_count);
 	if (lease_turn_to(c, 0) == 0)
 		dial(c);
 	else
@@ -213,6 +218,8 @@ static bool goes_home(struct client *c)
 	if (!home || home == l->host)
 		return false;
 	l->host->spares.used = 0;
+	host_hold(home);
+	host_release(l->host);
 	l->hosts[l->host_at] = home;
 	lease_find(c);
 	return true;
@@ -228,9 +235,10 @@ static void on_dialled(void *context, int fd, const char *why)
 	l->dialling = false;
 	connection_dialled(b, l->host); /* connection_new() counts it again */
 	settle_errand(c);
-	if (fd < 0) {
-		if (!goes_home(c))
-			dial_next(c, REFUSAL_UNAVAILABLE, why);
+	if (fd < 0 || !host_is_open(l->host)) {
+		if (fd >= 0 || !goes_home(c))
+			dial_next(c, REFUSAL_UNAVAILABLE, fd < 0 ? why : host_why_closed(l->host));
+		fd_drop(&fd);
 		return;
 	}
 	struct connection *fresh =
@@ -330,10 +338,9 @@ static bool take_spare(struct client *c)
 	if (takes_errand(l) || c->spare_died || renew_keys(c) < 0 ||
 	    !spares_take(l->host, &fd, &offered))
 		return false;
-	struct connection *fresh =
-		connection_new(c->broker, l->host, &l->key, &l->account,
-			       text(l->user, l->user_length),
-			       text(l->backend_user, l->backend_user_length), fd);
+	struct connection *fresh = connection_new(
+		c->broker, l->host, &l->key, &l->account, text(l->user, l->user_length),
+		text(l->backend_user, l->backend_user_length), fd);
 
 	if (!fresh) {
 		fd_drop(&fd);
@@ -352,10 +359,14 @@ static void dial(struct client *c)
 	struct lease *l = &c->lease;
 	const char *full;
 
-	if (host_is_up(l->host) && waits_for_room(c))
+	if (host_is_open(l->host) && host_is_up(l->host) && waits_for_room(c))
 		return;
 	if (!l->verified)
 		secret_wipe(&l->secret); /* the session itself proves it */
+	if (!host_is_open(l->host)) {
+		dial_next(c, REFUSAL_UNAVAILABLE, host_why_closed(l->host));
+		return;
+	}
 	if (!host_is_up(l->host)) {
 		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
@@ -374,12 +385,12 @@ static void dial(struct client *c)
 	}
 	if (waits_for_logout(c) || waits_for_errand(c))
 		return;
+	host_takes_turn(l->host);
 	if (take_spare(c))
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
-		dial_next(c,
-			  connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
+		dial_next(c, connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
 			  full);
 		return;
 	}
@@ -465,6 +476,8 @@ bool lease_take(struct client *c)
 	int64_t idle_ms;
 	int fd;
 
+	if (!host_is_open(l->host))
+		return false;
 	if (l->wants)
 		cached = connection_take(c->broker, &l->wanted, &fd, &idle_ms);
 	if (!cached)
@@ -495,7 +508,8 @@ static bool lies_ready(const struct client *c)
 	const struct lease *l = &c->lease;
 	const struct cache *cache = c->broker->cache;
 
-	return (l->wants && cache_newest(cache, &l->wanted)) || cache_newest(cache, &l->key);
+	return host_is_open(l->host) &&
+	       ((l->wants && cache_newest(cache, &l->wanted)) || cache_newest(cache, &l->key));
 }
 
 /* Serves the client from the cache, now or when its password has been proven. */
@@ -540,7 +554,7 @@ static bool waits_for_return(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!may_be_on_its_way(l) || recheck_need(c) == RECHECK_ITSELF ||
+	if (!host_is_open(l->host) || !may_be_on_its_way(l) || recheck_need(c) == RECHECK_ITSELF ||
 	    loop_timer(c->broker->loop, PATIENCE_MS, on_impatient, c, &l->patience) < 0)
 		return false;
 	l->awaits = true;

@@ -47,7 +47,7 @@ static struct host *host_of(const struct client *c, const struct route *route, c
 	if (h && !own_was(h, !c->bound && !c->lease.repeats))
 		return h;
 	if (!h && !route->local) {
-		*ret_why = "the account's record cannot be used";
+		*ret_why = "there is no room for another mail host";
 		return NULL;
 	}
 	(void)snprintf(text, sizeof(text), "the mail is on this host, and %s is not set",
@@ -86,12 +86,19 @@ static void set_account(struct client *c, const struct account *found)
 		l->backend_user_length = backend_user.n;
 	}
 	while (good && l->host_count < ROUTE_HOSTS_MOST && route_next(&text_of_hosts, &route) > 0) {
-		l->hosts[l->host_count] = host_of(c, &route, &why);
-		if (!l->hosts[l->host_count])
+		struct host *host = host_of(c, &route, &why);
+
+		if (!host)
 			continue;
+		l->hosts[l->host_count] = host;
 		good = lease_turn_to(c, l->host_count) == 0;
 		found_one = true;
-		l->host_count += may_have(c);
+		if (good && may_have(c)) {
+			host_hold(host);
+			l->host_count++;
+		} else {
+			l->host = NULL; /* another one may be made in its place */
+		}
 	}
 	if (!good || !found_one)
 		client_refuse(c, REFUSAL_UNAVAILABLE, why);
@@ -113,6 +120,7 @@ static void remember(struct client *c, const struct account *found, uint32_t lif
 
 	if (now_ms < c->broker->settled_at)
 		return;
+	(void)connection_close_misplaced(c->broker, &c->lease.name, found);
 	if (lifetime > 0 && lifetime < fresh)
 		fresh = lifetime;
 	accounts_store(c->broker->accounts, &c->lease.name, found, now_ms + (int64_t)fresh * 1000,
@@ -123,9 +131,11 @@ static void remember_unknown(struct client *c)
 {
 	struct broker *b = c->broker;
 
-	if (clock_ms() >= b->settled_at)
-		accounts_store_unknown(b->accounts, &c->lease.name,
-				       clock_ms() + (int64_t)b->config.lookup_negative_ttl * 1000);
+	if (clock_ms() < b->settled_at)
+		return;
+	(void)connection_close_misplaced(b, &c->lease.name, NULL);
+	accounts_store_unknown(b->accounts, &c->lease.name,
+			       clock_ms() + (int64_t)b->config.lookup_negative_ttl * 1000);
 }
 
 /* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. */
@@ -287,7 +297,13 @@ void lease_begin(struct client *c, const struct msg *m)
 	case ACCOUNTS_UNKNOWN:
 		client_refuse(c, REFUSAL_UNKNOWN, "no such login, as of a moment ago");
 		return;
-	default:
+	case ACCOUNTS_STALE:
+		if (lookup_is_stuck(b->lookup)) {
+			set_account(c, &known);
+			return;
+		}
+		break;
+	case ACCOUNTS_NOTHING:
 		break;
 	}
 	if (lease_start_deadline(c) < 0)

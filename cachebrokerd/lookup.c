@@ -17,8 +17,7 @@
 #include "lib/msgsock.h"
 
 #define QUESTIONS_MOST 4096
-#define ANSWER_TIMEOUT 10000 /* ms */
-#define WORK_LONG_MS   5000  /* a worker that ends behind so long was held up by the question */
+#define WORK_LONG_MS   5000 /* a worker that ends behind so long was held up by the question */
 #define DEATHS_MOST    2
 
 struct question {
@@ -53,6 +52,7 @@ struct lookup {
 	struct question *first, **last;
 	unsigned waiting;
 	uint64_t last_number;
+	bool silent;
 };
 
 int lookup_new(struct broker *b, struct lookup **ret)
@@ -150,6 +150,7 @@ static void on_timeout(void *context)
 	struct question *q = context;
 	answer_fn *done = q->done;
 
+	q->lookup->silent = true;
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
 	q->worker = NULL;
 	if (done)
@@ -179,6 +180,11 @@ static size_t texts_of(struct msg *m, struct span **ret)
 	return n;
 }
 
+static int64_t answer_seconds(const struct msg *m)
+{
+	return m->type == MSG_RESOLVE ? RESOLVE_SECONDS : LOOKUP_SECONDS;
+}
+
 static struct question *make_question(const struct msg *m)
 {
 	struct msg copy = *m;
@@ -201,9 +207,9 @@ static struct question *make_question(const struct msg *m)
 		texts[i]->p = q->texts + at;
 		at += texts[i]->n;
 	}
-	q->expected = m->type == MSG_LOOKUP	  ? MSG_ACCOUNT
+	q->expected = m->type == MSG_LOOKUP	 ? MSG_ACCOUNT
 		      : m->type == MSG_AUTH_STEP ? MSG_AUTH_STEP
-						  : MSG_ADDRESSES;
+						 : MSG_ADDRESSES;
 	return q;
 }
 
@@ -232,7 +238,7 @@ int lookup_ask_worker(struct lookup *l, uint64_t *worker, const struct msg *m, a
 	q->context = context;
 	q->only = worker ? *worker : 0;
 	q->worker = worker;
-	int r = loop_timer(l->broker->loop, ANSWER_TIMEOUT, on_timeout, q, &q->timer);
+	int r = loop_timer(l->broker->loop, 1000 * answer_seconds(m), on_timeout, q, &q->timer);
 
 	if (r < 0) {
 		free_question(q);
@@ -250,6 +256,19 @@ int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *con
 	return lookup_ask_worker(l, NULL, m, done, context, ret);
 }
 
+bool lookup_is_silent(const struct lookup *l)
+{
+	return l->silent;
+}
+
+bool lookup_is_stuck(const struct lookup *l)
+{
+	for (const struct worker *w = l->workers; w; w = w->next)
+		if (w->ready && !w->question)
+			return false;
+	return l->silent;
+}
+
 void question_drop(struct question **q)
 {
 	if (*q) {
@@ -265,6 +284,7 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	struct question *q = w->question;
 
 	(void)fd;
+	w->peer->broker->lookup->silent = false;
 	if (m->type == MSG_WORKER) {
 		if (w->ready)
 			return -EPROTO;

@@ -8,6 +8,11 @@
 
 #include "cachebrokerd/peer.h"
 
+/* Longest wait for an answer. A directory has 5 s for one (lookupd/driver.h), and there may be a
+ * line; a name server that is asked again, some more. A lease's deadline is longer than both. */
+#define LOOKUP_SECONDS	7
+#define RESOLVE_SECONDS 8
+
 struct question;
 
 /* The answer, whose texts live until the call returns; NULL: there is none (no worker in time). */
@@ -31,6 +36,11 @@ int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *con
  * that worker is gone there is no answer. */
 int lookup_ask_worker(struct lookup *l, uint64_t *worker, const struct msg *m, answer_fn *done,
 		      void *context, struct question **ret);
+
+/* Did a question come to nothing, and has no worker said a word since? And is none free, so that
+ * there is no use in asking another one if there is an answer of before? */
+bool lookup_is_silent(const struct lookup *l);
+bool lookup_is_stuck(const struct lookup *l);
 
 /* Nobody waits for the answer any more: done is not called. NULL is allowed; *q becomes NULL. */
 void question_drop(struct question **q);

@@ -194,6 +194,7 @@ static void on_tick(void *context)
 	door_reopen();
 	if (++ticks % SLOW_TICKS == 0) {
 		client_cut_off_silent(b);
+		host_forget_old(b);
 		if (log_refresh())
 			door_tell_pools(b); /* their children cannot look for it themselves */
 	}

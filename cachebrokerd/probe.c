@@ -6,18 +6,17 @@
 
 static void on_done(void *context, int fd, const char *why)
 {
-	const struct host *h = context;
+	struct host *h = context;
 
 	/* of other failures host_failed() has told */
 	if (own_is(h) && !own_server(h->broker, h->service))
 		log_printf(LOG_WARNING, "mail host %s", why);
+	h->probe = NULL;
 	fd_drop(&fd);
 }
 
 void host_probe(struct host *h)
 {
-	struct dial *d;
-
-	/* It frees itself when it is done; at the end of the process nobody misses it. */
-	(void)dial_start(h->broker, h, on_done, h, &d);
+	if (!h->probe && host_is_open(h))
+		(void)dial_start(h->broker, h, on_done, h, &h->probe);
 }

@@ -172,7 +172,8 @@ static bool is_wanted(const struct host *h, int64_t now)
 	return h->service == SERVICE_IMAP && !of->making &&
 	       of->ready_count < b->config.spare_backend_connections &&
 	       of->used > 0 && now - of->used < USED_MS && now >= of->pause_until &&
-	       host_is_up(h) && host_is_current(h) && !b->stopping && !b->retiring &&
+	       host_is_open(h) && host_is_up(h) && host_is_current(h) && !b->stopping &&
+	       !b->retiring &&
 	       errand_room(b) > ERRANDS_LEFT + dialled && connection_has_free_room(b, h);
 }
 

@@ -206,6 +206,17 @@ struct state_traces *state_traces_of(struct state *s)
 	return &s->now.traces;
 }
 
+struct state_orders *state_orders_of(struct state *s)
+{
+	return &s->now.orders;
+}
+
+void state_orders_changed(struct state *s)
+{
+	s->now.orders.version++;
+	s->changed = true;
+}
+
 void state_traces_changed(struct state *s)
 {
 	s->now.traces.version++;
@@ -384,7 +395,23 @@ static void move_rows(struct state *s)
 
 struct statefile_host *state_host(struct state *s, const char *label)
 {
-	return state_hosts_find(&s->hosts, span_str(label));
+	struct statefile_host *h = state_hosts_find(&s->hosts, span_str(label));
+
+	if (h)
+		state_hosts_hold(s->hosts, span_str(label));
+	return h;
+}
+
+unsigned state_count_hosts(struct state *s, bool (*is_one)(const void *context, struct span label),
+			   const void *context)
+{
+	return state_hosts_count(s->hosts, is_one, context);
+}
+
+void state_host_gone(struct state *s, const char *label)
+{
+	state_hosts_release(s->hosts, span_str(label));
+	s->changed = true;
 }
 
 static int64_t grown(const struct state *s, enum counter which)
@@ -431,7 +458,7 @@ static void hand_over(struct state *s, int64_t now_ms)
 	s->changed = job->rows != NULL;
 	if (!job->rows) {
 		move_rows(s);
-		state_hosts_rows(s->hosts, &job->rows);
+		state_hosts_rows(&s->hosts, &job->rows);
 	}
 	s->last_ms = now_ms;
 	pthread_mutex_lock(&s->lock);

@@ -8,6 +8,7 @@
 #ifndef CACHEBROKERD_STATE_H
 #define CACHEBROKERD_STATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/counters.h"
@@ -16,6 +17,7 @@
 #include "lib/statefile.h"
 
 struct state;
+struct state_orders;
 struct state_traces;
 
 /* Opens or creates the file and starts the writer. A file of another boot or schema, and an old
@@ -50,6 +52,10 @@ struct state_traces *state_traces_of(struct state *s);
 /* What state_traces_of() points to was changed: it is written with the next tick. */
 void state_traces_changed(struct state *s);
 
+/* The same of what is ordered of mail hosts (state_orders.h). */
+struct state_orders *state_orders_of(struct state *s);
+void state_orders_changed(struct state *s);
+
 /* Sets the row of a session or of a cached connection (ids are the caller's, never reused). Texts
  * are copied. Texts longer than 512 bytes are cut. */
 void state_session(struct state *s, uint64_t id, enum statefile_session_state what,
@@ -66,8 +72,13 @@ void state_session_moved(struct state *s, uint64_t id, uint64_t from_client, uin
 
 /* The figures of a mail host ("name:port"): the caller counts in them, what has changed is written
  * with the next tick. Counters go on where a broker before this one left them. They live until
- * state_close(). NULL: no memory. */
+ * state_close(), or until as many calls of state_host_gone() have come. NULL: no memory. */
 struct statefile_host *state_host(struct state *s, const char *label);
+void state_host_gone(struct state *s, const char *label);
+
+/* How many hosts have a label that is_one() is true for. */
+unsigned state_count_hosts(struct state *s, bool (*is_one)(const void *context, struct span label),
+			   const void *context);
 
 /* Hands what has changed to the writer thread, when it is idle and 100 ms have passed since the
  * last time. Call it from a timer every 100 ms. now_ms is the monotonic clock. */

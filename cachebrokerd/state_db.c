@@ -40,6 +40,7 @@ enum db {
 	DB_HOSTS,
 	DB_SESSIONS,
 	DB_TRACE, /* behind the sessions: stays, whatever starts */
+	DB_ORDERS,
 	DB_COUNT
 };
 
@@ -47,7 +48,7 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_META] = "meta",	    [DB_COUNTERS] = "counters", [DB_GAUGES] = "gauges",
 	[DB_PEAKS] = "peaks",	    [DB_ENDS] = "ends",		[DB_NOT_CACHED] = "not_cached",
 	[DB_HISTORY] = "history",   [DB_HOSTS] = "hosts",	[DB_SESSIONS] = "sessions",
-	[DB_TRACE] = "trace",
+	[DB_TRACE] = "trace",	    [DB_ORDERS] = "orders",
 };
 
 #define NAME(name, ...)	      #name,
@@ -85,7 +86,8 @@ static const struct section {
 struct state_db {
 	MDB_env *env;
 	MDB_dbi dbis[DB_COUNT];
-	unsigned traces; /* the version that is in the file */
+	unsigned traces; /* the versions that are in the file */
+	unsigned orders;
 	bool abandoned;
 };
 
@@ -330,6 +332,7 @@ static int prepare(struct call *c)
 	       (r = load_numbers(txn, c->db, c->loaded)) ||
 	       (r = load_hosts(txn, c->db, c->hosts)) ||
 	       (r = state_traces_load(txn, c->db->dbis[DB_TRACE], &c->loaded->traces)) ||
+	       (r = state_orders_load(txn, c->db->dbis[DB_ORDERS], &c->loaded->orders)) ||
 	       (r = put_numbers(txn, c->db, c->loaded)) ||
 	       (r = put_meta(txn, c->db->dbis[DB_META], boot_id)));
 	if (r != 0) {
@@ -447,7 +450,11 @@ static int put_host(MDB_txn *txn, MDB_dbi hosts, const struct state_row *row)
 	size_t n = sizeof(struct statefile_host);
 	MDB_val key = val(row->bytes + n, row->length - n), data = val(row->bytes, n);
 
-	return mdb_put(txn, hosts, &key, &data, 0);
+	if (!row->is_gone)
+		return mdb_put(txn, hosts, &key, &data, 0);
+	int r = mdb_del(txn, hosts, &key, NULL);
+
+	return r == MDB_NOTFOUND ? 0 : r;
 }
 
 static int put_rows(MDB_txn *txn, const struct state_db *db, const struct state_row *rows,
@@ -458,7 +465,8 @@ static int put_rows(MDB_txn *txn, const struct state_db *db, const struct state_
 
 	for (; r == 0 && rows; rows = rows->next) {
 		if (rows->is_host) {
-			r = without_new ? 0 : put_host(txn, db->dbis[DB_HOSTS], rows);
+			if (!without_new || rows->is_gone)
+				r = put_host(txn, db->dbis[DB_HOSTS], rows);
 			continue;
 		}
 		MDB_val key = val(&rows->id, sizeof(rows->id)),
@@ -483,6 +491,8 @@ static int put_rare(MDB_txn *txn, const struct state_db *db, const struct state_
 		r = put_number_text(txn, db->dbis[DB_META], "reset", numbers->reset);
 	if (r == 0 && numbers->traces.version != db->traces)
 		r = state_traces_put(txn, db->dbis[DB_TRACE], &numbers->traces);
+	if (r == 0 && numbers->orders.version != db->orders)
+		r = state_orders_put(txn, db->dbis[DB_ORDERS], &numbers->orders);
 	return r;
 }
 
@@ -502,8 +512,10 @@ static int commit(struct call *c)
 		return from_lmdb(r);
 	}
 	r = mdb_txn_commit(txn);
-	if (r == 0)
+	if (r == 0) {
 		db->traces = c->numbers->traces.version;
+		db->orders = c->numbers->orders.version;
+	}
 	return from_lmdb(r);
 }
 

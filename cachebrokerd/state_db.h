@@ -9,6 +9,7 @@
 
 #include "lib/counters.h"
 #include "lib/ends.h"
+#include "cachebrokerd/state_orders.h"
 #include "cachebrokerd/state_traces.h"
 #include "lib/statefile.h"
 
@@ -22,13 +23,16 @@ struct state_numbers {
 	struct statefile_history history;
 	int64_t reset; /* when the counters were last reset, seconds since 1970; 0: not by us */
 	struct state_traces traces;
+	struct state_orders orders;
 };
 
-/* One row of `sessions` to be set, or with length 0 to be removed; or one of `hosts` to be set. */
+/* One row of `sessions` to be set, or with length 0 to be removed; or one of `hosts` to be set, or
+ * removed if it is gone. */
 struct state_row {
 	struct state_row *next;
 	uint64_t id; /* of a session */
 	bool is_host;
+	bool is_gone; /* of a host */
 	size_t length;
 	char bytes[]; /* struct statefile_session or statefile_host, and behind it the texts */
 };

@@ -23,6 +23,8 @@ enum tls_name { TLS_NAME_EMAIL, TLS_NAME_CN, TLS_NAME_UID };
 /* What becomes of an account without a mail host. */
 enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_LOCAL, NO_MAILHOST_REFUSE };
 
+enum host_order { HOST_ORDER_IN_ORDER, HOST_ORDER_ROUND_ROBIN };
+
 struct config_pair {
 	uint32_t least;
 	uint32_t most;

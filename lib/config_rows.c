@@ -40,6 +40,10 @@ static const struct config_name tls_names[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name host_orders[] = {
+	{ "in_order", HOST_ORDER_IN_ORDER }, { "round_robin", HOST_ORDER_ROUND_ROBIN }, { NULL, 0 }
+};
+
 static const struct config_name no_mailhosts[] = {
 	{ "default", NO_MAILHOST_DEFAULT },
 	{ "local", NO_MAILHOST_LOCAL },

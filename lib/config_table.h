@@ -46,6 +46,10 @@
 	BOOL(dns_rr, "no", RELOAD, \
 	     "yes: each connection to a mail host begins with its next address; no: with its " \
 	     "first.") \
+	NAME(host_order, "in_order", host_orders, RELOAD, \
+	     "Of an account with several mail hosts, the one that a new connection is made to: " \
+	     "in_order, the first that answers; round_robin, the one whose last new connection " \
+	     "was made the longest time ago.") \
 	TEXT(proxy_protocol_hosts, "none", 1000, RELOAD, \
 	     "Mail hosts whose connections begin with a PROXY header (version 2), separated by " \
 	     "spaces; all: every one.") \

@@ -21,7 +21,7 @@
 	COUNTER(died, "cached connections closed by the mail host") \
 	COUNTER(stale, "cached connections found dead when they were handed out") \
 	COUNTER(superseded, "connections not kept: their password is not the account's any more") \
-	COUNTER(flushed, "cached connections closed: the host ended several, or new TLS settings") \
+	COUNTER(flushed, "cached connections closed: their host restarts, is drained, is another") \
 	COUNTER(limited, "tries of a login that met a LIMIT of the mail host") \
 	COUNTER(rechecks, "passwords proven again behind a reused login: auth_recheck") \
 	COUNTER(rechecks_refused, "passwords that the mail host did not accept any more") \

@@ -58,7 +58,9 @@
 	    "[UNAVAILABLE] Too many connections from your address", \
 	    "max_per_ip was reached.") \
 	END(PROXY_HEADER, "proxy-header", 1, NULL, \
-	    "No PROXY header came from proxy_protocol_addresses, or a bad one.")
+	    "No PROXY header came from proxy_protocol_addresses, or a bad one.") \
+	END(KICKED, "kicked", 0, "Session was ended by the administrator", \
+	    "An administrator ended the user's sessions (pimpstat --kick).")
 
 #define NOT_CACHED_TABLE(NOT_CACHED) \
 	NOT_CACHED(NOTHING, "cached", "It was cached, or there was none.") \

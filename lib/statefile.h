@@ -14,13 +14,15 @@
  *   hosts      "name:port" -> struct statefile_host
  *   sessions   u64 id -> struct statefile_session and behind it user, client, host and TLS
  *   trace      name of a user -> struct statefile_trace: who is traced
+ *   orders     "name" or "name:port" of a mail host -> struct statefile_order: what an
+ *              administrator has ordered of it
  */
 #ifndef LIB_STATEFILE_H
 #define LIB_STATEFILE_H
 
 #include <stdint.h>
 
-#define STATEFILE_SCHEMA    3
+#define STATEFILE_SCHEMA    4
 #define STATEFILE_MAP_BYTES (64ul << 20)
 #define STATEFILE_DBS	    16
 
@@ -54,11 +56,15 @@ enum statefile_host_state {
 	STATEFILE_HOST_UNKNOWN = 0, /* not connected to yet */
 	STATEFILE_HOST_UP = 1,
 	STATEFILE_HOST_DOWN = 2, /* it did not answer the last time */
+	STATEFILE_HOST_DRAINED = 3, /* by order: no new sessions, nothing is cached */
+	STATEFILE_HOST_PAUSED = 4,  /* by order: no new sessions */
 };
+
+#define STATEFILE_ERROR 120
 
 struct statefile_host {
 	uint32_t state;
-	uint32_t zero;
+	uint32_t error_length;
 	uint64_t active; /* connections in use, being dialled or on their way back */
 	uint64_t cached;
 	uint64_t logins_fresh;
@@ -66,7 +72,22 @@ struct statefile_host {
 	uint64_t logins_refused;
 	uint64_t logins_failed; /* on a connection that was there */
 	uint64_t dials_failed;
+	uint64_t dials;	       /* that went well */
+	uint64_t dial_average; /* how long these took, microseconds; the last ones count most */
 	int64_t failed_at; /* the last dial that failed; seconds since 1970, 0: none */
+	char error[STATEFILE_ERROR]; /* what went wrong with it; no NUL behind it */
+};
+
+enum statefile_order_kind {
+	STATEFILE_ORDER_NONE = 0,
+	STATEFILE_ORDER_DRAIN = STATEFILE_HOST_DRAINED,
+	STATEFILE_ORDER_PAUSE = STATEFILE_HOST_PAUSED,
+};
+
+struct statefile_order {
+	int64_t since; /* seconds since 1970 */
+	uint32_t kind;
+	uint32_t zero;
 };
 
 enum statefile_session_state {

@@ -172,7 +172,29 @@ static struct object host(const struct model_host *h)
 	set(&o, "logins_failed", number(f->logins_failed));
 	set(&o, "dials_failed", number(f->dials_failed));
 	set(&o, "failed_at", when(f->failed_at));
+	set(&o, "error",
+	    f->error_length > 0 ? foreign_text((struct span){f->error, f->error_length})
+				: json_null());
+	set(&o, "dials", number(f->dials));
+	set(&o, "dial_ms", f->dials > 0 ? json_real((double)f->dial_average / 1000) : json_null());
 	return o;
+}
+
+static void set_orders(struct object *o, const struct model *m)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < m->order_count; i++) {
+		const struct model_order *order = &m->orders[i];
+		struct object row = new_object();
+
+		set(&row, "host", foreign_text((struct span){order->host, order->length}));
+		set(&row, "order", json_string(model_host_word(order->kind)));
+		set(&row, "since", when(order->since));
+		if (json_array_append_new(array, row.json) < 0 || row.failed)
+			o->failed = true;
+	}
+	set(o, "orders", array);
 }
 
 static void set_hosts(struct object *o, const struct model *m)
@@ -235,6 +257,7 @@ int json_print(FILE *out, const struct model *m, int64_t now)
 	set_object(&o, "ends", reasons(m->ends, END_COUNT, end_word));
 	set_history(&o, m);
 	set_hosts(&o, m);
+	set_orders(&o, m);
 	set_sessions(&o, m, now);
 	if (!o.failed)
 		r = json_dumpf(o.json, out,

@@ -210,12 +210,88 @@ static int each_host(MDB_cursor *cursor, struct model *m, size_t rows, size_t by
 			continue;
 		memcpy(&h->figures, data.mv_data, sizeof(h->figures));
 		h->figures.failed_at = sane_time(h->figures.failed_at);
+		if (h->figures.error_length > sizeof(h->figures.error))
+			h->figures.error_length = 0;
 		memcpy(m->host_bytes + used, key.mv_data, key.mv_size);
 		h->name = (struct span){m->host_bytes + used, key.mv_size};
 		used += key.mv_size;
 		m->host_count++;
 	}
 	return r == MDB_NOTFOUND ? 0 : r;
+}
+
+static int each_order(MDB_cursor *cursor, struct model *m)
+{
+	MDB_val key, data;
+	int r;
+
+	m->order_count = 0;
+	while ((r = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
+		struct model_order *o = &m->orders[m->order_count];
+		struct statefile_order row;
+
+		if (m->order_count == MODEL_ORDERS || data.mv_size != sizeof(row) ||
+		    key.mv_size > sizeof(o->host))
+			continue;
+		memcpy(&row, data.mv_data, sizeof(row));
+		memcpy(o->host, key.mv_data, key.mv_size);
+		o->length = key.mv_size;
+		o->kind = row.kind;
+		o->since = sane_time(row.since);
+		m->order_count++;
+	}
+	return r == MDB_NOTFOUND ? 0 : r;
+}
+
+static int copy_orders(MDB_txn *txn, struct model *m)
+{
+	MDB_dbi dbi;
+	MDB_cursor *cursor;
+	int r = mdb_dbi_open(txn, "orders", 0, &dbi);
+
+	if (r == 0)
+		r = mdb_cursor_open(txn, dbi, &cursor);
+	if (r != 0)
+		return r == MDB_NOTFOUND ? 0 : r;
+	r = each_order(cursor, m);
+	mdb_cursor_close(cursor);
+	return r;
+}
+
+/* Is this "name:port" what the order names? An address has brackets there, if a port follows. */
+static bool order_names(const struct model_order *o, struct span label)
+{
+	struct span host = {o->host, o->length};
+	size_t colon = label.n;
+
+	while (colon > 0 && label.p[colon - 1] != ':')
+		colon--;
+	if (colon == 0)
+		return false;
+	struct span name = {label.p, colon - 1};
+
+	if (host.n == label.n + 2 && host.p[0] == '[')
+		return memcmp(host.p + 1, name.p, name.n) == 0 && host.p[name.n + 1] == ']' &&
+		       memcmp(host.p + name.n + 2, label.p + name.n, label.n - name.n) == 0;
+	return span_eq(host, name) || span_eq(host, label);
+}
+
+/* Orders for hosts that nobody has been sent to yet are rows, too: one that was misspelt shows. */
+static void add_ordered_hosts(struct model *m)
+{
+	size_t known = m->host_count;
+
+	for (size_t i = 0; i < m->order_count; i++) {
+		const struct model_order *o = &m->orders[i];
+		bool found = false;
+
+		for (size_t j = 0; j < known && !found; j++)
+			found = order_names(o, m->hosts[j].name);
+		if (!found)
+			m->hosts[m->host_count++] =
+				(struct model_host){.name = {o->host, o->length},
+						    .figures = {.state = o->kind}};
+	}
 }
 
 static void own_sessions(struct model *m, void *rows, char *texts)
@@ -251,7 +327,7 @@ static int copy_table(MDB_txn *txn, struct model *m, const struct table *t)
 	if (r != 0 || (r = mdb_stat(txn, dbi, &stat)) != 0)
 		return r == MDB_NOTFOUND ? 0 : r;
 	size_t bytes = (stat.ms_leaf_pages + stat.ms_overflow_pages) * stat.ms_psize;
-	void *rows = calloc(stat.ms_entries + 1, t->row_size);
+	void *rows = calloc(stat.ms_entries + 1 + MODEL_ORDERS, t->row_size);
 	char *texts = malloc(bytes + 1);
 
 	t->own(m, rows, texts);
@@ -284,6 +360,10 @@ static int copy_all(MDB_env *env, struct model *m)
 		memset(&m->history, 0, sizeof(m->history));
 	for (size_t i = 0; r == 0 && i < sizeof(tables) / sizeof(tables[0]); i++)
 		r = copy_table(txn, m, &tables[i]);
+	if (r == 0)
+		r = copy_orders(txn, m);
+	if (r == 0 && m->hosts)
+		add_ordered_hosts(m);
 	mdb_txn_abort(txn);
 
 	unsigned flags = 0;
@@ -483,6 +563,8 @@ const char *model_host_word(uint32_t state)
 		[STATEFILE_HOST_UNKNOWN] = "?",
 		[STATEFILE_HOST_UP] = "up",
 		[STATEFILE_HOST_DOWN] = "down",
+		[STATEFILE_HOST_DRAINED] = "drain",
+		[STATEFILE_HOST_PAUSED] = "pause",
 	};
 
 	return state < sizeof(words) / sizeof(words[0]) ? words[state] : "?";

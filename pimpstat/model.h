@@ -30,6 +30,15 @@ struct model_host {
 	struct statefile_host figures;
 };
 
+/* What an administrator has ordered of a mail host. */
+#define MODEL_ORDERS 64
+struct model_order {
+	char host[264]; /* "name" or "name:port" */
+	size_t length;
+	uint32_t kind; /* enum statefile_order_kind */
+	int64_t since; /* seconds since 1970 */
+};
+
 struct model {
 	uint64_t schema;  /* of the file */
 	char version[32]; /* of the broker that wrote it, harmless */
@@ -44,7 +53,10 @@ struct model {
 	struct statefile_history history;
 	struct model_session *sessions; /* in the order of their ids; texts borrow `bytes` */
 	size_t session_count;
-	struct model_host *hosts; /* in the order of their names, which borrow `host_bytes` */
+	struct model_order orders[MODEL_ORDERS]; /* in the order of their names */
+	size_t order_count;
+	struct model_host *hosts; /* in the order of their names, which borrow `host_bytes`; then
+				   * those that are only named by an order */
 	size_t host_count;
 	char *bytes;
 	char *host_bytes;
@@ -73,7 +85,7 @@ bool model_is_running(const struct model *m, int64_t now);
 /* Reused logins in a thousand of all, or -1 when there was none. */
 int model_reuse_per_mille(const struct model *m);
 
-/* A mail host state's word: "up", "down" or "?". */
+/* A mail host state's word: "up", "down", "drain", "pause" or "?". */
 const char *model_host_word(uint32_t state);
 
 /* A session state's word: "login", "active", "cached" or "?". */

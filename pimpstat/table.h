@@ -4,7 +4,7 @@
 
 #include "pimpstat/page.h"
 
-#define TABLE_COLUMNS 10
+#define TABLE_COLUMNS 12
 
 struct view_input;
 

@@ -150,12 +150,30 @@ static void print_cell(FILE *out, struct span bytes, size_t columns)
 	fprintf(out, "%*s ", used < columns ? (int)(columns - used) : 0, "");
 }
 
+/* How long a connect takes, what went wrong last and when. */
+static void print_health(FILE *out, const struct statefile_host *f)
+{
+	if (f->dials > 0)
+		fprintf(out, " %8.1f ms ", (double)f->dial_average / 1000);
+	else
+		fprintf(out, " %11s ", "-");
+	if (f->failed_at > 0) {
+		print_time(out, f->failed_at);
+		fprintf(out, " ");
+		(void)text_print_foreign(out, (struct span){f->error, f->error_length});
+	} else {
+		fprintf(out, "-");
+	}
+	fprintf(out, "\n");
+}
+
 static void print_hosts(FILE *out, const struct model *m)
 {
 	if (m->host_count == 0)
 		return;
-	fprintf(out, "\n%-*s %-5s %8s %8s %10s %10s %8s %8s %8s\n", HOST_COLUMNS, "host", "state",
-		"active", "cached", "fresh", "reused", "refused", "failed", "down");
+	fprintf(out, "\n%-*s %-5s %8s %8s %10s %10s %8s %8s %8s %11s %s\n", HOST_COLUMNS, "host",
+		"state", "active", "cached", "fresh", "reused", "refused", "failed", "down",
+		"connect", "last error");
 	for (size_t i = 0; i < m->host_count; i++) {
 		const struct statefile_host *f = &m->hosts[i].figures;
 
@@ -163,8 +181,9 @@ static void print_hosts(FILE *out, const struct model *m)
 		fprintf(out, "%-5s %8" PRIu64 " %8" PRIu64, model_host_word(f->state), f->active,
 			f->cached);
 		fprintf(out, " %10" PRIu64 " %10" PRIu64, f->logins_fresh, f->logins_reused);
-		fprintf(out, " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 "\n", f->logins_refused,
+		fprintf(out, " %8" PRIu64 " %8" PRIu64 " %8" PRIu64, f->logins_refused,
 			f->logins_failed, f->dials_failed);
+		print_health(out, f);
 	}
 }
 

@@ -1,6 +1,7 @@
-/* pimpstat --trace, --untrace, --traced: asked of the broker over its admin socket, which lets in
+/* pimpstat --trace, --drain and the like: asked of the broker over its admin socket, which lets in
  * root and the user that the service runs as. Its answer is waited for: when it has come, the mark
- * stands in the log, and the sessions are traced.
+ * stands in the log and the sessions are traced; or the connections are closed, and it says how
+ * many.
  */
 #include "pimpstat/trace.h"
 
@@ -16,29 +17,43 @@
 #include "lib/fd.h"
 #include "lib/msgsock.h"
 
-#define ANSWER_MS 10000
+#define ANSWER_MS 30000 /* what a broker with much to close needs between its other work */
 #define PATH_CAP  108 /* of a socket address */
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
+static const struct verb {
+	const char *name, *argument; /* NULL: takes none */
+	enum msg_admin kind;
+	const char *meaning;
+} verbs[] = {
+	{ "trace", "USER", ADMIN_TRACE_USER, "trace this user's sessions into the protocol log" },
+	{ "untrace", "USER", ADMIN_UNTRACE_USER, "end that" },
+	{ "traced", NULL, ADMIN_TRACED, "print who is traced" },
+	{ "drain", "HOST", ADMIN_DRAIN, "no new sessions at this mail host; close what is cached" },
+	{ "pause", "HOST", ADMIN_PAUSE, "no new sessions at this mail host; keep what is cached" },
+	{ "resume", "HOST", ADMIN_RESUME, "end both" },
+	{ "flush", "HOST", ADMIN_FLUSH_HOST, "close its cached connections" },
+	{ "flush-user", "USER", ADMIN_FLUSH_USER, "close a user's, forget where his mail is" },
+	{ "kick", "USER", ADMIN_KICK_USER, "the same, and end his sessions" },
+};
+#define VERBS (sizeof(verbs) / sizeof(verbs[0]))
+
 struct request {
 	const char *config;
 	enum msg_admin kind; /* 0: none */
-	const char *user;
+	const char *argument;
 	bool odd; /* something that is not ours was on the command line */
 };
 
 static void read_arguments(int argc, char **argv, struct request *r)
 {
-	static const struct option longs[] = {
-		{ "config", required_argument, NULL, 'f' },
-		{ "trace", required_argument, NULL, ADMIN_TRACE_USER },
-		{ "untrace", required_argument, NULL, ADMIN_UNTRACE_USER },
-		{ "traced", no_argument, NULL, ADMIN_TRACED },
-		{ NULL, 0, NULL, 0 },
-	};
+	struct option longs[VERBS + 2] = { { "config", required_argument, NULL, 'f' } };
 	int c;
 
+	for (size_t i = 0; i < VERBS; i++)
+		longs[i + 1] = (struct option){ verbs[i].name, verbs[i].argument != NULL, NULL,
+						(int)verbs[i].kind };
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, "f:", longs, NULL)) != -1) {
 		if (c == 'f') {
@@ -47,7 +62,7 @@ static void read_arguments(int argc, char **argv, struct request *r)
 			r->odd = true;
 		} else {
 			r->kind = (enum msg_admin)c;
-			r->user = optarg ? optarg : "";
+			r->argument = optarg ? optarg : "";
 		}
 	}
 	r->odd = r->odd || optind < argc;
@@ -120,7 +135,7 @@ static int converse(int sock, const char *path, const struct request *request)
 	struct msg reply, m = { .type = MSG_ADMIN,
 				.serial = 1,
 				.ADMIN = { .kind = request->kind,
-					   .argument = span_str(request->user) } };
+					   .argument = span_str(request->argument) } };
 
 	do {
 		int r = ask(sock, &m, &reply);
@@ -128,11 +143,13 @@ static int converse(int sock, const char *path, const struct request *request)
 		if (r < 0)
 			return complain(path, r);
 		if (reply.REPORT.result != REPORT_DONE) {
-			fprintf(stderr, "pimpstat: %s: %.*s\n", request->user,
+			fprintf(stderr, "pimpstat: %s: %.*s\n", request->argument,
 				(int)reply.REPORT.text.n, reply.REPORT.text.p);
 			return EXIT_FAILED;
 		}
 		(void)fwrite(reply.REPORT.text.p, 1, reply.REPORT.text.n, stdout);
+		if (request->kind >= ADMIN_DRAIN)
+			(void)putchar('\n');
 		m.ADMIN.from = reply.REPORT.next;
 		m.serial++;
 	} while (m.ADMIN.from > 0);
@@ -141,10 +158,13 @@ static int converse(int sock, const char *path, const struct request *request)
 
 void trace_print_usage(FILE *out)
 {
-	(void)fputs("      --trace USER    trace this user's sessions into the protocol log\n"
-		    "      --untrace USER  end that\n"
-		    "      --traced        print who is traced\n",
-		    out);
+	for (size_t i = 0; i < VERBS; i++) {
+		char names[40];
+
+		(void)snprintf(names, sizeof(names), "    --%s %s", verbs[i].name,
+			       verbs[i].argument ? verbs[i].argument : "");
+		(void)fprintf(out, "  %-20s%s\n", names, verbs[i].meaning);
+	}
 }
 
 int trace_main(int argc, char **argv, const char *default_config)
@@ -155,11 +175,11 @@ int trace_main(int argc, char **argv, const char *default_config)
 	read_arguments(argc, argv, &request);
 	if (request.kind == 0)
 		return -1;
-	size_t n = strlen(request.user);
+	size_t n = strlen(request.argument);
 
 	if (request.odd || n > 255 || (n == 0 && request.kind != ADMIN_TRACED)) {
-		fprintf(stderr, "usage: pimpstat [-f FILE] --trace USER | --untrace USER | "
-				"--traced\n");
+		(void)fputs("usage: pimpstat [-f FILE] with one of\n", stderr);
+		trace_print_usage(stderr);
 		return EXIT_USAGE;
 	}
 	if (find_socket(request.config, path) < 0)

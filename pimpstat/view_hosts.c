@@ -5,7 +5,21 @@
 #include "pimpstat/format.h"
 #include "pimpstat/view.h"
 
-enum { HOST, STATE, ACTIVE, CACHED, LOGINS, REUSE, REFUSED, FAILED, DIALS, LAST, COLUMNS };
+enum {
+	HOST,
+	STATE,
+	ACTIVE,
+	CACHED,
+	LOGINS,
+	REUSE,
+	REFUSED,
+	FAILED,
+	DIALS,
+	LAST,
+	TOOK,
+	ERROR,
+	COLUMNS
+};
 
 static const struct column columns[COLUMNS] = {
 	[HOST] = {.title = "HOST", .least = 19, .most = 40, .rank = 0},
@@ -18,6 +32,8 @@ static const struct column columns[COLUMNS] = {
 	[FAILED] = {"FAILED", 6, 9, 7, true, true},
 	[DIALS] = {"DOWN", 5, 9, 8, true, true},
 	[LAST] = {"LAST DOWN", 11, 12, 9, true, false},
+	[TOOK] = {"CONNECT", 9, 10, 10, true, true},
+	[ERROR] = {.title = "LAST ERROR", .least = 36, .most = 80, .rank = 11},
 };
 
 static size_t count_rows(const struct view_input *in)
@@ -57,6 +73,17 @@ static void set_last(struct cell *c, const struct statefile_host *f, int64_t now
 	c->number = now > f->failed_at ? (uint64_t)(now - f->failed_at) : 0;
 }
 
+/* How long it takes to connect to it. */
+static void set_took(struct cell *c, const struct statefile_host *f)
+{
+	(void)snprintf(c->own, sizeof(c->own), "-");
+	if (f->dials == 0)
+		return;
+	c->is_number = true;
+	c->number = f->dial_average;
+	(void)snprintf(c->own, sizeof(c->own), "%.1f ms", (double)f->dial_average / 1000);
+}
+
 static void get_cell(const struct view_input *in, size_t row, unsigned column, struct cell *c)
 {
 	const struct model_host *h = &in->m->hosts[row];
@@ -68,9 +95,10 @@ static void get_cell(const struct view_input *in, size_t row, unsigned column, s
 		break;
 	case STATE:
 		(void)snprintf(c->own, sizeof(c->own), "%s", model_host_word(f->state));
-		c->style = f->state == STATEFILE_HOST_UP     ? STYLE_GOOD
-			   : f->state == STATEFILE_HOST_DOWN ? STYLE_BAD
-							     : STYLE_DIM;
+		c->style = f->state == STATEFILE_HOST_UP	? STYLE_GOOD
+			   : f->state == STATEFILE_HOST_DOWN	? STYLE_BAD
+			   : f->state == STATEFILE_HOST_UNKNOWN ? STYLE_DIM
+								: STYLE_WARN;
 		break;
 	case ACTIVE:
 		set_count(c, f->active, STYLE_PLAIN);
@@ -95,6 +123,12 @@ static void get_cell(const struct view_input *in, size_t row, unsigned column, s
 		break;
 	case LAST:
 		set_last(c, f, in->now);
+		break;
+	case TOOK:
+		set_took(c, f);
+		break;
+	case ERROR:
+		c->foreign = (struct span){f->error, f->error_length};
 		break;
 	}
 }

@@ -74,6 +74,7 @@ enum session_end session_told_to_end(const struct session *s)
 	case END_TOO_MANY_PER_IP:
 	case END_PASSWORD_REFUSED:
 	case END_ADDRESS_REFUSED:
+	case END_KICKED:
 		return s->link.end_reason;
 	default:
 		return END_ENDED;

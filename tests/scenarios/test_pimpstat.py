@@ -243,8 +243,8 @@ def test_hostile_names_do_not_reach_the_terminal(system, terminals):
 def of_another_format(path):
     """Makes the state file one of a later version."""
     data = path.read_bytes()
-    assert b"schema3" in data
-    path.write_bytes(data.replace(b"schema3", b"schema7"))
+    assert b"schema4" in data
+    path.write_bytes(data.replace(b"schema4", b"schema7"))
 
 
 def test_no_state_file_is_a_sentence(idle, terminals):

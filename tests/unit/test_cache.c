@@ -1,4 +1,4 @@
-/* The table of idle connections: its three orders, and random use of it against a plain list. */
+/* The table of idle connections: its four orders, and random use of it against a plain list. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -129,6 +129,27 @@ static void an_account_is_counted_over_its_keys(void **unused)
 	assert_int_equal(count, 2);
 }
 
+static void a_users_entries_are_found_whatever_their_keys(void **unused)
+{
+	static struct cache_entry e[4];
+	struct key user = key_of('u', 1), other = key_of('u', 2);
+
+	(void)unused;
+	for (unsigned char i = 0; i < 4; i++) {
+		fill(&e[i], i, i);
+		e[i].user = i == 1 ? other : user;
+		assert_int_equal(cache_add(cache, &e[i]), 0);
+	}
+	assert_ptr_equal(cache_oldest_of_user(cache, &other), &e[1]);
+	assert_null(e[1].user_newer);
+	assert_ptr_equal(cache_oldest_of_user(cache, &user), &e[0]);
+	assert_ptr_equal(e[0].user_newer, &e[2]);
+	cache_remove(cache, &e[0]);
+	assert_ptr_equal(cache_oldest_of_user(cache, &user), &e[2]);
+	cache_remove(cache, &e[1]);
+	assert_null(cache_oldest_of_user(cache, &other));
+}
+
 static void an_entry_is_taken_out_anywhere_and_put_back_as_the_newest(void **unused)
 {
 	static struct cache_entry e[5];
@@ -245,6 +266,7 @@ int main(void)
 		CACHE_TEST(the_newest_of_a_key_comes_out_first),
 		CACHE_TEST(the_oldest_of_all_goes_first),
 		CACHE_TEST(an_account_is_counted_over_its_keys),
+		CACHE_TEST(a_users_entries_are_found_whatever_their_keys),
 		CACHE_TEST(an_entry_is_taken_out_anywhere_and_put_back_as_the_newest),
 		CACHE_TEST(keys_that_differ_in_one_byte_are_different),
 		CACHE_TEST(random_use_agrees_with_a_plain_list),

@@ -105,6 +105,58 @@ static void a_hosts_counters_survive_the_broker_and_its_connections_do_not(void 
 	model_wipe(&m);
 }
 
+static void a_host_that_is_forgotten_leaves_the_file(void **unused)
+{
+	struct model m;
+	struct state *s = state_open(path, true);
+
+	(void)unused;
+	for (int i = 0; i < 2; i++)
+		assert_non_null(state_host(s, "a.example:143"));
+	state_host(s, "b.example:143")->logins_fresh = 3;
+	state_close(s);
+	s = state_open(path, false);
+	assert_int_equal(state_host(s, "b.example:143")->logins_fresh, 3);
+	(void)state_host(s, "a.example:143");
+	(void)state_host(s, "a.example:143");
+	state_host_gone(s, "a.example:143");
+	state_host_gone(s, "b.example:143");
+	state_close(s);
+	read_model(&m);
+	assert_int_equal(m.host_count, 1);
+	assert_true(span_eq(m.hosts[0].name, SPAN("a.example:143")));
+	model_wipe(&m);
+	s = state_open(path, false);
+	state_host_gone(s, "a.example:143"); /* nobody holds it */
+	(void)state_host(s, "a.example:143");
+	state_host_gone(s, "a.example:143");
+	assert_int_equal(state_host(s, "a.example:143")->logins_fresh, 0); /* in time */
+	state_close(s);
+	read_model(&m);
+	assert_int_equal(m.host_count, 1);
+	model_wipe(&m);
+}
+
+static void of_hosts_that_nobody_holds_there_are_so_many(void **unused)
+{
+	struct model m;
+	char label[32];
+
+	(void)unused;
+	for (int start = 0; start < 3; start++) {
+		struct state *s = state_open(path, start == 0);
+
+		for (int i = 0; i < 4000; i++) {
+			(void)snprintf(label, sizeof(label), "h%d.%d:143", start, i);
+			assert_non_null(state_host(s, label));
+		}
+		state_close(s);
+	}
+	read_model(&m);
+	assert_int_equal(m.host_count, 8192);
+	model_wipe(&m);
+}
+
 /* --- bytes --- */
 
 static void what_went_over_a_cached_connection_is_known_and_of_a_session_it_is_not(void **unused)
@@ -320,6 +372,8 @@ int main(void)
 #define FILE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 		FILE_TEST(what_a_host_counts_is_read_by_its_name),
 		FILE_TEST(a_hosts_counters_survive_the_broker_and_its_connections_do_not),
+		FILE_TEST(a_host_that_is_forgotten_leaves_the_file),
+		FILE_TEST(of_hosts_that_nobody_holds_there_are_so_many),
 		FILE_TEST(what_went_over_a_cached_connection_is_known_and_of_a_session_it_is_not),
 		cmocka_unit_test(what_is_counted_lies_in_the_step_of_its_time),
 		cmocka_unit_test(a_step_is_emptied_when_the_ring_comes_round),
