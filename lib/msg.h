@@ -15,7 +15,7 @@
 #define MSG_VERSION 10
 
 /* No message is longer. */
-#define MSG_MAX 12288
+#define MSG_MAX 12800
 
 /* A peer's role is the socket it came in by, nothing it says. */
 enum msg_role {
