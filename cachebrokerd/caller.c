@@ -52,7 +52,7 @@ size_t caller_write_header(const struct caller *c, unsigned char out[CALLER_HEAD
 	struct cidr_address client, local;
 
 	memcpy(out, fixed, sizeof(fixed));
-	if (!c || cidr_address_parse(span_str(c->client), &client) < 0 ||
+	if (cidr_address_parse(span_str(c->client), &client) < 0 ||
 	    cidr_address_parse(span_str(c->local), &local) < 0)
 		return sizeof(fixed);
 	bool v4 = is_mapped(&client) && is_mapped(&local);

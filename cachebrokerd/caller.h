@@ -25,8 +25,8 @@ struct caller {
 void caller_set(struct caller *to, const struct caller *connected, bool trusted,
 		const struct msg_LEASE *lease);
 
-/* Writes the PROXY header (version 2) of this caller, or of nobody (NULL: LOCAL), which a caller
- * without addresses is, too. Returns its length. */
+/* Writes the PROXY header (version 2) of this caller: LOCAL for one without addresses, who is
+ * nobody. Returns its length. */
 size_t caller_write_header(const struct caller *c, unsigned char out[CALLER_HEADER_MAX]);
 
 #endif

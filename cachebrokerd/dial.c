@@ -45,8 +45,7 @@ struct dial {
 	uint32_t tried; /* a bit for each */
 	int last_error;
 	int64_t queue_until; /* monotonic ms */
-	bool called;	     /* it is for somebody: */
-	struct caller caller;
+	struct caller caller; /* for whom it is; without addresses: for nobody */
 	uint64_t policy;     /* host_tls() when TLS was asked for */
 	bool relay_died;     /* over this dial: that is forgiven once */
 	bool unavailable;    /* tlsrelayd cannot be had */
@@ -188,7 +187,7 @@ static int announce(const struct dial *d)
 
 	if (!host_wants_header(d->host))
 		return 0;
-	size_t length = caller_write_header(d->called ? &d->caller : NULL, header);
+	size_t length = caller_write_header(&d->caller, header);
 	ssize_t n = send(d->fd, header, length, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 	return n == (ssize_t)length ? 0 : n < 0 ? errno : EPIPE;
@@ -369,7 +368,6 @@ int dial_start(struct broker *b, struct host *h, dial_done_fn *done, void *conte
 void dial_for(struct dial *d, const struct caller *caller)
 {
 	d->caller = *caller;
-	d->called = true;
 }
 
 void dial_give_up(struct dial **d)

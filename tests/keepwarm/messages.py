@@ -13,7 +13,7 @@ import struct
 from keepwarm.system import ROOT
 
 VERSION = int(re.search(r"#define MSG_VERSION (\d+)", (ROOT / "lib" / "msg.h").read_text())[1])
-MSG_MAX = 12288
+MSG_MAX = 12800
 DEADLINE = 10.0
 NUMBERS = {"U32": "=I", "U64": "=Q"}
 

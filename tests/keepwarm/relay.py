@@ -77,7 +77,7 @@ class Relay:
     def run(self):
         with contextlib.suppress(OSError):
             while True:
-                data, fds, _, _ = socket.recv_fds(self.peer.sock, 12288, 2)
+                data, fds, _, _ = socket.recv_fds(self.peer.sock, 12800, 2)
                 if not data:
                     break
                 request = Message(data, fds)

@@ -284,6 +284,20 @@ def test_a_process_of_its_own_for_a_connection(fronted, header):
     assert b"PROXY BAD Please login first" in serve(system, "127.0.0.1", v1() + b"b LOGOUT\r\n")
 
 
+def test_a_process_of_its_own_that_begins_with_tls(fronted, pki):
+    system = fronted(run_listener="no", tls_server_cert_file=pki.ours.path, tls_server_key_file=pki.ours.key_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = dial(listener.getsockname()[1])
+        accepted, _ = listener.accept()
+    with open(system.log, "ab") as log, accepted:
+        child = process.start([BUILD / "proxyd", "-r", system.run_directory, "-l", "file", "-s", "imaps"], stdin=accepted,
+                              stdout=subprocess.DEVNULL, stderr=log)
+    sock.sendall(v2())
+    visit(Client(None, sock=tls.wrap(sock, pki.authority)))
+    child.wait(process.DEADLINE)
+    assert logged(system)
+
+
 def test_only_a_session_of_the_proxys_may_say_another_address(fronted):
     """Of a process that its client has taken over."""
     system = fronted(enable_admin_commands="yes", admin_addresses="192.0.2.9")
