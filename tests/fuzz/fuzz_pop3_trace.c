@@ -1,6 +1,6 @@
-/* A conversation of POP3 for the protocol log under foreign bytes; NUL changes the side that speaks.
- * In what pieces it comes makes no difference, nothing is shown that was not said, and no line that
- * begins with a secret command.
+/* A conversation of POP3 for the protocol log under foreign bytes; NUL changes the side that
+ * speaks. In what pieces it comes makes no difference, and of a line that begins with a secret
+ * command nothing else is shown.
  */
 #include <assert.h>
 #include <stdint.h>
