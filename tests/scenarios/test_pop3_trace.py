@@ -86,3 +86,13 @@ def test_a_large_message_and_a_flood_of_commands_are_bounded(system):
     trace.settled(system)
     assert b"top-secret" not in trace.raw(system) and b"[2400000 bytes elided]" in trace.said(system, "SERVER")
     assert trace.said(system, "CLIENT").count(b"NOOP\r\n") == 500
+
+
+def test_who_only_tried_to_be_the_traced_user_is_not_traced(system):
+    trace.trace(system, "anna")
+    with system.pop() as client:
+        client.login("anna", "wrong")
+        client.session("bert").ok("STAT")
+        client.ok("QUIT")
+    trace.settled(system)
+    assert not [record for record in trace.records(system) if record.session], trace.raw(system)
