@@ -40,7 +40,7 @@ static bool verifies(const struct broker *b)
 	uint32_t set = 0;
 
 	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
-	return set & SASL_CHALLENGES;
+	return set & (SASL_CHALLENGES | SASL_EXTERNAL);
 }
 
 /* Does the client's process get a connection that is logged in? */

@@ -13,6 +13,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keepwarm import certs, messages, process, tls
+from keepwarm.directory import Passwords
 from keepwarm.imap import Client, b64
 from keepwarm.messages import Peer
 from keepwarm.pop3 import Client as PopClient
@@ -220,6 +221,25 @@ def test_the_masters_name_may_stand_behind_the_users(start, pki):
         assert external(client).ok
     with connect(system, pki, pki.clients.issue_to("star", [f"{ANNA}*x"])) as client:
         assert external(client).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+
+
+@pytest.mark.parametrize("master", [False, True])
+def test_a_directorys_clear_password_goes_before_the_master_user(start, make, pki, master):
+    backend = make.backend()
+    table = Passwords(backend, **{ANNA: (f"pw-{ANNA}", ""), BERTA: ("", "$1$x$y")})
+    make.started.append(table)
+    nobody = {} if master else {"auth_sasl_plain_username": None, "auth_sasl_plain_password": None}
+    system = start(directory=[table], server_port=backend.port, **nobody)
+    office = Office(backend)
+    with connect(system, pki, pki.anna) as client:
+        assert external(client).ok
+        reads_mail_of(client, ANNA)
+        client.logout()
+    with connect(system, pki, pki.berta) as client:
+        assert external(client).ok is master
+    with connect(system, pki, pki.clients.issue_to("unknown", ["nobody@example.test"])) as client:
+        assert external(client).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+    assert office.seen == [("", ANNA)] + [(BERTA, MASTER)] * master
 
 
 # --- certificates -----------------------------------------------------------------------------------------
