@@ -1,9 +1,9 @@
 /* Challenged clients: AUTH_STEP between a session and the worker that has its conversation.
  *
- * A session may be taken over. So it names no worker, its number of the conversation must be the one
- * that is under way for it, and of what it says in a message only the mechanism and the data are
- * passed on. A conversation counts among its login attempts when it begins, since each is a guess;
- * the LEASE behind one that ended well is that same attempt.
+ * A session may be taken over. So it names no worker, its number of the conversation must be the
+ * one that is under way for it, and of what it says only the mechanism and the data are passed on.
+ * A conversation counts among its login attempts when it begins, since each is a guess; the LEASE
+ * behind one that ended well is that same attempt.
  */
 #include "cachebrokerd/client_challenge.h"
 
@@ -85,7 +85,7 @@ static void fail(struct client *c, enum msg_auth status, struct span user, struc
 	(void)answer(c, status, user, SPAN_NONE, why);
 }
 
-static void accept(struct client *c, const struct msg_AUTH_STEP *step)
+static void take_verified(struct client *c, const struct msg_AUTH_STEP *step)
 {
 	struct challenge *h = c->challenge;
 
@@ -119,7 +119,7 @@ static void on_step(void *context, const struct msg *m)
 		(void)answer(c, AUTH_CONTINUES, SPAN_NONE, step->data, SPAN_NONE);
 		break;
 	case AUTH_ACCEPTED:
-		accept(c, step);
+		take_verified(c, step);
 		break;
 	case AUTH_REFUSED:
 		fail(c, AUTH_REFUSED, step->user, step->why);
@@ -127,16 +127,6 @@ static void on_step(void *context, const struct msg *m)
 	default:
 		fail(c, AUTH_UNAVAILABLE, step->user, step->why);
 	}
-}
-
-/* Is it one of the site's? A session may have the settings of before a reload. */
-static bool is_offered(const struct broker *b, uint32_t mechanism)
-{
-	struct span bad;
-	uint32_t set = 0;
-
-	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
-	return mechanism & set & SASL_CHALLENGES;
 }
 
 /* Begins anew: whatever was verified before is not any more. 0; 1 when that was refused; -errno. */
@@ -151,7 +141,8 @@ static int begin(struct client *c, const struct msg *m)
 		return 1;
 	}
 	tries_set(c->broker->tries, &c->visit, ++c->leases);
-	if (!is_offered(c->broker, h->mechanism)) {
+	/* a session may have the settings of before a reload */
+	if (!config_offers(&c->broker->config, h->mechanism & SASL_CHALLENGES)) {
 		fail(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN("the mechanism is not offered"));
 		return 1;
 	}

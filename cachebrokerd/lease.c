@@ -20,13 +20,9 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
-#include "lib/sasl.h"
 
 #define PATIENCE_MS	   50
 #define LOGOUT_PATIENCE_MS 1000
-#define DIAL_ROUNDS	   2 /* times connect_timeout: two addresses that do not answer */
-/* an account that is looked up, and its mail host's name */
-#define LOOKUP_EXTRA (LOOKUP_SECONDS + RESOLVE_SECONDS)
 
 static struct client *awaiting;	       /* those that wait for a connection on its way back */
 static struct client *returning;       /* those that bring one back */
@@ -34,32 +30,10 @@ static struct client *awaiting_room;   /* those for whom another one's has to ma
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 static struct client *awaiting_errand; /* those for whom a master user shall log in */
 
-/* Can there be clients that are verified without a password? */
-static bool verifies(const struct broker *b)
-{
-	struct span bad;
-	uint32_t set = 0;
-
-	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
-	return set & SASL_CHALLENGES;
-}
-
 /* Does the client's process get a connection that is logged in? */
 static bool takes_errand(const struct lease *l)
 {
 	return l->master || l->verified;
-}
-
-uint32_t lease_longest(const struct broker *b)
-{
-	uint32_t tries = b->config.connect_timeout * DIAL_ROUNDS, one = tries + LOOKUP_EXTRA;
-
-	if (config_tls_possible(&b->config))
-		one += tls_longest(b) * DIAL_ROUNDS;
-	if (master_may_log_in(b) || verifies(b))
-		one += errand_login_seconds(b);
-	/* proven before each answer: that may come to nothing, and the session dials after all */
-	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
 }
 
 static void stop_awaiting(struct client *c)

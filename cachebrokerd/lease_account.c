@@ -19,10 +19,27 @@
 #include "cachebrokerd/master.h"
 #include "cachebrokerd/own.h"
 #include "cachebrokerd/secrets.h"
+#include "cachebrokerd/tls.h"
 #include "lib/clock.h"
 #include "lib/config_tls.h"
 #include "lib/sasl.h"
 #include "lib/selfhost.h"
+
+#define DIAL_ROUNDS  2 /* times connect_timeout: two addresses that do not answer */
+/* an account that is looked up, and its mail host's name */
+#define LOOKUP_EXTRA (LOOKUP_SECONDS + RESOLVE_SECONDS)
+
+uint32_t lease_longest(const struct broker *b)
+{
+	uint32_t tries = b->config.connect_timeout * DIAL_ROUNDS, one = tries + LOOKUP_EXTRA;
+
+	if (config_tls_possible(&b->config))
+		one += tls_longest(b) * DIAL_ROUNDS;
+	if (master_may_log_in(b) || config_offers(&b->config, SASL_CHALLENGES | SASL_EXTERNAL))
+		one += errand_login_seconds(b);
+	/* proven before each answer: that may come to nothing, and the session dials after all */
+	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
+}
 
 /* May the client have connections of this host and key? After a login it is the same account, and
  * where its mail was then; after a connection that was dead, the same login. */

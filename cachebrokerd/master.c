@@ -82,7 +82,7 @@ static int write_name(const struct broker *b, struct span account, struct buf *o
 	return r;
 }
 
-int master_login(const struct broker *b, struct span account, struct errand_login *ret)
+static int be_master(const struct broker *b, struct span account, struct errand_login *ret)
 {
 	static char bytes[BACKEND_NAME_MAX];
 	struct buf name = BUF_OVER(bytes);
@@ -106,14 +106,21 @@ int master_login(const struct broker *b, struct span account, struct errand_logi
 	return 0;
 }
 
+int master_login(const struct broker *b, struct span account, struct errand_login *ret)
+{
+	return master_is_on(b) ? be_master(b, account, ret) : -EACCES;
+}
+
 /* What it logs in with for this client: borrows from the lease as well. */
 static int login_for(const struct client *c, const struct connection *fresh,
 		     struct errand_login *ret)
 {
 	const struct span account = span_str(fresh->backend_user);
 
-	if (!c->lease.verified || !c->lease.secret)
+	if (!c->lease.verified)
 		return master_login(c->broker, account, ret);
+	if (!c->lease.secret)
+		return be_master(c->broker, account, ret);
 	*ret = (struct errand_login){ .backend_user = account,
 				      .authzid = SPAN_NONE,
 				      .secret = secret_span(c->lease.secret) };

@@ -2,8 +2,8 @@
  *
  * A master user logs in for every client (auth_sasl_plain_username, auth_sasl_plain_password), when
  * the client has the secret that all clients share (auth_shared_secret): all three must be set. For
- * a client that was verified without a password, it is the directory's clear one, or the master user
- * if there is none: then the first two do.
+ * a client that was verified without a password it is the directory's clear one, else the master
+ * user: then the first two do.
  */
 #ifndef CACHEBROKERD_MASTER_H
 #define CACHEBROKERD_MASTER_H

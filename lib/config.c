@@ -173,13 +173,13 @@ int config_init(struct config *c)
 	return 0;
 }
 
-static bool is_challenged(const struct config *c)
+bool config_offers(const struct config *c, uint32_t mechanisms)
 {
 	struct span bad;
 	uint32_t set = 0;
 
 	(void)sasl_list_read(span_str(c->auth_mechanisms), &set, &bad); /* is good */
-	return set & SASL_CHALLENGES;
+	return set & mechanisms;
 }
 
 /* Of Courier; a file that has it shall not be told that it is wrong, only that it need not. */
@@ -203,13 +203,12 @@ static void judge_whole(struct config_problems *p)
 		  (*c->auth_shared_secret != '\0');
 
 	bool verified = set == 2 && !*c->auth_shared_secret &&
-			(is_challenged(c) || config_offers_external(c));
+			config_offers(c, SASL_CHALLENGES | SASL_EXTERNAL);
 
-	if (is_challenged(c) && c->directory.count == 0)
-		config_say(
-			p, false,
-			"auth_mechanisms: CRAM and SCRAM are judged by what a directory has, and "
-			"there is no line 'directory': they are not offered");
+	if (config_offers(c, SASL_CHALLENGES) && c->directory.count == 0)
+		config_say(p, false,
+			   "auth_mechanisms: CRAM and SCRAM are judged by what a directory has, "
+			   "and there is no line 'directory': they are not offered");
 	if (set > 0 && set < 3 && !verified)
 		config_say(
 			p, false,

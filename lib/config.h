@@ -123,4 +123,7 @@ unsigned config_line_of(const struct config *c, const char *key);
 /* Has key i the same value in both? */
 bool config_key_same(const struct config *a, const struct config *b, size_t i);
 
+/* Is any of these mechanisms (lib/sasl.h) among auth_mechanisms? */
+bool config_offers(const struct config *c, uint32_t mechanisms);
+
 #endif

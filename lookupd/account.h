@@ -64,7 +64,8 @@ int account_add_hosts(struct account *a, struct span hosts);
 int account_add_options(struct account *a, struct span options);
 
 /* Sets one of the fields that authdaemond's answers have (ADDRESS, PASSWD, PASSWD2, OPTIONS),
- * or of those that our own tables have besides (HMAC-MD5 and so on); others are not for us. 0 or -EINVAL. */
+ * or of those that our own tables have besides (HMAC-MD5 and so on); others are not for us. 0 or
+ * -EINVAL. */
 int account_set_field(struct account *a, struct span name, struct span value);
 
 /* Sets fields from lines NAME=value; what has no = is passed over. 0 or -EINVAL. */

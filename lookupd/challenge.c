@@ -290,10 +290,10 @@ static int make_keys(struct conversation *e, const struct account *a, bool found
 
 	e->known = has_stored || (password.n > 0 && scram_is_prepared(password));
 	if (found && !e->known)
-		why_say(&e->why, password.n > 0
-					 ? "SCRAM cannot be done with a password of such letters"
-					 : "the directory has no clear password, and no stored form "
-					   "for this mechanism");
+		why_say(&e->why, "%s",
+			password.n > 0 ? "SCRAM cannot be done with a password of such letters"
+				       : "the directory has neither a clear password nor a "
+					 "stored form for this mechanism");
 	if (r == 0)
 		r = scram_make_keys(m->digest, password.n > 0 ? password : SPAN("nobody's"),
 				    &e->keys);

@@ -1,5 +1,5 @@
-/* Clients that are challenged: CRAM-MD5, CRAM-SHA1, CRAM-SHA256, SCRAM-SHA-1 and SCRAM-SHA-256, with
- * what a directory has of an account.
+/* Clients that are challenged: CRAM-MD5, CRAM-SHA1, CRAM-SHA256, SCRAM-SHA-1 and SCRAM-SHA-256,
+ * with what a directory has of an account.
  *
  * A conversation is an entry of a table of this worker, under a random number: it waits for no
  * client, and no client holds up the worker. It is forgotten when it is answered, after a minute,

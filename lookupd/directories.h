@@ -26,8 +26,8 @@ enum found directories_find(struct directories *d, const char *service, struct s
 			    struct account *ret, unsigned *ret_line, struct why *why);
 
 /* Lets the directory of this line judge an answer to CRAM's challenge: one that does not give away
- * what is needed for that may do it itself. FOUND: it is right; FOUND_NOT: wrong, or it cannot, with
- * *why. */
+ * what is needed for that may do it itself. FOUND: it is right; FOUND_NOT: wrong, or it cannot,
+ * with *why. */
 enum found directories_cram(struct directories *d, unsigned line, const char *service,
 			    const char *mechanism, struct span challenge, struct span answer,
 			    struct why *why);

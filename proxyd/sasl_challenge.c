@@ -108,8 +108,8 @@ static enum session_end ask_client(struct session *s, struct span data, sasl_cli
 }
 
 /* The last step: whose login it is. SCRAM's server has a word for the client. */
-static enum session_end accept(struct session *s, const struct msg_AUTH_STEP *step,
-			       int64_t deadline, int *ret)
+static enum session_end take_verified(struct session *s, const struct msg_AUTH_STEP *step,
+				      int64_t deadline, int *ret)
 {
 	struct credentials *to = &s->credentials;
 
@@ -153,7 +153,7 @@ static enum session_end take_reply(struct session *s, const struct msg *reply, i
 		*conversation = step->conversation;
 		return ask_client(s, step->data, take_answer, deadline, ret);
 	case AUTH_ACCEPTED:
-		return accept(s, step, deadline, ret);
+		return take_verified(s, step, deadline, ret);
 	default:
 		note_claimed(&s->credentials, step->user);
 		refuse(s, step->status == AUTH_REFUSED ? REFUSAL_PASSWORD : REFUSAL_UNAVAILABLE,

@@ -50,11 +50,11 @@ class Userdb:
 
 
 class Passwords:
-    """A compiled table of accounts on one mail host; each is user -> (clear password, hash)."""
+    """A compiled table of accounts on one mail host (None: on server_hostname); each is user -> (clear password, hash)."""
 
     def __init__(self, backend, **accounts):
         self.folder = temp_folder()
-        self.path, self.host = self.folder / "accounts", at(backend)
+        self.path, self.host = self.folder / "accounts", at(backend) if backend else ""
         self.write(**accounts)
 
     def write(self, **accounts):

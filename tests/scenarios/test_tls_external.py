@@ -13,6 +13,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keepwarm import certs, messages, process, tls
+from keepwarm.directory import Passwords
 from keepwarm.imap import Client, b64
 from keepwarm.messages import Peer
 from keepwarm.pop3 import Client as PopClient
@@ -81,11 +82,11 @@ def system(start):
     return start()
 
 
-def connect(system, pki, shows=None, context=None, session=None, version=None):
+def connect(system, pki, shows=None, context=None, session=None, version=None, name="127.0.0.1"):
     context = context or tls.context(pki.authority, version, shows)
     sock = socket.create_connection(("127.0.0.1", system.imaps), timeout=DEADLINE)
     try:
-        return Client(None, sock=context.wrap_socket(sock, server_hostname="127.0.0.1", session=session))
+        return Client(None, sock=context.wrap_socket(sock, server_hostname=name, session=session))
     except BaseException:
         sock.close()
         raise
@@ -222,6 +223,25 @@ def test_the_masters_name_may_stand_behind_the_users(start, pki):
         assert external(client).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
 
 
+@pytest.mark.parametrize("master", [False, True])
+def test_a_directorys_clear_password_goes_before_the_master_user(start, make, pki, master):
+    backend = make.backend()
+    table = Passwords(backend, **{ANNA: (f"pw-{ANNA}", ""), BERTA: ("", "$1$x$y")})
+    make.started.append(table)
+    nobody = {} if master else {"auth_sasl_plain_username": None, "auth_sasl_plain_password": None}
+    system = start(directory=[table], server_port=backend.port, **nobody)
+    office = Office(backend)
+    with connect(system, pki, pki.anna) as client:
+        assert external(client).ok
+        reads_mail_of(client, ANNA)
+        client.logout()
+    with connect(system, pki, pki.berta) as client:
+        assert external(client).ok is master
+    with connect(system, pki, pki.clients.issue_to("unknown", ["nobody@example.test"])) as client:
+        assert external(client).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+    assert office.seen == [("", ANNA)] + [(BERTA, MASTER)] * master
+
+
 # --- certificates -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("which, why", [
     ("self-signed", "its certificate is self-signed and not in tls_client_ca_file"),
@@ -287,6 +307,27 @@ def test_an_intermediate_authority_is_sent_along(system, pki):
     between = certs.Authority(pki.folder, "between", above=pki.clients)
     with connect(system, pki, between.issue_to("emma", ["emma@example.test"])) as client:
         assert external(client).ok
+
+
+@WAYS
+def test_whichever_of_our_names_a_client_asks_for(start, pki, version):
+    """OpenSSL changes the context then, in the middle of the handshake."""
+    second = pki.authority.issue("second.example.test", file="second")
+    system = start(tls_server_cert_file=f"{pki.ours.path} {second.path}",
+                   tls_server_key_file=f"{pki.ours.key_path} {second.key_path}")
+    session, reused = None, []
+    context = tls.context(pki.authority, version, pki.anna)
+    for _ in range(2):
+        with connect(system, pki, context=context, session=session, name="second.example.test") as client:
+            assert client.sock.getpeercert()["subject"][0][0][1] == "second.example.test"
+            assert offered(client) and external(client).ok
+            session = client.sock.session
+            reused.append(client.sock.session_reused)
+    assert reused == [False, True]
+    with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+        with connect(system, pki, pki.others.issue_to("foreign", [ANNA]), name="second.example.test") as client:
+            assert client.greeting
+    wait_until(lambda: "it was signed by others" in system.log_text(), lambda: system.log_text())
 
 
 # --- resumption -----------------------------------------------------------------------------------------

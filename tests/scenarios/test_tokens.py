@@ -79,11 +79,12 @@ def test_a_reload_changes_what_is_offered(system):
 
 
 def test_an_unknown_mechanism_is_an_error_with_its_place(tmp_path):
-    (tmp_path / "conf").write_text("server_hostname x\nauth_mechanisms PLAIN SCRAM-SHA-1\n")
+    (tmp_path / "conf").write_text("server_hostname x\nauth_mechanisms PLAIN DIGEST-MD5\n")
     run = subprocess.run([BUILD / "proxyd", "-n", "-f", tmp_path / "conf"], capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert run.stderr == (f"{tmp_path}/conf:2: auth_mechanisms: 'SCRAM-SHA-1' is not allowed: give none, or some of "
-                          "PLAIN LOGIN XOAUTH2 OAUTHBEARER\n")
+    assert run.stderr == (f"{tmp_path}/conf:2: auth_mechanisms: 'DIGEST-MD5' is not allowed: give none, or some of "
+                          "PLAIN LOGIN XOAUTH2 OAUTHBEARER SCRAM-SHA-256 SCRAM-SHA-1 CRAM-SHA256 CRAM-SHA1 "
+                          "CRAM-MD5 EXTERNAL\n")
 
 
 def test_a_master_users_site_takes_no_tokens(make, backend):
