@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from keepwarm.challenge import MECHANISMS, OFFERED, login as challenge_login
 from keepwarm.directory import at, tell
 from keepwarm.directory_real import Authlib, Mariadb, Postgres, Slapd
 from keepwarm.process import free_port, wait_until
@@ -141,3 +142,14 @@ def test_an_own_query_and_both_spellings(real, conf):
         assert "columns" in tell(conf, "anna", "imap", 75)
     finally:
         real.write_rc()
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_an_empty_clear_password_answers_no_challenge(make, real, mechanism):
+    """The SQL tables have '' in that column, the others nothing."""
+    system = start(make, real, auth_mechanisms=OFFERED)
+    before = [len(host.logins) for host in real.hosts]
+    with system.client() as client:
+        assert challenge_login(client, mechanism, "anna", "").tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+        assert challenge_login(client, mechanism, "nobody-knows", "").tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
+    assert [len(host.logins) for host in real.hosts] == before
