@@ -1,6 +1,11 @@
 /* lmdb: the compiled table that lookupd --import makes. A million accounts cost no memory of ours:
  * the file is mapped. It is opened without a lock file, since a file that is there is never
  * changed; once a second it is looked whether another one has taken its place.
+ *
+ * Trap: who cuts the file off in its place, or copies another one over it, takes pages away that
+ * are mapped, and reading one is SIGBUS. So before each question it is asked whether the file is as
+ * it was when it was opened. What is cut off between that and the end of the question, some
+ * microseconds, kills the worker; the next one finds the file as it is then.
  */
 #include <errno.h>
 #include <lmdb.h>
@@ -9,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "lib/clock.h"
+#include "lib/log.h"
 #include "lookupd/accountsdb.h"
 #include "lookupd/drivers.h"
 
@@ -20,6 +26,8 @@ struct table {
 	MDB_dbi dbi;
 	dev_t device;
 	ino_t inode;
+	off_t size;
+	struct timespec changed;
 	int64_t look_at; /* monotonic ms */
 };
 
@@ -83,14 +91,27 @@ static int open_env(struct table *t, const struct stat *st, struct why *why)
 	}
 	if (r != 0) {
 		why_say(why, "%s: %s", t->path,
-			r < 0 ? "is no table that lookupd --import has made" : strerror(r));
+			r < 0 || st->st_size == 0 ? "is no table that lookupd --import has made"
+						  : strerror(r));
 		return -EINVAL;
 	}
 	close_env(t);
 	*t = fresh;
 	t->device = st->st_dev;
 	t->inode = st->st_ino;
+	t->size = st->st_size;
+	t->changed = st->st_mtim;
 	return 0;
+}
+
+/* Is the open file still what it was? */
+static bool is_intact(const struct table *t)
+{
+	struct stat st;
+	int fd;
+
+	return mdb_env_get_fd(t->env, &fd) == 0 && fstat(fd, &st) == 0 && st.st_size == t->size &&
+	       st.st_mtim.tv_sec == t->changed.tv_sec && st.st_mtim.tv_nsec == t->changed.tv_nsec;
 }
 
 static int refresh(struct table *t, struct why *why)
@@ -98,6 +119,13 @@ static int refresh(struct table *t, struct why *why)
 	struct stat st;
 	int r = 0;
 
+	if (t->env && !is_intact(t)) {
+		log_printf(LOG_WARNING,
+			   "%s was changed in its place: only lookupd --import, or a rename, may "
+			   "put another table there",
+			   t->path);
+		close_env(t);
+	}
 	if (t->env && clock_ms() < t->look_at)
 		return 0;
 	t->look_at = clock_ms() + LOOK_MS;

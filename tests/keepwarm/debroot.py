@@ -133,7 +133,7 @@ class Rooted:
             self.outer = process.start(
                 [*UNSHARE, "sh", "-c", RUN], signal="KILL", stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
                 env=dict(os.environ, work=self.folder / "work", tar=self.tar, data=self.data))
-        process.wait_until(self.greets, lambda: "the server does not greet:\n" + self.log_text(), 30)
+        process.wait_until(self.greets, lambda: "the server does not greet:\n" + self.log_text(), process.START_DEADLINE)
         self.inner = process.read_proc(self.outer.pid, f"task/{self.outer.pid}/children").split()
 
     def greets(self):

@@ -171,7 +171,7 @@ class Dovecot:
         self.master = process.start(["dovecot", "-F", "-c", self.folder / "dovecot.conf"],
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                     stderr=subprocess.DEVNULL, env=self.environment)
-        process.wait_until(self.greets, lambda: "Dovecot does not greet:\n" + self.log_text())
+        process.wait_until(self.greets, lambda: "Dovecot does not greet:\n" + self.log_text(), process.START_DEADLINE)
         return self
 
     def greets(self):

@@ -36,7 +36,7 @@ class Handover:
         self.listener.bind(str(self.folder / "session"))
         os.chmod(self.folder / "session", 0o666)
         self.listener.listen(1)
-        self.listener.settimeout(DEADLINE)
+        self.listener.settimeout(process.START_DEADLINE)
         self.tcp, theirs = self.connect()
         self.log = open(self.folder / "log", "w+b")  # pylint: disable=consider-using-with
         self.proxyd = subprocess.Popen(  # pylint: disable=consider-using-with

@@ -90,11 +90,12 @@ class System:
     def wait_ready(self):
         if self.config.get("run_listener") == "no":
             wait_until(self.running_or_fail(lambda: (self.run_directory / "session").is_socket()),
-                       lambda: "no session socket; log:\n" + self.log_text())
+                       lambda: "no session socket; log:\n" + self.log_text(), process.START_DEADLINE)
         else:
-            wait_until(self.running_or_fail(self.greets), lambda: "no greeting; log:\n" + self.log_text())
+            wait_until(self.running_or_fail(self.greets), lambda: "no greeting; log:\n" + self.log_text(),
+                       process.START_DEADLINE)
         if self.config["log_target"] == "stderr":
-            self.wait_log("is ready")  # SIGTERM before that is the end of a start, with status 1
+            self.wait_log("is ready", deadline=process.START_DEADLINE)  # SIGTERM before that is the end of a start, with status 1
 
     def running_or_fail(self, predicate):
         def check():
@@ -148,8 +149,8 @@ class System:
     def log_text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def wait_log(self, text):
-        wait_until(lambda: text in self.log_text(), lambda: f"{text!r} not logged:\n{self.log_text()}")
+    def wait_log(self, text, deadline=process.DEADLINE):
+        wait_until(lambda: text in self.log_text(), lambda: f"{text!r} not logged:\n{self.log_text()}", deadline)
 
     def pids(self, name=None):
         """The processes of this system, or those that run one program."""

@@ -10,7 +10,7 @@ import termios
 import threading
 
 from keepwarm import messages
-from keepwarm.process import alive, children, read_proc, socket_inodes, start, wait_until
+from keepwarm.process import START_DEADLINE, alive, children, read_proc, socket_inodes, start, wait_until
 from keepwarm.system import BUILD
 
 DEADLINE = 15.0
@@ -57,7 +57,7 @@ class Relay:
         self.server.bind(str(path))
         os.chmod(path, 0o666)
         self.server.listen(8)
-        self.server.settimeout(DEADLINE)
+        self.server.settimeout(START_DEADLINE)
 
     def meet(self):
         """Takes its connection. Returns RELAY."""

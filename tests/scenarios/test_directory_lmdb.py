@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from keepwarm.directory import at, readable, tell
-from keepwarm.process import DEADLINE, free_port, wait_until
-from keepwarm.system import BUILD, temp_folder
+from keepwarm.process import DEADLINE, children, free_port, parent, wait_until
+from keepwarm.system import BUILD, SANITIZED, temp_folder
 
 USERDB = "# a comment\n\nanna\tuid=1|gid=1|home=/x|systempw=hash|options=mailhost=one\nbo\tuid=1|gid=1\n" \
     "carl d\tuid=1|gid=1|home=/x|mail=/y|options=mailhost=two:1143 imaps://three,disablepop3=1\n"
@@ -167,6 +167,63 @@ def test_a_running_service_takes_a_new_table_and_never_sees_half_of_one(table, m
     wait_until(lambda: logged_in(system, hosts[1], "user7"), "the last table is not used")
     with system.client() as client:
         assert b"AUTHENTICATIONFAILED" in client.login("user3000", "x").tagged
+
+
+@pytest.mark.parametrize("left", [0, 1, 4096, 0.5])
+def test_a_table_that_is_cut_off_in_its_place_kills_no_worker_and_works_again(table, make, backend, left):
+    table.take("user,mailhost\n" + "".join(f"user{n},{at(backend)}\n" for n in range(3000)))
+    readable(table.path)
+    whole = table.path.read_bytes()
+    system = make.system(backend, directory=[table], lookup_ttl=1, server_port=free_port())
+    system.session("user1").close()
+    before = workers(system)
+    with open(table.path, "r+b", buffering=0) as file:
+        file.truncate(int(len(whole) * left) if isinstance(left, float) else left)
+        for n in range(10, 30):
+            with system.client() as client:
+                assert client.login(f"user{n * 100}", "x").tagged.startswith(b"NO [UNAVAILABLE]")
+        system.session("user1").close()  # as it was
+        system.wait_log("was changed in its place")
+        file.write(whole)
+    wait_until(lambda: serves(system, "user2999"), system.log_text)
+    assert workers(system) == before
+
+
+def workers(system):
+    master, = [pid for pid in system.pids("lookupd") if parent(pid) not in system.pids("lookupd")]
+    return sorted(children(master))
+
+
+def serves(system, user):
+    with system.client() as client:
+        tagged = client.login(user, f"pw-{user}").tagged
+    assert tagged.startswith((b"OK ", b"NO [UNAVAILABLE]")), tagged
+    return tagged.startswith(b"OK ")
+
+
+@pytest.mark.skipif(SANITIZED, reason="what may end a worker here, a sanitizer takes for a bug")
+def test_a_table_that_is_overwritten_again_and_again_makes_nobody_unknown(table, make, backend):
+    """Some look-up may meet the moment in which a page is gone: another worker answers, or nobody can say it."""
+    table.take("user,mailhost\n" + "".join(f"user{n},{at(backend)}\n" for n in range(3000)))
+    readable(table.path)
+    whole = table.path.read_bytes()
+    system = make.system(backend, directory=[table], lookup_ttl=1, server_port=free_port(), cache_expiration_time=0)
+    ended = threading.Event()
+
+    def overwrite():
+        while not ended.wait(0.01):
+            with open(table.path, "r+b", buffering=0) as file:
+                file.truncate(0)
+                file.write(whole)
+    thread = threading.Thread(target=overwrite)
+    thread.start()
+    try:
+        for n in range(60):
+            serves(system, f"user{n * 50}")
+    finally:
+        ended.set()
+        thread.join()
+    wait_until(lambda: serves(system, "user2999"), system.log_text, 30)
 
 
 def logged_in(system, host, user):

@@ -119,14 +119,14 @@ def down(kind):
 def test_a_directory_that_is_down_is_temporary_and_quick_and_no_other_is_asked(conf, kind):
     began = time.monotonic()
     told = tell(conf(down(kind), "static:"), "anna", "imap", 75)
-    assert "not known now" in told and time.monotonic() - began < 3
+    assert "not known now" in told and time.monotonic() - began < 4.5
 
 
 @pytest.mark.parametrize("kind", [Authdaemond, AuthHttp])
 def test_a_silent_directory_is_given_up_within_its_time(server, conf, kind):
     began = time.monotonic()
     tell(conf(server(kind, None)), "anna", "imap", 75)
-    assert 4 < time.monotonic() - began < 9
+    assert 4 < time.monotonic() - began < 12
 
 
 def login(system, user="anna"):
@@ -145,7 +145,7 @@ def test_logins_while_a_directory_is_silent_and_after(server, make, backend, kin
     assert b"NO [UNAVAILABLE]" in login(system)
     began = time.monotonic()
     assert b"NO [UNAVAILABLE]" in login(system)
-    assert time.monotonic() - began < 3  # it is not asked again at once
+    assert time.monotonic() - began < 4.5  # it is not asked again at once
     system.wait_log("is down")
     state["answer"] = answers[kind]
     wait_until(lambda: login(system).startswith(b"OK"), lambda: system.log_text(), 20)
@@ -184,4 +184,4 @@ def test_names_are_resolved_while_a_directory_hangs(server, make, backend):
         wait_until(lambda: source.silent, "the directory was not asked")
         began = time.monotonic()
         assert login(system).startswith(b"OK") and login(system, "bo").startswith(b"OK")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 4.5

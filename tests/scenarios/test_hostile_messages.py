@@ -199,8 +199,8 @@ def test_a_lingering_socket_does_not_hold_the_broker_up(scene, role, count, act)
             for sock, _ in pairs:
                 os.close(sock.detach())
         begin = time.monotonic()
-        peer.expect_cut_off(deadline=5)
+        peer.expect_cut_off(deadline=15)
         scene.check(bad=1)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 20
     for _, other in pairs:
         other.close()

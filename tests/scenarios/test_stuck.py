@@ -109,7 +109,7 @@ def test_a_mail_host_that_drips_during_the_login_is_given_up(make, where, piece)
     with system.client() as client:
         begin = time.monotonic()
         assert client.login("anna", "pw-anna").tagged.startswith(b"NO [UNAVAILABLE] ")
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 8, "it drips for as long as it is let"
         backend.answers.clear()
         backend.greeting = b"* OK [CAPABILITY " + backend.before.encode() + b"] ready\r\n"
         assert client.login("anna", "pw-anna").ok
