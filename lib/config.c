@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/config_login.h"
 #include "lib/config_rows.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
@@ -173,23 +174,7 @@ int config_init(struct config *c)
 /* What only all keys together show. */
 static void judge_whole(struct config_problems *p)
 {
-	const struct config *c = p->config;
-	int set = (*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0') +
-		  (*c->auth_shared_secret != '\0');
-
-	if (set > 0 && set < 3)
-		config_say(
-			p, false,
-			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "
-			"not all three are set, so none has an effect");
-	if (set == 3 && !c->run_listener)
-		config_say(p, false,
-			   "auth_sasl_plain_username: with run_listener no, logins work only where "
-			   "another listener of proxyd runs (not with a process per connection)");
-	if (set == 3 && (c->pop3_listen_port != 0 || c->pop3s_listen_port != 0))
-		config_say(p, true,
-			   "pop3_listen_port, pop3s_listen_port: there is no POP3 with a master "
-			   "user (auth_sasl_plain_username)");
+	config_login_judge(p);
 	config_tls_judge(p);
 }
 

@@ -20,6 +20,12 @@ enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
 /* What becomes of an account without a mail host. */
 enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_REFUSE };
 
+/* Who judges passwords. */
+enum auth_policy { AUTH_BACKEND, AUTH_DIRECTORY, AUTH_BOTH };
+
+/* What becomes of a login name's letters. */
+enum login_case { LOGIN_KEEP, LOGIN_LOWER };
+
 struct config_pair {
 	uint32_t least;
 	uint32_t most;
