@@ -75,8 +75,8 @@ static void judge_auth(struct config_problems *p)
 static void judge_master(struct config_problems *p)
 {
 	const struct config *c = p->config;
-	int master = (*c->auth_sasl_plain_username != '\0') +
-		     (*c->auth_sasl_plain_password != '\0');
+	int master =
+		(*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0');
 	int set = master + (*c->auth_shared_secret != '\0');
 
 	if (c->auth == AUTH_BACKEND ? set > 0 && set < 3 : master == 1)

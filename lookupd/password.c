@@ -1,8 +1,9 @@
 /* The forms that passwords are stored in: {SCHEME}value, or one of crypt(3)'s strings.
  *
- * What a value is compared with is computed whole, and compared in a time that says nothing. A value
- * that does not look as its scheme says is broken, not merely wrong: somebody wants to know. Without a scheme only crypt(3)'s strings count, as for Courier: clear text
- * in the place of a hash is no password.
+ * What a value is compared with is computed whole, and compared in a time that says nothing. A
+ * value that does not look as its scheme says is broken, not merely wrong: somebody wants to know.
+ * Without a scheme only crypt(3)'s strings count, as for Courier: clear text in the place of a hash
+ * is no password.
  */
 #include "lookupd/password.h"
 
@@ -154,8 +155,8 @@ static enum password_verdict check_digest(const struct scheme *s, struct span by
 	if (n == 0 || bytes.n < n || (s->form == FORM_DIGEST && bytes.n != n) ||
 	    password_digest(s->digest, typed, salt, made) != n)
 		return PASSWORD_BROKEN;
-	enum password_verdict verdict = verdict_of((struct span){ (const char *)made, n },
-						   (struct span){ bytes.p, n });
+	enum password_verdict verdict =
+		verdict_of((struct span){ (const char *)made, n }, (struct span){ bytes.p, n });
 
 	explicit_bzero(made, sizeof(made));
 	return verdict;
@@ -176,11 +177,9 @@ static enum password_verdict check_pbkdf2(const struct scheme *s, struct span ro
 		return PASSWORD_BROKEN;
 	if (span_u64(rounds, PBKDF2_ROUNDS_MOST, &count) < 0)
 		return PASSWORD_COSTLY;
-	if (count == 0 ||
-	    password_pbkdf2(s->digest, typed, salt, (uint32_t)count, made, key.n) < 0)
+	if (count == 0 || password_pbkdf2(s->digest, typed, salt, (uint32_t)count, made, key.n) < 0)
 		return PASSWORD_BROKEN;
-	enum password_verdict verdict =
-		verdict_of((struct span){ (const char *)made, key.n }, key);
+	enum password_verdict verdict = verdict_of((struct span){ (const char *)made, key.n }, key);
 
 	explicit_bzero(made, sizeof(made));
 	return verdict;
@@ -226,8 +225,7 @@ static enum password_verdict check_crypt(struct span text, struct span typed)
 	return password_crypt(text, typed);
 }
 
-static enum password_verdict check_text(const struct scheme *s, struct span text,
-					struct span typed)
+static enum password_verdict check_text(const struct scheme *s, struct span text, struct span typed)
 {
 	switch (s->form) {
 	case FORM_CLEAR:
@@ -271,8 +269,8 @@ static enum password_verdict check_value(const struct scheme *s, enum encoding e
 	if (n < 0)
 		return PASSWORD_BROKEN;
 	const struct span decoded = { bytes, (size_t)n };
-	enum password_verdict verdict = is_digest ? check_digest(s, decoded, typed)
-						  : check_text(s, decoded, typed);
+	enum password_verdict verdict =
+		is_digest ? check_digest(s, decoded, typed) : check_text(s, decoded, typed);
 
 	explicit_bzero(bytes, sizeof(bytes));
 	return verdict;

@@ -1,5 +1,5 @@
-/* Is this the password? All forms that passwords are stored in (imapproxy.conf(5), PASSWORDS). Pure,
- * but for the memory and the time that slow forms take: both are bounded.
+/* Is this the password? All forms that passwords are stored in (imapproxy.conf(5), PASSWORDS).
+ * Pure, but for the memory and the time that slow forms take: both are bounded.
  */
 #ifndef LOOKUPD_PASSWORD_H
 #define LOOKUPD_PASSWORD_H

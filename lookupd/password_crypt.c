@@ -57,9 +57,9 @@ static enum cost judge_number(struct span text, uint32_t most)
 	for (size_t i = 0; i < number.n; i++)
 		if (number.p[i] < '0' || number.p[i] > '9')
 			return COST_BROKEN;
-	return number.n == 0			       ? COST_BROKEN
+	return number.n == 0			    ? COST_BROKEN
 	       : span_u64(number, most, &value) < 0 ? COST_TOO_HIGH
-						       : COST_FINE;
+						    : COST_FINE;
 }
 
 static enum cost judge_fixed(struct span rest)
@@ -150,13 +150,13 @@ static const struct method {
 	enum cost (*judge)(struct span rest);
 	size_t length; /* of the whole, or 0: any */
 } methods[] = {
-	{ SPAN("$1$"), judge_fixed, 0 },      { SPAN("$5$"), judge_sha, 0 },
-	{ SPAN("$6$"), judge_sha, 0 },	      { SPAN("$2a$"), judge_bcrypt, 60 },
-	{ SPAN("$2b$"), judge_bcrypt, 60 },   { SPAN("$2x$"), judge_bcrypt, 60 },
-	{ SPAN("$2y$"), judge_bcrypt, 60 },   { SPAN("$y$"), judge_yescrypt, 0 },
-	{ SPAN("$gy$"), judge_yescrypt, 0 },  { SPAN("$7$"), judge_scrypt, 0 },
-	{ SPAN("$md5"), judge_sun, 0 },	      { SPAN("$sha1$"), judge_sha1, 0 },
-	{ SPAN("$3$"), judge_fixed, 0 },      { SPAN("_"), judge_bsdi, 20 },
+	{ SPAN("$1$"), judge_fixed, 0 },     { SPAN("$5$"), judge_sha, 0 },
+	{ SPAN("$6$"), judge_sha, 0 },	     { SPAN("$2a$"), judge_bcrypt, 60 },
+	{ SPAN("$2b$"), judge_bcrypt, 60 },  { SPAN("$2x$"), judge_bcrypt, 60 },
+	{ SPAN("$2y$"), judge_bcrypt, 60 },  { SPAN("$y$"), judge_yescrypt, 0 },
+	{ SPAN("$gy$"), judge_yescrypt, 0 }, { SPAN("$7$"), judge_scrypt, 0 },
+	{ SPAN("$md5"), judge_sun, 0 },	     { SPAN("$sha1$"), judge_sha1, 0 },
+	{ SPAN("$3$"), judge_fixed, 0 },     { SPAN("_"), judge_bsdi, 20 },
 	{ SPAN(""), judge_traditional, 13 },
 };
 

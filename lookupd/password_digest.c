@@ -11,8 +11,8 @@ size_t password_digest(const char *name, struct span a, struct span b,
 	EVP_MD_CTX *ctx = md ? EVP_MD_CTX_new() : NULL;
 	unsigned length = 0;
 	bool good = ctx && EVP_MD_get_size(md) <= PASSWORD_DIGEST_MAX &&
-		    EVP_DigestInit_ex(ctx, md, NULL) == 1 &&
-		    EVP_DigestUpdate(ctx, a.p, a.n) == 1 && EVP_DigestUpdate(ctx, b.p, b.n) == 1 &&
+		    EVP_DigestInit_ex(ctx, md, NULL) == 1 && EVP_DigestUpdate(ctx, a.p, a.n) == 1 &&
+		    EVP_DigestUpdate(ctx, b.p, b.n) == 1 &&
 		    EVP_DigestFinal_ex(ctx, ret, &length) == 1;
 
 	EVP_MD_CTX_free(ctx);

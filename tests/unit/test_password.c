@@ -111,7 +111,7 @@ static void every_form_takes_its_password_and_no_other(void **unused)
 static void what_ends_a_text_elsewhere_is_in_no_password(void **unused)
 {
 	static const struct span bad[] = { SPAN(TYPED "\nX"), SPAN(TYPED "\r"), SPAN(TYPED "\0x"),
-					   SPAN(TYPED "\0"), SPAN("\n" TYPED), SPAN("") };
+					   SPAN(TYPED "\0"),  SPAN("\n" TYPED), SPAN("") };
 
 	(void)unused;
 	for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++)
@@ -131,7 +131,7 @@ static void what_is_cut_off_is_nobodys(void **unused)
 		for (size_t k = 0; k < n; k += 1 + n / 5)
 			if (right[i][k] != '=' && /* padding may be left out */
 			    password_check((struct span){ right[i], k }, SPAN(TYPED), scheme) ==
-			    PASSWORD_RIGHT)
+				    PASSWORD_RIGHT)
 				fail_msg("%.*s", (int)k, right[i]);
 		if (right[i][n - 1] != '=')
 			assert_int_not_equal(password_check((struct span){ right[i], n - 1 },
@@ -143,8 +143,9 @@ static void what_is_cut_off_is_nobodys(void **unused)
 static void nothing_stored_matches_nothing(void **unused)
 {
 	static const char *const empty[] = {
-		"",   "{PLAIN}", "{SHA}",     "{SSHA}", "{CRYPT}", "{MD5}", "{}", "{PLAIN.HEX}",
-		"*0", "*1",	 "{CRYPT}*0", "*",	"!",	   "x",	    "{ARGON2ID}",
+		"",	     "{PLAIN}", "{SHA}",       "{SSHA}", "{CRYPT}",
+		"{MD5}",     "{}",	"{PLAIN.HEX}", "*0",	 "*1",
+		"{CRYPT}*0", "*",	"!",	       "x",	 "{ARGON2ID}",
 	};
 
 	(void)unused;
