@@ -19,9 +19,14 @@ void directories_free(struct directories *d);
  * -EINVAL. */
 int directories_check(struct directories *d, const char *file, directories_report_fn *report);
 
-/* Looks an account up. `service` is "imap" or "pop3". *ret is the caller's to wipe. FOUND_NOT and
- * FOUND_TROUBLE come with *why; `*ret_line` is the line of the directory that decided, 0 for none.
- */
+/* Looks an account up, by its name as the client gave it (config_login.h). With `check` FOUND means
+ * that the password is right, else it is FOUND_REFUSED; a secret that no account can have is
+ * refused here. *ret is the caller's to wipe. All but FOUND comes with *why; `*ret_line` is the
+ * line of the directory that decided, 0 for none. */
+enum found directories_ask(struct directories *d, const struct driver_question *q,
+			   struct account *ret, unsigned *ret_line, struct why *why);
+
+/* The same without a password. `service` is "imap" or "pop3". */
 enum found directories_find(struct directories *d, const char *service, struct span user,
 			    struct account *ret, unsigned *ret_line, struct why *why);
 
@@ -32,10 +37,11 @@ const char *directories_name(const struct directories *d, unsigned line);
 struct directories_texts {
 	char hosts[ROUTE_TEXT_MAX];
 	char user[ACCOUNT_USER_MAX + 1];
+	char password[ACCOUNT_PASSWORD_MAX];
 	struct why why;
 };
 
-/* Answers a LOOKUP. The answer's texts borrow `texts`. */
+/* Answers a LOOKUP. The answer's texts borrow `texts`, which is the caller's to wipe. */
 void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
 			struct directories_texts *texts, struct msg_ACCOUNT *ret);
 

@@ -1,10 +1,12 @@
 /* authdaemon: a running courier-authlib, by its socket protocol. PRE asks for a record without a
- * password. One connection a question: the daemon answers and closes.
+ * password, AUTH checks one. One connection a question: the daemon answers and closes.
  *
  *	PRE . SERVICE USER LF  →  KEY=value LF ... "." LF | "FAIL" LF | nothing: it cannot say
+ *	TCPREMOTEIP=CLIENT LF AUTH LENGTH LF SERVICE LF "login" LF USER LF PASSWORD LF  →  the same
  *
- * The protocol has no quoting. A name with a control character never gets here (directories.c), and
- * is refused here as well: a line feed in it would be a request of its own.
+ * The protocol has no quoting. A name with a control character or a password with a line feed never
+ * gets here (directories.c), and is refused here as well: what is behind one would be cut off, or a
+ * request of its own.
  */
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +20,8 @@
 #include "lib/fd.h"
 #include "lookupd/drivers.h"
 
-#define ANSWER_MAX 16384
+#define ANSWER_MAX    16384
+#define AUTH_BODY_MAX 8191
 
 static int open_authdaemon(const char *place, const struct config *c, void **ret, struct why *why)
 {
@@ -112,43 +115,83 @@ static bool cut_dot(struct span *answer)
 	return false;
 }
 
-static enum found judge_answer(struct span answer, struct account *ret, struct why *why)
+static enum found judge_answer(struct span answer, const struct driver_question *q,
+			       struct account *ret, struct why *why)
 {
 	if (span_eq(answer, SPAN("FAIL\n")))
-		return FOUND_NOT;
-	if (!cut_dot(&answer))
+		return q->check ? FOUND_DENIED : FOUND_NOT;
+	if (!cut_dot(&answer)) {
 		why_say(why, "authdaemond cannot say it now");
-	else if (account_set_lines(ret, answer) < 0)
+		return FOUND_TROUBLE;
+	}
+	if (account_set_lines(ret, answer) < 0) {
 		why_say(why, "the account's record is wrong");
-	else
-		return FOUND;
-	return FOUND_TROUBLE;
+		return FOUND_TROUBLE;
+	}
+	ret->checked = q->check;
+	return FOUND;
 }
 
-static enum found find_authdaemon(void *source, const char *service, struct span user,
+static bool has_end(struct span text)
+{
+	return memchr(text.p, '\n', text.n) || memchr(text.p, '\0', text.n);
+}
+
+/* 0, or -ENOBUFS for what is longer than the daemon reads. */
+static int add_auth(struct buf *out, const struct driver_question *q)
+{
+	const struct span service = span_str(q->service), login = SPAN("login");
+	size_t length = service.n + login.n + q->user.n + q->secret.n + 4;
+	int r = 0;
+
+	if (length > AUTH_BODY_MAX)
+		return -ENOBUFS;
+	if (*q->client)
+		r = buf_add_str(out, "TCPREMOTEIP=") || buf_add_str(out, q->client) ||
+		    buf_add_char(out, '\n');
+	return r || buf_add_str(out, "AUTH ") || buf_add_u64(out, length) ||
+			       buf_add_char(out, '\n') || buf_add(out, service) ||
+			       buf_add_char(out, '\n') || buf_add(out, login) ||
+			       buf_add_char(out, '\n') || buf_add(out, q->user) ||
+			       buf_add_char(out, '\n') || buf_add(out, q->secret) ||
+			       buf_add_char(out, '\n')
+		       ? -ENOBUFS
+		       : 0;
+}
+
+static int add_pre(struct buf *out, const struct driver_question *q)
+{
+	return buf_add_str(out, "PRE . ") || buf_add_str(out, q->service) ||
+			       buf_add_char(out, ' ') || buf_add(out, q->user) ||
+			       buf_add_char(out, '\n')
+		       ? -ENOBUFS
+		       : 0;
+}
+
+static enum found find_authdaemon(void *source, const struct driver_question *q,
 				  struct account *ret, struct why *why)
 {
 	const int64_t deadline = clock_ms() + DRIVER_TIMEOUT_MS;
-	char request_data[ACCOUNT_USER_MAX + 40], answer_data[ANSWER_MAX];
+	char request_data[AUTH_BODY_MAX + 100], answer_data[ANSWER_MAX];
 	struct buf request = BUF_OVER(request_data), answer = BUF_OVER(answer_data);
 	enum found found = FOUND_DOWN;
 	int r;
 
-	if (memchr(user.p, '\n', user.n) || memchr(user.p, '\0', user.n))
+	if (has_end(q->user) || (q->check && has_end(q->secret)))
 		return FOUND_NOT;
-	if (buf_add_str(&request, "PRE . ") || buf_add_str(&request, service) ||
-	    buf_add_char(&request, ' ') || buf_add(&request, user) || buf_add_char(&request, '\n'))
-		return FOUND_NOT;
+	if ((q->check ? add_auth(&request, q) : add_pre(&request, q)) < 0)
+		return q->check ? FOUND_DENIED : FOUND_NOT;
 	AUTO_FD fd = send_request(source, buf_span(&request), deadline);
 
 	r = fd < 0 ? fd : read_answer(fd, &answer, deadline);
 	if (r == 0) {
-		found = judge_answer(buf_span(&answer), ret, why);
+		found = judge_answer(buf_span(&answer), q, ret, why);
 	} else {
 		why_say(why, "authdaemond: %s", strerror(-r));
 		if (r == -EMSGSIZE)
 			found = FOUND_TROUBLE;
 	}
+	buf_wipe(&request);
 	buf_wipe(&answer);
 	return found;
 }

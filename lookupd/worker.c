@@ -61,10 +61,16 @@ static int serve_one(struct directories *d, int sock)
 	int r = msgsock_receive(sock, ROLE_BROKER, data, &question, &fd);
 
 	fd_drop(&fd);
-	if (r < 0)
+	if (r < 0) {
+		explicit_bzero(data, sizeof(data));
 		return r == -EAGAIN ? 0 : r;
+	}
 	r = worker_answer(d, &question, &texts, &answer);
-	return r < 0 ? r : msgsock_send(sock, &answer, -1);
+	if (r == 0)
+		r = msgsock_send(sock, &answer, -1);
+	explicit_bzero(data, sizeof(data));
+	explicit_bzero(&texts, sizeof(texts));
+	return r;
 }
 
 static int serve(struct directories *d, int sock)
