@@ -10,6 +10,8 @@ struct entry {
 	struct key name;
 	int64_t fresh_until, until;
 	size_t hosts_length, backend_user_length;
+	bool other_password;
+	bool refused; /* of the unknown: the password is what is wrong */
 	UT_hash_handle hh;
 	char texts[]; /* hosts, backend user */
 };
@@ -72,11 +74,14 @@ enum accounts_state accounts_find(struct accounts *a, const struct key *name, in
 {
 	struct entry *e = find(&a->entries, name, now);
 
-	if (!e)
-		return find(&a->unknown, name, now) ? ACCOUNTS_UNKNOWN : ACCOUNTS_NOTHING;
+	if (!e) {
+		e = find(&a->unknown, name, now);
+		return !e ? ACCOUNTS_NOTHING : e->refused ? ACCOUNTS_REFUSED : ACCOUNTS_UNKNOWN;
+	}
 	*ret = (struct account){ .hosts = { e->texts, e->hosts_length },
 				 .backend_user = { e->texts + e->hosts_length,
-						   e->backend_user_length } };
+						   e->backend_user_length },
+				 .other_password = e->other_password };
 	return now < e->fresh_until ? ACCOUNTS_FRESH : ACCOUNTS_STALE;
 }
 
@@ -105,12 +110,13 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
 	e->until = until;
 	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
+	e->other_password = account->other_password;
 	forget_name(&a->entries, name);
 	forget_name(&a->unknown, name);
 	add(&a->entries, e, ACCOUNTS_MOST);
 }
 
-void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until)
+static void store_none(struct accounts *a, const struct key *name, bool refused, int64_t until)
 {
 	struct entry *e = calloc(1, sizeof(*e));
 
@@ -120,5 +126,16 @@ void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t 
 		return;
 	e->name = *name;
 	e->until = until;
+	e->refused = refused;
 	add(&a->unknown, e, ACCOUNTS_UNKNOWN_MOST);
+}
+
+void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until)
+{
+	store_none(a, name, false, until);
+}
+
+void accounts_store_refused(struct accounts *a, const struct key *name, int64_t until)
+{
+	store_none(a, name, true, until);
 }

@@ -17,6 +17,7 @@ struct accounts;
 struct account {
 	struct span hosts; /* as in lib/route.h */
 	struct span backend_user;
+	bool other_password; /* an errand must log in: the mail host wants another one */
 };
 
 /* NULL: no memory. */
@@ -29,6 +30,7 @@ enum accounts_state {
 	ACCOUNTS_FRESH,
 	ACCOUNTS_STALE,	  /* good enough when nobody can be asked */
 	ACCOUNTS_UNKNOWN, /* there is no such account */
+	ACCOUNTS_REFUSED, /* its password is not this one */
 };
 
 /* What is known at this time (monotonic ms) of the account of this digest of service and name.
@@ -44,6 +46,9 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
 /* Remembers that there is none. Such names are strangers' to choose: they never push out an account
  * that there is. */
 void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until);
+
+/* The same for a password that was refused: the digest is one of it, too. */
+void accounts_store_refused(struct accounts *a, const struct key *name, int64_t until);
 
 /* Forgets all, after a reload. */
 void accounts_forget(struct accounts *a);

@@ -13,11 +13,12 @@
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lookup.h"
-#include "cachebrokerd/master.h"
+#include "cachebrokerd/made.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/secrets.h"
 #include "cachebrokerd/tls.h"
 #include "lib/clock.h"
+#include "lib/config_login.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 
@@ -30,7 +31,7 @@ static struct client *awaiting;	       /* those that wait for a connection on it
 static struct client *returning;       /* those that bring one back */
 static struct client *awaiting_room;   /* those for whom another one's has to make room */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
-static struct client *awaiting_errand; /* those for whom a master user shall log in */
+static struct client *awaiting_errand; /* those for whom an errand shall log in */
 
 uint32_t lease_longest(const struct broker *b)
 {
@@ -38,7 +39,7 @@ uint32_t lease_longest(const struct broker *b)
 
 	if (config_tls_possible(&b->config))
 		one += tls_longest(b) * DIAL_ROUNDS;
-	if (master_is_on(b))
+	if (b->config.auth != AUTH_BACKEND || config_master_is_on(&b->config))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
 	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
@@ -84,7 +85,7 @@ void lease_end(struct client *c)
 	stop_awaiting(c);
 	secret_wipe(&l->secret);
 	recheck_leave(&l->recheck);
-	master_leave(&l->login);
+	made_leave(&l->login);
 	settle_errand(c);
 	question_drop(&l->question);
 	dial_give_up(&l->dial);
@@ -143,7 +144,7 @@ static int renew_keys(struct client *c)
 
 	if (l->settings == c->broker->settings)
 		return 0;
-	int r = l->master ? master_proof(c->broker, &l->proof) : 0;
+	int r = lease_make_proof(c);
 
 	return r < 0 ? r : make_keys(c);
 }
@@ -208,11 +209,11 @@ static void on_dialled(void *context, int fd, const char *why)
 
 	if (fresh)
 		fresh->record = l->record;
-	if (fresh && !l->master) {
+	if (fresh && !l->by_errand) {
 		client_lease(c, fresh, fd, 0);
 		return;
 	}
-	if (!fresh || master_start(c, fresh, fd, &l->login) < 0) {
+	if (!fresh || made_start(c, fresh, fd, &l->login) < 0) {
 		if (fresh)
 			connection_lost(fresh);
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the login cannot be made now");
@@ -242,13 +243,13 @@ static bool waits_for_logout(struct client *c)
 	return true;
 }
 
-/* A master user's login takes an errand: one must be free before it is dialled, since their number
+/* A login by errand takes an errand: one must be free before it is dialled, since their number
  * is small. Waits within the lease's deadline. */
 static bool waits_for_errand(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!l->master)
+	if (!l->by_errand)
 		return false;
 	if (errand_room(c->broker) > 0) {
 		l->owed = true;
@@ -285,7 +286,7 @@ static bool waits_for_room(struct client *c)
 	return true;
 }
 
-/* A connection that waits for a login, if there is one. A master user's login does without: its
+/* A connection that waits for a login, if there is one. A login by errand does without: the
  * errand cannot tell a dead connection from a mail host that is out of order. */
 static bool take_spare(struct client *c)
 {
@@ -293,7 +294,7 @@ static bool take_spare(struct client *c)
 	char *offered;
 	int fd;
 
-	if (l->master || c->spare_died || renew_keys(c) < 0 ||
+	if (l->by_errand || c->spare_died || renew_keys(c) < 0 ||
 	    !spares_take(l->host, &fd, &offered))
 		return false;
 	struct connection *fresh =
@@ -320,13 +321,19 @@ static void dial(struct client *c)
 
 	if (host_is_up(l->host) && waits_for_room(c))
 		return;
-	secret_wipe(&l->secret); /* the session itself proves it */
+	if (!l->by_errand)
+		secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_up(l->host)) {
 		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
-	if (l->master && !errand_has_listener(b)) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no listener for a master login");
+	if (l->by_errand && !errand_has_listener(b)) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no listener for a login by errand");
+		return;
+	}
+	if (l->by_errand && !l->master && !l->secret) {
+		client_refuse(c, REFUSAL_UNAVAILABLE,
+			      "the directory's password for the mail host is not at hand");
 		return;
 	}
 	if (waits_for_logout(c) || waits_for_errand(c))

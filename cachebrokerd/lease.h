@@ -15,7 +15,7 @@
 #include "lib/route.h"
 
 struct dial;
-struct master;
+struct made;
 struct question;
 struct recheck;
 struct secret;
@@ -25,6 +25,7 @@ struct lease {
 	uint32_t serial; /* of the LEASE */
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
+	struct key given; /* the proof of what the client gave */
 	struct key name, proof, key, account;
 	struct key record; /* what proofs.h knows of the key is under this one */
 	bool token;	   /* the proof is one, not a password */
@@ -41,10 +42,13 @@ struct lease {
 	struct host *host; /* hosts[host_at], to which the keys belong; NULL: none yet */
 	struct question *question;
 	struct dial *dial;
-	struct secret *secret;	 /* while it may be needed to prove the password again */
+	struct secret *secret;	 /* while it may be needed to log in with, or to prove it again */
 	struct recheck *recheck; /* while it waits for that */
-	bool master;		 /* a master user logs in for it, */
-	struct master *login;	 /* and does so now, */
+	enum auth_policy auth;	 /* what was in force when it began */
+	bool checked;		 /* the directory judges the password */
+	bool by_errand;		 /* an errand logs in for it, with `secret`, */
+	bool master;		 /* or as the master user, */
+	struct made *login;	 /* and does so now, */
 	bool owed;		 /* or an errand is kept free for that, */
 	bool awaits_errand;	 /* or it waits for one */
 	struct client *errand_previous, *errand_next; /* all that do */
@@ -69,6 +73,9 @@ void lease_begin(struct client *c, const struct msg *m);
 /* From here on the lease takes time: all of it together has one deadline, shorter than the
  * session's own. 0 or -errno. */
 int lease_start_deadline(struct client *c);
+
+/* Makes the proof that its connections are under, as the settings in force want it. 0 or -errno. */
+int lease_make_proof(struct client *c);
 
 /* Turns to one of the account's mail hosts: makes the keys. 0 or -errno. */
 int lease_turn_to(struct client *c, size_t at);

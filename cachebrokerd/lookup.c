@@ -2,7 +2,8 @@
  *
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
- * back to the line.
+ * back to the line, unless it had a secret in it: that is wiped as soon as it is sent, so the
+ * question cannot be asked again, and has no answer.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -10,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cachebrokerd/secrets.h"
+#include "cachebrokerd/traces.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
@@ -26,6 +29,9 @@ struct question {
 	struct msg m;
 	enum msg_type expected;
 	char text[512]; /* the question's text field */
+	char client[64];
+	struct secret *secret; /* until it is sent */
+	bool spent;	       /* it has been */
 };
 
 struct worker {
@@ -58,6 +64,7 @@ int lookup_new(struct broker *b, struct lookup **ret)
 static void free_question(struct question *q)
 {
 	timer_end(&q->timer);
+	secret_wipe(&q->secret);
 	free(q);
 }
 
@@ -65,6 +72,11 @@ void lookup_free(struct lookup *l)
 {
 	if (!l)
 		return;
+	for (struct question *q = l->first; q; q = q->next)
+		q->done = NULL;
+	for (struct worker *w = l->workers; w; w = w->next)
+		if (w->question)
+			w->question->done = NULL;
 	while (l->workers)
 		peer_end(l->workers->peer); /* its question goes back into the line */
 	while (l->first) {
@@ -97,6 +109,23 @@ static struct question *leave_line(struct lookup *l)
 	return q;
 }
 
+/* 0, or -errno when the worker is gone, and the question is in line again. */
+static int send_to(struct worker *w, struct question *q)
+{
+	if (!q->secret)
+		return peer_send(w->peer, &q->m, -1);
+	q->m.LOOKUP.secret = secret_span(q->secret);
+	int r = peer_send(w->peer, &q->m, -1);
+
+	if (r < 0)
+		return r;
+	q->m.LOOKUP.secret = SPAN_NONE;
+	q->spent = true;
+	secret_wipe(&q->secret);
+	traces_wipe();
+	return 0;
+}
+
 /* Gives waiting questions to free workers. */
 static void serve_line(struct lookup *l)
 {
@@ -115,7 +144,7 @@ static void serve_line(struct lookup *l)
 			w->serial = 1;
 		q->m.serial = w->serial;
 		w->question = q;
-		if (peer_send(w->peer, &q->m, -1) < 0)
+		if (send_to(w, q) < 0)
 			return; /* the worker is gone, which has called this again */
 	}
 }
@@ -126,11 +155,26 @@ static void on_timeout(void *context)
 	answer_fn *done = q->done;
 
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
+	secret_wipe(&q->secret);
 	if (done)
 		done(q->context, NULL);
 }
 
-/* The text of the question, which the caller's message only borrows. */
+/* What else a LOOKUP has. */
+static int keep_check(struct question *q, const struct msg_LOOKUP *m)
+{
+	if (m->client.n > sizeof(q->client))
+		return -EINVAL;
+	memcpy(q->client, m->client.p, m->client.n);
+	q->m.LOOKUP.client = (struct span){ q->client, m->client.n };
+	q->m.LOOKUP.secret = SPAN_NONE;
+	if (m->secret.n == 0)
+		return 0;
+	q->secret = secret_keep(m->secret);
+	return q->secret ? 0 : -EAGAIN;
+}
+
+/* The texts of the question, which the caller's message only borrows. */
 static int keep_text(struct question *q, const struct msg *m)
 {
 	struct span text = m->type == MSG_LOOKUP ? m->LOOKUP.user : m->RESOLVE.host;
@@ -142,7 +186,7 @@ static int keep_text(struct question *q, const struct msg *m)
 	*(m->type == MSG_LOOKUP ? &q->m.LOOKUP.user : &q->m.RESOLVE.host) =
 		(struct span){ q->text, text.n };
 	q->expected = m->type == MSG_LOOKUP ? MSG_ACCOUNT : MSG_ADDRESSES;
-	return 0;
+	return m->type == MSG_LOOKUP ? keep_check(q, &m->LOOKUP) : 0;
 }
 
 int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
@@ -173,8 +217,10 @@ int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *con
 
 void question_drop(struct question **q)
 {
-	if (*q)
+	if (*q) {
 		(*q)->done = NULL;
+		secret_wipe(&(*q)->secret);
+	}
 	*q = NULL;
 }
 
@@ -203,6 +249,17 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	return 0;
 }
 
+/* It had a secret, and its worker is gone. */
+static void give_up(struct question *q)
+{
+	answer_fn *done = q->done;
+	void *context = q->context;
+
+	free_question(q);
+	if (done)
+		done(context, NULL);
+}
+
 static void on_gone(struct peer *p)
 {
 	struct lookup *l = p->broker->lookup;
@@ -212,10 +269,14 @@ static void on_gone(struct peer *p)
 		at = &(*at)->next;
 	if (*at)
 		*at = w->next;
-	if (w->question)
-		join_line(l, w->question);
+	struct question *q = w->question;
+
 	free(w);
+	if (q && !q->spent)
+		join_line(l, q);
 	serve_line(l);
+	if (q && q->spent)
+		give_up(q);
 }
 
 const struct peer_kind lookup_peer_kind = { ROLE_LOOKUP, on_message, on_gone };

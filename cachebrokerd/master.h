@@ -1,6 +1,6 @@
-/* A master user who logs in for every client (auth_sasl_plain_username, auth_sasl_plain_password),
- * when the client has the secret that all clients share (auth_shared_secret). All three must be
- * set.
+/* A master user who logs in for every client (auth_sasl_plain_username, auth_sasl_plain_password):
+ * with auth backend when the client has the secret that all clients share (auth_shared_secret), with
+ * auth directory when the directory takes the client's password.
  */
 #ifndef CACHEBROKERD_MASTER_H
 #define CACHEBROKERD_MASTER_H
@@ -8,28 +8,21 @@
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/errand.h"
 
-struct client;
-
 bool master_is_on(const struct broker *b);
+
+/* And is auth_shared_secret what clients must have? */
+bool master_shares_secret(const struct broker *b);
 
 /* Is this the shared secret? The whole of it, in a time that says nothing. */
 bool master_admits(const struct broker *b, struct span secret);
 
 /* The proof of connections that the master user logged in on: another one for each change of any of
- * the three keys, and none that a client's own password could have. 0 or -errno. */
-int master_proof(const struct broker *b, struct key *ret);
+ * the three keys, and none that a client's own password could have. Without a shared secret it is of
+ * what the client gave (the proof of its password), too. 0 or -errno. */
+int master_proof(const struct broker *b, const struct key *given, struct key *ret);
 
 /* What an errand logs in with for this account (its name at the mail host); it borrows from the
  * name and the configuration. 0, or -EACCES when there is no master user any more. */
 int master_login(const struct broker *b, struct span account, struct errand_login *ret);
-
-/* Has an errand log in on the client's fresh connection, of which fd stays the caller's. Ends in
- * client_lease() or client_refuse(), never before this returns, unless master_leave() is called.
- * Takes the connection over on success. 0 or -errno. */
-struct master;
-int master_start(struct client *c, struct connection *fresh, int fd, struct master **ret);
-
-/* The client does not wait for it any more. NULL is allowed; *m becomes NULL. */
-void master_leave(struct master **m);
 
 #endif

@@ -91,7 +91,7 @@ static int handle_one(struct peer *p)
 		return r;
 	}
 	r = p->kind->message(p, &m, &fd);
-	if (m.type == MSG_LEASE) {
+	if (m.type == MSG_LEASE || m.type == MSG_ACCOUNT) {
 		explicit_bzero(received, sizeof(received));
 		traces_wipe();
 	}
