@@ -1,5 +1,5 @@
-/* A LEASE until it is known where its account is, and that the password is right where the directory
- * judges it: proof, look-up, mail hosts. What comes behind that is lease.c's.
+/* A LEASE until it is known where its account is, and that the password is right where the
+ * directory judges it: proof, look-up, mail hosts. What comes behind that is lease.c's.
  *
  * With auth directory or both an answer is believed for that very password: what is remembered lies
  * under name and proof. A password that the mail host wants in the place of the client's
@@ -33,7 +33,8 @@ static bool may_have(const struct client *c)
 	       (!l->repeats || key_same(&c->repeated, &l->key));
 }
 
-/* An errand will log in for the client: can it, and may the client have that? If not, it is told. */
+/* An errand will log in for the client: can it, and may the client have that? If not, it is told.
+ */
 static bool lets_errand(struct client *c)
 {
 	struct lease *l = &c->lease;
@@ -50,9 +51,8 @@ static bool lets_errand(struct client *c)
 		return false;
 	}
 	/* whose name it is the errand says; somebody else's is not the directory's to allow */
-	if (l->authzid_length > 0 &&
-	    (config_login_name(&c->broker->config, authzid, &whole) < 0 ||
-	     !span_eq(buf_span(&whole), user))) {
+	if (l->authzid_length > 0 && (config_login_name(&c->broker->config, authzid, &whole) < 0 ||
+				      !span_eq(buf_span(&whole), user))) {
 		client_refuse(c, REFUSAL_PASSWORD, "an authorization identity of another user");
 		return false;
 	}
@@ -275,14 +275,12 @@ static void ask(struct client *c, const struct msg_LEASE *m)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
-	const struct msg question = {
-		.type = MSG_LOOKUP,
-		.LOOKUP = { .service = c->service,
-			    .check = l->checked,
-			    .client = span_str(l->checked ? c->origin : ""),
-			    .user = { l->user, l->user_length },
-			    .secret = l->checked ? m->secret : SPAN_NONE }
-	};
+	const struct msg question = { .type = MSG_LOOKUP,
+				      .LOOKUP = { .service = c->service,
+						  .check = l->checked,
+						  .client = span_str(l->checked ? c->origin : ""),
+						  .user = { l->user, l->user_length },
+						  .secret = l->checked ? m->secret : SPAN_NONE } };
 
 	if (lease_start_deadline(c) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");

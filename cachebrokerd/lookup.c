@@ -2,8 +2,9 @@
  *
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
- * back to the line, unless it had a secret in it: that is wiped as soon as it is sent, so the
- * question cannot be asked again, and has no answer.
+ * back to the line (a reload replaces all workers). One with a password to be checked goes back
+ * once only: it may be the stored hash that the worker died of. Its secret lies in the memory of
+ * secrets.c until the answer is there or nobody waits for it.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -19,6 +20,7 @@
 
 #define QUESTIONS_MOST 4096
 #define ANSWER_TIMEOUT 10000 /* ms */
+#define ASKED_MOST     2     /* times, with a secret */
 
 struct question {
 	struct lookup *lookup;
@@ -30,8 +32,8 @@ struct question {
 	enum msg_type expected;
 	char text[512]; /* the question's text field */
 	char client[64];
-	struct secret *secret; /* until it is sent */
-	bool spent;	       /* it has been */
+	struct secret *secret; /* NULL: there is none */
+	unsigned asked;	       /* times */
 };
 
 struct worker {
@@ -115,15 +117,11 @@ static int send_to(struct worker *w, struct question *q)
 	if (!q->secret)
 		return peer_send(w->peer, &q->m, -1);
 	q->m.LOOKUP.secret = secret_span(q->secret);
+	q->asked++;
 	int r = peer_send(w->peer, &q->m, -1);
 
-	if (r < 0)
-		return r;
-	q->m.LOOKUP.secret = SPAN_NONE;
-	q->spent = true;
-	secret_wipe(&q->secret);
 	traces_wipe();
-	return 0;
+	return r;
 }
 
 /* Gives waiting questions to free workers. */
@@ -249,7 +247,7 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	return 0;
 }
 
-/* It had a secret, and its worker is gone. */
+/* Its worker is gone, and it is not asked any more. */
 static void give_up(struct question *q)
 {
 	answer_fn *done = q->done;
@@ -272,10 +270,10 @@ static void on_gone(struct peer *p)
 	struct question *q = w->question;
 
 	free(w);
-	if (q && !q->spent)
+	if (q && q->asked < ASKED_MOST)
 		join_line(l, q);
 	serve_line(l);
-	if (q && q->spent)
+	if (q && q->asked >= ASKED_MOST)
 		give_up(q);
 }
 
