@@ -22,8 +22,8 @@ extern const struct peer_kind lookup_peer_kind;
 void lookup_peer_new(struct peer *p);
 
 /* Asks (a LOOKUP or RESOLVE; its texts are copied, a secret into the memory of secrets.h, where it
- * is wiped when it is answered or dropped). done is called once, never before this returns. 0; -EAGAIN when
- * too many questions wait; -errno. */
+ * is wiped when it is answered or dropped). done is called once, never before this returns. 0;
+ * -EAGAIN when too many questions wait; -errno. */
 int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
 	       struct question **ret);
 
