@@ -213,7 +213,7 @@ static void what_would_take_minutes_is_not_begun(void **unused)
 		"{BLF-CRYPT}$2y$20$T/YPffvfK7K/1b8zalon9up5PcRfKUEWDeNjQ5HfZgGmUo36wmz8y",
 		"$5$rounds=999999999$saltsalt$HkLXGb.nrQj73KpFBb.OZe/1ec2G3ONx4gG2NGOo0m0",
 		"$6$rounds=99999999999999999999999$saltsalt$x",
-		"$6$rounds=3000001$saltsalt$x",
+		"$6$rounds=1000001$saltsalt$x",
 		"_zzzzk2XA8.wvwZzzhF6",
 		"$y$jFT$k2XAnEHBqQ1Ct2aMXFKNa/$/I.4goozNpK/uFywZRXLGqx4bblTkxxCWwijvSB.QK2",
 		"$y$jzT$k2XAnEHBqQ1Ct2aMXFKNa/$/I.4goozNpK/uFywZRXLGqx4bblTkxxCWwijvSB.QK2",
