@@ -338,7 +338,8 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	enum found found = FOUND_TROUBLE;
 
 	why_say(&texts->why, "this service is not known");
-	if (question->client.n < sizeof(client) && span_is_printable(question->client))
+	if (question->client.n > 0 && question->client.n < sizeof(client) &&
+	    span_is_printable(question->client))
 		memcpy(client, question->client.p, question->client.n);
 	if (q.service)
 		found = directories_ask(d, &q, &account, &line, &texts->why);
