@@ -26,7 +26,6 @@
 #define LOGOUT_PATIENCE_MS 1000
 
 static struct client *awaiting;	       /* those that wait for a connection on its way back */
-static struct client *returning;       /* those that bring one back */
 static struct client *awaiting_room;   /* those for whom another one's has to make room */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
 static struct client *awaiting_errand; /* those for whom an errand shall log in */
@@ -194,6 +193,22 @@ static bool goes_home(struct client *c)
 	return true;
 }
 
+/* The connection on fd, which stays the caller's, in this lease's name. NULL: it cannot be made. */
+static struct connection *make_fresh(struct client *c, int fd)
+{
+	struct lease *l = &c->lease;
+	struct connection *fresh =
+		renew_keys(c) < 0
+			? NULL
+			: connection_new(c->broker, l->host, &l->key, &l->account,
+					 text(l->user, l->user_length),
+					 text(l->backend_user, l->backend_user_length), fd);
+
+	if (fresh)
+		fresh->record = l->record;
+	return fresh;
+}
+
 static void on_dialled(void *context, int fd, const char *why)
 {
 	struct client *c = context;
@@ -210,15 +225,8 @@ static void on_dialled(void *context, int fd, const char *why)
 		fd_drop(&fd);
 		return;
 	}
-	struct connection *fresh =
-		renew_keys(c) < 0
-			? NULL
-			: connection_new(b, l->host, &l->key, &l->account,
-					 text(l->user, l->user_length),
-					 text(l->backend_user, l->backend_user_length), fd);
+	struct connection *fresh = make_fresh(c, fd);
 
-	if (fresh)
-		fresh->record = l->record;
 	if (fresh && !l->by_errand) {
 		client_lease(c, fresh, fd, 0);
 		return;
@@ -271,24 +279,13 @@ static bool waits_for_errand(struct client *c)
 	return true;
 }
 
-/* Is anything on its way back that could make room for a connection to this host? */
-static bool room_is_coming(const struct broker *b, const struct host *host)
-{
-	bool of_host = connection_fills_host(b, host);
-
-	for (const struct client *c = returning; c; c = c->lease.returning_next)
-		if (!of_host || c->connection->host == host)
-			return true;
-	return false;
-}
-
 /* All connections are in use, but somebody is just done with his. */
 static bool waits_for_room(struct client *c)
 {
 	struct lease *l = &c->lease;
 
 	if (l->has_awaited_room || connection_has_room(c->broker, l->host) ||
-	    !room_is_coming(c->broker, l->host) ||
+	    !lease_room_is_coming(c->broker, l->host) ||
 	    loop_timer(c->broker->loop, PATIENCE_MS, on_still_there, c, &l->patience) < 0)
 		return false;
 	l->awaits_room = l->has_awaited_room = true; /* once */
@@ -307,9 +304,7 @@ static bool take_spare(struct client *c)
 	if (l->by_errand || c->spare_died || renew_keys(c) < 0 ||
 	    !spares_take(l->host, &fd, &offered))
 		return false;
-	struct connection *fresh = connection_new(
-		c->broker, l->host, &l->key, &l->account, text(l->user, l->user_length),
-		text(l->backend_user, l->backend_user_length), fd);
+	struct connection *fresh = make_fresh(c, fd);
 
 	if (!fresh) {
 		fd_drop(&fd);
@@ -391,39 +386,6 @@ void lease_logged_out(struct broker *b)
 
 	if ((awaiting_logout || awaiting_errand) && !soon)
 		(void)loop_timer(b->loop, 0, on_logged_out, b, &soon);
-}
-
-void lease_set_returning(struct client *c)
-{
-	c->lease.returning = true;
-	c->lease.returning_previous = NULL;
-	c->lease.returning_next = returning;
-	if (returning)
-		returning->lease.returning_previous = c;
-	returning = c;
-}
-
-void lease_unset_returning(struct client *c)
-{
-	struct lease *l = &c->lease;
-
-	if (!l->returning)
-		return;
-	l->returning = false;
-	if (l->returning_previous)
-		l->returning_previous->lease.returning_next = l->returning_next;
-	else
-		returning = l->returning_next;
-	if (l->returning_next)
-		l->returning_next->lease.returning_previous = l->returning_previous;
-}
-
-static bool is_on_its_way_back(const struct key *key)
-{
-	for (const struct client *c = returning; c; c = c->lease.returning_next)
-		if (key_same(&c->connection->entry.key, key))
-			return true;
-	return false;
 }
 
 static void on_impatient(void *context)
@@ -509,7 +471,7 @@ void lease_proven(struct client *c, enum errand_verdict verdict)
 
 static bool may_be_on_its_way(const struct lease *l)
 {
-	return is_on_its_way_back(&l->key) || (l->wants && is_on_its_way_back(&l->wanted));
+	return lease_is_returning(&l->key) || (l->wants && lease_is_returning(&l->wanted));
 }
 
 /* Begins to wait if a connection may come back in a moment. */
@@ -552,7 +514,7 @@ static void wake_for_room(void)
 		if (take_cached(c)) {
 			next = awaiting_room; /* it may be gone, which calls this again */
 		} else if (connection_has_room(c->broker, c->lease.host) ||
-			   !room_is_coming(c->broker, c->lease.host)) {
+			   !lease_room_is_coming(c->broker, c->lease.host)) {
 			stop_awaiting(c);
 			dial(c);
 			next = awaiting_room;

@@ -102,6 +102,10 @@ void lease_end(struct client *c);
 void lease_set_returning(struct client *c);
 void lease_unset_returning(struct client *c);
 
+/* Is one of this key on its way back? Or any that could make room for a connection to this host? */
+bool lease_is_returning(const struct key *key);
+bool lease_room_is_coming(const struct broker *b, const struct host *host);
+
 /* A connection of this key will not come back after all (its session is gone), or has come: those
  * who wait for it, or for the room that it makes, look again. */
 void lease_wake(const struct key *key);

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from keepwarm import tokens
 from keepwarm.backend import CLOSE
 from keepwarm.messages import ACCEPTED, REFUSAL_ATTEMPTS, REFUSED, STALE, Door, Peer, session
 from keepwarm.process import wait_until
@@ -359,3 +360,16 @@ def test_spares_of_many_hosts_leave_places_for_the_errands_of_logins(make):
         threading.Event().wait(0.5)  # several turns in which there could be more
         assert system.counter("errands") == 12
         assert len(backend.accepted) <= 1 + 20 + 12, "none is dialled for nothing"
+
+
+def test_a_token_on_one_leaves_the_passwords_connections_alone(make):
+    backend = make.backend(tokens={"anna": {b"good"}}, before=tokens.BEFORE)
+    system = make.system(backend, auth_mechanisms=tokens.OFFERED, spare_backend_connections=1)
+    system.session("anna").logout()
+    system.wait_given()
+    wait_spares(system, 1)
+    tokens.session(system, "anna", "good", reused=False).logout()
+    system.wait_counter("spares_taken", 1)
+    system.wait_given()
+    system.session("anna", reused=True).close()
+    assert system.counter("superseded") == 0
