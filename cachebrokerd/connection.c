@@ -249,7 +249,7 @@ static bool is_known_elsewhere(const struct connection *c)
 {
 	struct account known;
 
-	switch (accounts_find(c->broker->accounts, &c->entry.user, clock_ms(), &known)) {
+	switch (accounts_find_user(c->broker->accounts, &c->entry.user, clock_ms(), &known)) {
 	case ACCOUNTS_NOTHING:
 		return false;
 	case ACCOUNTS_UNKNOWN:
