@@ -233,6 +233,7 @@ def test_braces_at_the_end_of_a_status_response_are_no_literal(make, backend):
     backend.answers["CHECK"] = b"* OK still {5}\r\nTAG OK as before {5}\r\n"
     system = make.system(backend, backend_timeout=2)
     with system.session() as client:
+        client.expect_exact("* OK [ALERT] mind the gap {5}\r\n* NO really {1000}\r\n")  # it is said to the user
         client.send("a1 CHECK\r\na2 NOOP\r\n")
         client.expect_exact("* OK still {5}\r\na1 OK as before {5}\r\na2 OK Noop, says the backend\r\n")
         client.logout()
