@@ -237,5 +237,6 @@ def test_braces_at_the_end_of_a_status_response_are_no_literal(make, backend):
         client.send("a1 CHECK\r\na2 NOOP\r\n")
         client.expect_exact("* OK still {5}\r\na1 OK as before {5}\r\na2 OK Noop, says the backend\r\n")
         client.logout()
-    with system.session() as client:
+    system.wait_given()
+    with system.session(reused=True) as client:
         client.ok("NOOP")
