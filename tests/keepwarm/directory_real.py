@@ -108,7 +108,7 @@ class Slapd(Real):
             "".join(f"include /etc/ldap/schema/{name}.schema\n" for name in ("core", "cosine", "inetorgperson")) +
             f"modulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {self.data}/pid\nthreads 4\ndatabase mdb\n"
             f"maxsize 1073741824\ndbnosync\nsuffix {self.BASE}\nrootdn cn=admin,{self.BASE}\nrootpw admin\n"
-            f"directory {self.data}\nindex uid eq\naccess to attrs=userPassword by anonymous auth by * none\n"
+            f"directory {self.data}\nindex objectClass,uid eq\naccess to attrs=userPassword by anonymous auth by * none\n"
             f'access to * by dn="cn=proxy,{self.BASE}" read by * none\n')
         entries = [f"dn: {self.BASE}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: e\n",
                    f"dn: cn=proxy,{self.BASE}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
