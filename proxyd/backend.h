@@ -9,6 +9,9 @@
 /* Bytes of base64 of a mail host's report why it refuses a token; a longer one is left out. */
 #define BACKEND_REPORT_MAX 2048
 
+/* Bytes of what a mail host says to the user while he logs in; what is behind that is left out. */
+#define BACKEND_NOTICES_MAX 1000
+
 /* Bytes of a mechanism's message, before it is base64. */
 #define BACKEND_MESSAGE_MAX (SESSION_SECRET_MAX + 3 * BACKEND_USER_MAX + SASL_OAUTH_EXTRA)
 
@@ -50,7 +53,8 @@ struct backend_answer {
 
 /* Reads the greeting of a fresh connection, if it is not gone already (b->greeted; b->capabilities
  * are then what is known of those before login), and logs in; b->capabilities are then those after
- * login, or with list_can_wait those before it (b->capabilities_stale). */
+ * login, or with list_can_wait those before it (b->capabilities_stale). b->notices is for the
+ * client. */
 enum backend_verdict backend_log_in(struct backend *b, const struct backend_account *account,
 				    struct backend_answer *ret);
 

@@ -17,6 +17,7 @@
 #include "proxyd/announced.h"
 #include "proxyd/capability.h"
 #include "proxyd/imap_args.h"
+#include "proxyd/follow.h"
 #include "proxyd/io.h"
 #include "proxyd/sasl_oauth.h"
 
@@ -34,6 +35,7 @@ struct attempt {
 	struct span status; /* of the tagged completion */
 	int64_t deadline;   /* of the whole login */
 	size_t read;	    /* of the mail host's answers */
+	bool accepts;	    /* what it says to the user is the user's to hear: from his login on */
 	struct backend_answer *answer;
 };
 
@@ -133,6 +135,20 @@ void backend_keep_report(struct backend *b, struct span line)
 	b->challenge = (struct span){ kept, text.n };
 }
 
+/* Keeps a status response, ALERT mostly, which a client must show its user (RFC 9051 section 7.1).
+ */
+static void keep_notice(struct backend *b, struct span line)
+{
+	static LARGE char kept[BACKEND_NOTICES_MAX];
+	size_t at = b->notices.n;
+
+	if (!follow_is_status(line) || at + line.n + 2 > sizeof(kept))
+		return;
+	memcpy(kept + at, line.p, line.n);
+	memcpy(kept + at + line.n, "\r\n", 2);
+	b->notices = (struct span){ kept, at + line.n + 2 };
+}
+
 /* Reads until the tagged completion (1) or a continuation request (0), keeping capability lists; or
  * -errno. */
 static int read_answer(struct attempt *a)
@@ -148,6 +164,8 @@ static int read_answer(struct attempt *a)
 			return -EMSGSIZE;
 		if (capability_in_line(line, &list))
 			keep_capabilities(a->b, list);
+		else if (a->accepts)
+			keep_notice(a->b, line);
 		if (span_istarts(line, SPAN("* BYE")))
 			return -ECONNRESET;
 		if (tag_completes(&a->tag, line, &a->status))
@@ -313,8 +331,7 @@ static int write_plain(const struct credentials *c, struct span user, struct buf
 int backend_add_message(const struct backend *b, const struct credentials *c, struct buf *out)
 {
 	const struct span user = { b->user, b->user_length };
-	static LARGE char message[BACKEND_MESSAGE_MAX],
-		base64[BACKEND_MESSAGE_MAX * 4 / 3 + 4];
+	static LARGE char message[BACKEND_MESSAGE_MAX], base64[BACKEND_MESSAGE_MAX * 4 / 3 + 4];
 	struct buf plain = BUF_OVER(message);
 	struct sasl_row row;
 	int r = sasl_token_of(c->kind, &row)
@@ -487,7 +504,7 @@ static enum backend_verdict authenticate(struct attempt *a)
 
 	if (r == 0) {
 		/* lists from here on are those after login */
-		a->b->capabilities_stale = true;
+		a->b->capabilities_stale = a->accepts = true;
 		a->b->challenge = SPAN_NONE;
 		r = token     ? login_by_token(a, &row, &out)
 		    : offered ? login_by_plain(a, &out)
@@ -518,6 +535,7 @@ enum backend_verdict backend_log_in(struct backend *b, const struct backend_acco
 	b->unheard = HEARD_ALL;
 	b->said_length = 0;
 	b->lost = false;
+	b->notices = SPAN_NONE;
 	*ret = (struct backend_answer){ .code = "" };
 	ret->why = greet(&a);
 	if (ret->why)
@@ -554,7 +572,8 @@ int backend_ask_list(struct session *s)
 	const struct backend_account account = { .timeout = s->settings->backend_timeout };
 	struct attempt a = { .account = &account,
 			     .b = &s->backend,
-			     .deadline = clock_ms() + (int64_t)account.timeout * 1000 };
+			     .deadline = clock_ms() + (int64_t)account.timeout * 1000,
+			     .accepts = true };
 
 	s->backend.capabilities_length = 0;
 	return ask_capabilities(&a);

@@ -37,13 +37,21 @@ static int add_list(const struct session *s, const char *before, const char *beh
 	return r;
 }
 
+static int add_notices(struct session *s, struct buf *out)
+{
+	struct span notices = s->backend.notices;
+
+	s->backend.notices = SPAN_NONE;
+	return buf_add(out, notices);
+}
+
 /* The list stands in the OK; a client that has used the CAPABILITY command may not look for it
  * there and gets it in a line of its own, as from Dovecot. XPROXYREUSE is directly before the
- * tagged OK, where it always was. All in one write: two small ones cost the client 40 ms (Nagle
- * meets delayed acknowledgement). */
+ * tagged OK, where it always was, what the mail host said to the user behind it. All in one write:
+ * two small ones cost the client 40 ms (Nagle meets delayed acknowledgement). */
 static enum session_end accept_client(struct session *s, struct span tag, bool sasl)
 {
-	static LARGE char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + 300];
+	static LARGE char bytes[SESSION_LIST_MAX + IMAP_TAG_MAX + BACKEND_NOTICES_MAX + 300];
 	struct buf out = BUF_OVER(bytes);
 	bool in_line = s->asked_capability;
 
@@ -52,7 +60,8 @@ static enum session_end accept_client(struct session *s, struct span tag, bool s
 	     buf_add_str(&out, "* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n") < 0) ||
 	    buf_add(&out, tag) < 0 || buf_add_str(&out, " OK ") < 0 ||
 	    (!in_line && add_list(s, "[CAPABILITY ", "] ", &out) < 0) ||
-	    buf_add_str(&out, sasl ? "User authenticated\r\n" : "User logged in\r\n") < 0)
+	    buf_add_str(&out, sasl ? "User authenticated\r\n" : "User logged in\r\n") < 0 ||
+	    add_notices(s, &out) < 0)
 		return END_INTERNAL;
 	return session_tell(s, buf_span(&out));
 }
@@ -229,8 +238,8 @@ static enum backend_verdict make_login(struct session *s, bool list_can_wait, bo
 	enum backend_verdict verdict = backend_login(s, list_can_wait, ret_code, ret_why);
 
 	bool dead = verdict == BACKEND_FAILED && spare_was_dead(s);
-	bool limited = *again && verdict == BACKEND_FAILED &&
-		       span_ieq(span_str(*ret_code), SPAN("LIMIT"));
+	bool limited =
+		*again && verdict == BACKEND_FAILED && span_ieq(span_str(*ret_code), SPAN("LIMIT"));
 
 	*again = dead || limited;
 	send_outcome(s, dead ? OUTCOME_STALE : limited ? OUTCOME_LIMIT : outcomes[verdict]);
@@ -241,15 +250,17 @@ static enum backend_verdict make_login(struct session *s, bool list_can_wait, bo
  * the client hears of it before anything else. */
 static enum session_end make_sure_of_list(struct session *s, struct span told)
 {
-	static LARGE char bytes[SESSION_LIST_MAX + 100];
+	static LARGE char bytes[SESSION_LIST_MAX + BACKEND_NOTICES_MAX + 100];
 	struct buf out = BUF_OVER(bytes);
+	struct backend *b = &s->backend;
 
 	if (backend_ask_list(s) < 0)
 		return END_BACKEND_LOST;
-	if (span_eq(told, (struct span){ s->backend.capabilities, s->backend.capabilities_length }))
-		return END_NONE;
-	return add_list(s, "* CAPABILITY ", "\r\n", &out) < 0 ? END_INTERNAL
-							      : session_tell(s, buf_span(&out));
+	bool changed = !span_eq(told, (struct span){ b->capabilities, b->capabilities_length });
+
+	if ((changed && add_list(s, "* CAPABILITY ", "\r\n", &out) < 0) || add_notices(s, &out) < 0)
+		return END_INTERNAL;
+	return out.len > 0 ? session_tell(s, buf_span(&out)) : END_NONE;
 }
 
 /* The mail host's OK brought no list, and the one that is known saves the client a round trip. */

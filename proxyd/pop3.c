@@ -25,7 +25,8 @@ struct dialogue {
 	unsigned errors;
 	unsigned failed_logins;
 	bool logged_in;
-	bool has_user;	   /* USER's name is in s->credentials */
+	size_t user_length; /* of USER's name, which outlives a PASS that was refused; 0: none */
+	char user[SESSION_USER_MAX];
 	bool command_gone; /* the command is no longer in the buffer */
 };
 
@@ -100,7 +101,6 @@ static enum session_end try_login(struct dialogue *d)
 	enum session_end end = END_NONE;
 
 	drop_command(d);
-	d->has_user = false;
 	switch (pop3_login_try(d->s, &end)) {
 	case LOGIN_OK:
 		d->logged_in = true;
@@ -118,17 +118,14 @@ static enum session_end try_login(struct dialogue *d)
 
 static enum session_end on_user(struct dialogue *d, struct span args)
 {
-	struct credentials *to = &d->s->credentials;
-
 	session_wipe_credentials(d->s);
-	d->has_user = false;
+	d->user_length = 0;
 	if (args.n == 0)
 		return complain(d, SPAN("-ERR A name is needed.\r\n"));
-	if (args.n > sizeof(to->user))
+	if (args.n > sizeof(d->user))
 		return complain(d, SPAN("-ERR [AUTH] Login failed.\r\n"));
-	memcpy(to->user, args.p, args.n);
-	to->user_length = args.n;
-	d->has_user = true;
+	memcpy(d->user, args.p, args.n);
+	d->user_length = args.n;
 	return session_tell(d->s, SPAN("+OK Password, please.\r\n"));
 }
 
@@ -136,12 +133,14 @@ static enum session_end on_pass(struct dialogue *d, struct span args)
 {
 	struct credentials *to = &d->s->credentials;
 
-	if (!d->has_user)
+	if (d->user_length == 0)
 		return complain(d, SPAN("-ERR USER comes first.\r\n"));
 	if (args.n == 0)
 		return complain(d, SPAN("-ERR A password is needed.\r\n"));
 	if (args.n > sizeof(to->secret))
 		return complain(d, SPAN("-ERR [AUTH] Login failed.\r\n"));
+	memcpy(to->user, d->user, d->user_length);
+	to->user_length = d->user_length;
 	memcpy(to->secret, args.p, args.n);
 	sasl_client_note_secret(to, args.n);
 	to->secret_length = args.n;
@@ -182,7 +181,7 @@ static enum session_end on_auth(struct dialogue *d, struct span args)
 	if (name.n == 0)
 		return list_mechanisms(d);
 	session_wipe_credentials(d->s);
-	d->has_user = false;
+	d->user_length = 0;
 	const struct sasl_client *m = sasl_client_find(d->s, name);
 
 	if (!m)
@@ -245,7 +244,8 @@ static enum session_end on_stls(struct dialogue *d, struct span args)
 	if (end != END_NONE)
 		return end;
 	session_wipe_credentials(d->s); /* a name from before is nobody's (RFC 2595 section 4) */
-	d->has_user = d->s->utf8 = false;
+	d->user_length = 0;
+	d->s->utf8 = false;
 	drop_command(d);
 	return tls_begin(d->s);
 }

@@ -73,6 +73,7 @@ struct backend {
 	size_t taken;  /* of it: the response that is being dealt with */
 	size_t user_length, capabilities_length, preauth_length;
 	struct span challenge; /* its report why it refuses a token, base64; until the next login */
+	struct span notices;   /* lines that it said to the user while he logged in, not told yet */
 	char host[256];
 	char user[BACKEND_USER_MAX];	     /* login name at the mail host */
 	char capabilities[SESSION_LIST_MAX]; /* after login, as the mail host lists them */

@@ -5,6 +5,7 @@ User `userN` has the password `secretN`. Needs root (Dovecot's own users are use
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 from keepwarm import process
@@ -101,14 +102,15 @@ MESSAGE = ("From: sender@example.test\r\nTo: {user}@example.test\r\nSubject: mar
 
 
 class Dovecot:
-    def __init__(self, users=50, extra="", cert=None, others=None, oldest="TLSv1.2", newest="TLSv1.3"):
-        """extra: lines for the end of dovecot.conf. cert: a certificate (certs.py) for STARTTLS and a port for
+    def __init__(self, users=50, extra="", cert=None, others=None, oldest="TLSv1.2", newest="TLSv1.3",
+                 address="127.0.0.1", ports=None):
+        """users: how many, or their names. ports: of IMAP and POP3. extra: lines for the end of dovecot.conf. cert: a certificate (certs.py) for STARTTLS and a port for
         implicit TLS; others: {address: its certificate}, more addresses to listen on; TLS of these versions."""
         self.folder = temp_folder()
-        self.port = process.free_port()
-        self.tls_port = process.free_port() if cert else 0
-        self.pop3_port, self.pop3s_port = process.free_port(), process.free_port() if cert else 0
-        addresses = ", ".join(["127.0.0.1", *(others or {})])
+        self.address = address
+        self.port, self.pop3_port = ports or (process.free_port(), process.free_port())
+        self.tls_port, self.pop3s_port = (process.free_port(), process.free_port()) if cert else (0, 0)
+        addresses = ", ".join([address, *(others or {})])
         protocols = "imap" if missing("pop3") else "imap pop3"
         if protocols != "imap":
             extra = POP3.format(addresses=addresses, port=self.pop3_port, tls_port=self.pop3s_port) + extra
@@ -122,7 +124,7 @@ class Dovecot:
         for address, other in (others or {}).items():
             extra += f"local {address} {{\n  ssl_cert = <{other.path}\n  ssl_key = <{other.key_path}\n}}\n"
         self.log = self.folder / "log"
-        self.names = [f"user{n}" for n in range(1, users + 1)]
+        self.names = [f"user{n}" for n in range(1, users + 1)] if isinstance(users, int) else list(users)
         (self.folder / "run").mkdir()
         (self.folder / "dovecot.conf").write_text(
             CONF.format(folder=self.folder, port=self.port, tls_port=self.tls_port, addresses=addresses,
@@ -177,10 +179,19 @@ class Dovecot:
     def greets(self):
         assert self.master.poll() is None, "Dovecot has ended:\n" + self.log_text()
         try:
-            with Client(self.port) as client:
+            with Client(self.port, self.address) as client:
                 return client.greeting.startswith(b"* OK")
         except (OSError, AssertionError):
             return False
+
+    def halt(self):
+        """Kills it with all that it has started; start() may follow."""
+        children = process.read_proc(self.master.pid, f"task/{self.master.pid}/children").split()
+        for pid in [self.master.pid, *map(int, children)]:
+            os.kill(pid, signal.SIGKILL)
+        self.master.wait(process.DEADLINE)
+        self.master = None
+        (self.folder / "run" / "master.pid").unlink(missing_ok=True)
 
     def stop(self):
         if self.master:

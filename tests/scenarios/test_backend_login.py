@@ -225,16 +225,20 @@ def test_braces_at_the_end_of_a_greeting_are_no_literal(make):
 
 def test_braces_at_the_end_of_a_status_response_are_no_literal(make, backend):
     """Neither during the login nor behind it."""
+    told = b"* OK [ALERT] mind the gap {5}\r\n* NO really {1000}\r\n"  # which is for the user
+
     def chatty(conn):
-        conn.send(b"* OK [ALERT] mind the gap {5}\r\n* NO really {1000}\r\n")
+        conn.send(told)
         conn.guest_authenticate(conn.commands[-1])
 
     backend.answers["AUTHENTICATE"] = chatty
     backend.answers["CHECK"] = b"* OK still {5}\r\nTAG OK as before {5}\r\n"
     system = make.system(backend, backend_timeout=2)
     with system.session() as client:
+        client.expect_exact(told)
         client.send("a1 CHECK\r\na2 NOOP\r\n")
         client.expect_exact("* OK still {5}\r\na1 OK as before {5}\r\na2 OK Noop, says the backend\r\n")
         client.logout()
     with system.session() as client:
+        client.expect_exact(told)
         client.ok("NOOP")

@@ -114,6 +114,23 @@ def test_what_is_wrong_reaches_no_mail_host(pop3, lines, last):
     assert [login.user for login in system.host.logins] == ["anna"]
 
 
+def test_a_name_is_good_for_another_password(pop3):
+    """As Courier's is; but not behind AUTH, nor behind a name that is none."""
+    system = pop3(login_attempts=9)
+    with system.pop() as client:
+        client.ok("USER anna")
+        for _ in range(2):
+            assert client.say("PASS wrong") == b"-ERR [AUTH] Login failed.\r\n"
+        for line in "AUTH PLAIN " + plain("bert", "wrong"), "USER":
+            client.say(line)
+            assert client.say("PASS pw-anna") == b"-ERR USER comes first.\r\n"
+            client.ok("USER anna")
+            assert client.say("PASS wrong") == b"-ERR [AUTH] Login failed.\r\n"
+        client.ok("PASS pw-anna")
+        client.ok("RETR 1")
+        assert b"<anna>" in client.rest()
+
+
 def test_bounds_before_login(pop3):
     system = pop3(max_errors=3, login_attempts=2, login_timeout=2)
     with system.pop() as client:
