@@ -8,9 +8,10 @@
 
 #include "cachebrokerd/peer.h"
 
-/* Longest wait for an answer. A directory has 5 s for one (lookupd/driver.h), and there may be a
- * line; a name server that is asked again, some more. A lease's deadline is longer than both. */
-#define LOOKUP_SECONDS	 7
+/* Longest wait for an answer. A directory has 5 s for one (lookupd/driver.h), 6 before its worker
+ * ends over it (lookupd/patience.h), and there may be a line; a name server that is asked again,
+ * some more. A lease's deadline is longer than both. */
+#define LOOKUP_SECONDS	 9
 #define RESOLVE_SECONDS	 8
 /* A LOOKUP with a password may take so much longer: the dearest hash that is computed at all. */
 #define PASSWORD_SECONDS 3

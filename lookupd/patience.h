@@ -8,7 +8,7 @@
 #include "lookupd/driver.h"
 
 /* Above what a driver allows itself, below what the broker waits for. */
-#define PATIENCE_SECONDS (DRIVER_TIMEOUT_MS / 1000 + 2)
+#define PATIENCE_SECONDS (DRIVER_TIMEOUT_MS / 1000 + 1)
 
 /* In a worker: from now on a directory that takes longer ends this process. */
 void patience_watch(void);

@@ -176,7 +176,7 @@ def test_what_a_silent_directory_said_before_is_good_in_time(start, hosts, timeo
     with process.frozen(*system.pids("lookupd")):
         began = time.monotonic()
         wait_until(lambda: time.monotonic() - began > 1.1, "lookup_ttl")
-        for limit in (12, 12, 4):
+        for limit in (16, 16, 5):
             began = time.monotonic()
             with system.client() as client:
                 client.send('a1 LOGIN "anna" "pw-anna"\r\n')

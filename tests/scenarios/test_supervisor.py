@@ -278,4 +278,4 @@ def test_pimpstat_json_lists_sessions(system):
                    lambda: f"{system.stats()}")
     wait_until(lambda: [s for s in system.stats()["sessions"] if s["user"] == "anna" and s["state"].lower() == "cached"],
                lambda: f"{system.stats()}")
-    assert system.stats()["schema"] == 3
+    assert system.stats()["schema"] == 4
