@@ -236,6 +236,17 @@ def test_what_is_cached_serves_while_the_directory_with_the_password_is_away(mak
     assert login(system, "anna", "falsch").tagged.startswith(b"NO [UNAVAILABLE]")
 
 
+def test_without_the_directory_the_clients_password_is_not_tried_for_the_mail_hosts(make, backend, web):
+    office = Office(backend)
+    system = make.system(backend, directory=[web.server], auth="both", server_port=free_port())
+    running = system.session("anna", "wort")
+    web.server.stop()
+    assert login(system, "anna", "wort").tagged.startswith(b"NO [UNAVAILABLE]")
+    assert "the directory's password for the mail host is not at hand" in system.log_text()
+    assert office.seen == [("", "anna", "eigenes-anna")]
+    running.close()
+
+
 def test_the_same_password_needs_no_errand(make, backend, web):
     backend.passwords = {"anna": b"wort"}
     web.given = "wort"
