@@ -264,7 +264,7 @@ static bool waits_for_errand(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!takes_errand(l))
+	if (!takes_errand(l) || l->owed) /* or it is kept since the host before, which was full */
 		return false;
 	if (errand_room(c->broker) > 0) {
 		l->owed = true;
