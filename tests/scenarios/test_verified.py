@@ -4,11 +4,14 @@ import contextlib
 
 import pytest
 
-from keepwarm import challenge
+from keepwarm import challenge, trace
+from keepwarm.backend import Gate
 from keepwarm.challenge import OFFERED
 from keepwarm.directory import Passwords, at
+from keepwarm.messages import session
 from keepwarm.process import free_port, wait_until
 
+CRAM_MD5, VERIFIED = 16, 4  # enum sasl_mechanism, enum msg_proof
 ERRANDS_MOST = 16  # cachebrokerd/errand.c
 
 
@@ -50,3 +53,31 @@ def test_a_host_without_room_before_the_next_one_uses_up_no_errands(start, hosts
             client.logout()
             wait_until(lambda: system.log_text().count("user=anna host=") == count, "the session is still there")
     assert [len(host.logins) for host in hosts] == [4, ERRANDS_MOST + 1]
+
+
+@pytest.mark.parametrize("order", ["flush-user", "kick"])
+def test_what_an_errand_logs_in_on_is_not_kept_behind_an_order(start, hosts, order):
+    """It was made before, as those that sessions have, which are not cached either."""
+    system = start()
+    gate = Gate()
+
+    def judge(conn):
+        gate.reached.set()
+        gate.opened.wait(20)
+        command = conn.commands[-1]
+        return conn.sasl_plain(command, command.args[1])
+    hosts[0].answers["AUTHENTICATE"] = judge
+    peer = session(system)
+    first = peer.request("AUTH_STEP", mechanism=CRAM_MD5)
+    answer = challenge.cram_answer("CRAM-MD5", "anna", "pw-anna", first.data)
+    peer.request("AUTH_STEP", conversation=first.conversation, mechanism=CRAM_MD5, data=answer)
+    peer.push("LEASE", serial=9, proof_kind=VERIFIED, user="anna")
+    gate.wait()
+    assert trace.pimpstat(system, f"--{order}", "anna")[0] == 0
+    peer.sock.close()
+    system.wait_counter("sessions_lost", 1)
+    gate.open()
+    wait_until(lambda: hosts[0].logins and hosts[0].logins[0].conn.closed.is_set() or system.gauge("cached"), "it is nowhere")
+    client, reply = login(system)
+    assert reply.ok and not reply.reused and len(hosts[0].logins) == 2
+    client.close()
