@@ -65,6 +65,7 @@ static void settle_errand(struct client *c)
 	if (!c->lease.owed)
 		return;
 	errand_release(c->broker);
+	c->lease.host->by_errand--;
 	c->lease.owed = false;
 	lease_logged_out(c->broker); /* another one may have it */
 }
@@ -264,10 +265,11 @@ static bool waits_for_errand(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!takes_errand(l) || l->owed) /* or it is kept since the host before, which was full */
+	if (!takes_errand(l))
 		return false;
-	if (errand_room(c->broker) > 0) {
+	if (errand_has_place(c->broker, l->host)) {
 		l->owed = true;
+		l->host->by_errand++;
 		errand_reserve();
 		return false;
 	}
@@ -364,6 +366,7 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
+		settle_errand(c); /* the next host's may be another matter */
 		dial_next(c, connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
 			  full);
 		return;
@@ -388,9 +391,15 @@ static void on_logged_out(void *context)
 		stop_awaiting(c);
 		dial(c);
 	}
-	while (awaiting_errand && errand_room(b) > 0) {
-		struct client *c = awaiting_errand;
+	/* once through the line: who must wait again stands behind the last one then */
+	const struct client *last = awaiting_errand ? awaiting_errand->lease.errand_previous : NULL;
+	bool more = last != NULL;
 
+	for (struct client *c = awaiting_errand, *next; more && errand_room(b) > 0; c = next) {
+		next = c->lease.errand_next;
+		more = c != last;
+		if (!errand_has_place(b, c->lease.host))
+			continue;
 		stop_awaiting(c);
 		dial(c);
 	}

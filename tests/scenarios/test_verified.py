@@ -1,11 +1,12 @@
 """Verified clients (challenge, certificate) where something else happens at the same time: hosts without room, orders of
 an administrator, reloads."""
 import contextlib
+import signal
 
 import pytest
 
 from keepwarm import challenge, trace
-from keepwarm.backend import Gate
+from keepwarm.backend import SILENCE, Gate
 from keepwarm.challenge import OFFERED
 from keepwarm.directory import Passwords, at
 from keepwarm.messages import session
@@ -41,6 +42,28 @@ def login(system, user="anna", mechanism="CRAM-MD5"):
     return client, reply
 
 
+def verify(peer, user="anna"):
+    """The client has answered its challenge."""
+    first = peer.request("AUTH_STEP", mechanism=CRAM_MD5)
+    answer = challenge.cram_answer("CRAM-MD5", user, f"pw-{user}", first.data)
+    assert peer.request("AUTH_STEP", conversation=first.conversation, mechanism=CRAM_MD5, data=answer).user == user.encode()
+
+
+def waiting(system, user="anna"):
+    """A session that waits for its connection."""
+    peer = session(system)
+    verify(peer, user)
+    peer.push("LEASE", serial=9, proof_kind=VERIFIED, user=user)
+    return peer
+
+
+def reload(system, **changes):
+    before = system.log_text().count("taken over")
+    system.write_config(**changes)
+    system.supervisor.send_signal(signal.SIGHUP)
+    wait_until(lambda: system.log_text().count("taken over") > before, "the broker reads nothing")
+
+
 def test_a_host_without_room_before_the_next_one_uses_up_no_errands(start, hosts):
     """More logins than there are errands, each of them after a look at a host that is full."""
     system = start(*hosts, cache_expiration_time=0, host_max_connections=4, backend_timeout=5, log_format="keepwarm")
@@ -67,11 +90,7 @@ def test_what_an_errand_logs_in_on_is_not_kept_behind_an_order(start, hosts, ord
         command = conn.commands[-1]
         return conn.sasl_plain(command, command.args[1])
     hosts[0].answers["AUTHENTICATE"] = judge
-    peer = session(system)
-    first = peer.request("AUTH_STEP", mechanism=CRAM_MD5)
-    answer = challenge.cram_answer("CRAM-MD5", "anna", "pw-anna", first.data)
-    peer.request("AUTH_STEP", conversation=first.conversation, mechanism=CRAM_MD5, data=answer)
-    peer.push("LEASE", serial=9, proof_kind=VERIFIED, user="anna")
+    peer = waiting(system)
     gate.wait()
     assert trace.pimpstat(system, f"--{order}", "anna")[0] == 0
     peer.sock.close()
@@ -81,3 +100,20 @@ def test_what_an_errand_logs_in_on_is_not_kept_behind_an_order(start, hosts, ord
     client, reply = login(system)
     assert reply.ok and not reply.reused and len(hosts[0].logins) == 2
     client.close()
+
+
+def test_a_host_that_says_nothing_has_not_all_errands(start, hosts, make):
+    """More clients than there are errands wait for it: those of other hosts are logged in."""
+    other = Passwords(hosts[1], dora=("pw-dora", ""))
+    make.started.append(other)
+    system = start(hosts[0])
+    reload(system, directory=[system.table, other])
+    hosts[0].answers["AUTHENTICATE"] = SILENCE
+    with contextlib.ExitStack() as stack:
+        for _ in range(ERRANDS_MOST + 4):
+            stack.enter_context(waiting(system))
+        wait_until(lambda: sum("AUTHENTICATE" in conn.verbs() for conn in hosts[0].accepted) >= ERRANDS_MOST // 2,
+                   "too few errands ask it")
+        client, reply = login(system, "dora")
+        assert reply.ok, reply
+        client.close()
