@@ -45,6 +45,17 @@ static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 	return lease->proof_kind == PROOF_PASSWORD;
 }
 
+/* Was it verified under the settings of before a reload? Directories, authorities and mechanisms may
+ * be others now. After a login it is bound to its account, whoever says that. */
+static bool is_old_proof(const struct client *c, uint32_t kind)
+{
+	if (c->bound)
+		return false;
+	return kind == PROOF_VERIFIED ? client_challenge_is_old(c)
+				      : kind == PROOF_EXTERNAL &&
+						c->identity_of != c->broker->settled_at;
+}
+
 /* May it say that it serves somebody else? The session's process has asked that itself, but it
  * hears strangers. */
 static bool is_trusted(const struct client *c)
@@ -71,6 +82,11 @@ int client_on_lease(struct client *c, const struct msg *m, int *fd)
 		return 0;
 	} else {
 		tries_set(c->broker->tries, &c->visit, ++c->leases);
+	}
+	if (is_old_proof(c, m->LEASE.proof_kind)) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, "the settings have changed since the client "
+						      "was verified");
+		return 0;
 	}
 	c->state = CLIENT_WAITING;
 	lease_begin(c, m);

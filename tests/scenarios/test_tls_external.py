@@ -396,6 +396,19 @@ def test_a_reload_with_other_authorities_believes_no_ticket(system, pki, version
         assert not offered(client)
 
 
+def test_a_reload_with_other_authorities_believes_no_certificate_of_before(system, pki):
+    """Of a client that is there already, and has not logged in."""
+    with connect(system, pki, pki.anna) as client, connect(system, pki, pki.anna) as other:
+        assert offered(client) and external(other).ok
+        before = system.log_text().count("taken over")
+        reload(system, tls_client_ca_file=pki.others.path)
+        wait_until(lambda: system.log_text().count("taken over") > before, lambda: system.log_text())
+        assert external(client).tagged.startswith(b"NO [UNAVAILABLE]")
+        assert client.login("anna", "pw-anna").ok
+        reads_mail_of(other, ANNA)
+    assert system.office.seen == [(ANNA, MASTER), ("", "anna")]
+
+
 # --- POP3 -----------------------------------------------------------------------------------------------
 def test_pop3(start, pki):
     host, port = Host(), process.free_port()

@@ -9,7 +9,7 @@ from keepwarm import challenge, trace
 from keepwarm.backend import SILENCE, Gate
 from keepwarm.challenge import OFFERED
 from keepwarm.directory import Passwords, at
-from keepwarm.messages import session
+from keepwarm.messages import REFUSAL_UNAVAILABLE, STALE, session
 from keepwarm.process import free_port, wait_until
 
 CRAM_MD5, VERIFIED = 16, 4  # enum sasl_mechanism, enum msg_proof
@@ -117,3 +117,19 @@ def test_a_host_that_says_nothing_has_not_all_errands(start, hosts, make):
         client, reply = login(system, "dora")
         assert reply.ok, reply
         client.close()
+
+
+def test_a_reload_believes_no_answer_of_before(start, hosts):
+    """The directory that judged it may not be one any more, nor the mechanism good enough."""
+    system = start()
+    with session(system) as peer:
+        verify(peer)
+        reload(system)
+        reply = peer.request("LEASE", proof_kind=VERIFIED, user="anna")
+        assert (reply.name, reply.reason) == ("REFUSED", REFUSAL_UNAVAILABLE), reply
+        assert not hosts[0].logins
+        verify(peer)
+        assert peer.request("LEASE", proof_kind=VERIFIED, user="anna").name == "LEASED"
+        reload(system)
+        peer.push("OUTCOME", outcome=STALE)  # its account is known: another connection of that may follow
+        assert peer.request("LEASE", proof_kind=VERIFIED, user="anna").name == "LEASED"
