@@ -45,8 +45,8 @@ static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 	return lease->proof_kind == PROOF_PASSWORD;
 }
 
-/* Was it verified under the settings of before a reload? Directories, authorities and mechanisms may
- * be others now. After a login it is bound to its account, whoever says that. */
+/* Was it verified under the settings of before a reload? Directories, authorities and mechanisms
+ * may be others now. After a login it is bound to its account, whoever says that. */
 static bool is_old_proof(const struct client *c, uint32_t kind)
 {
 	if (c->bound)
