@@ -1,6 +1,7 @@
 """Verified clients (challenge, certificate) where something else happens at the same time: hosts without room, orders of
 an administrator, reloads."""
 import contextlib
+import os
 import signal
 
 import pytest
@@ -9,11 +10,13 @@ from keepwarm import challenge, trace
 from keepwarm.backend import SILENCE, Gate
 from keepwarm.challenge import OFFERED
 from keepwarm.directory import Passwords, at
+from keepwarm.directory_servers import Authdaemond
 from keepwarm.messages import REFUSAL_UNAVAILABLE, STALE, session
-from keepwarm.process import free_port, wait_until
+from keepwarm.process import free_port, parent, wait_until
 
-CRAM_MD5, VERIFIED = 16, 4  # enum sasl_mechanism, enum msg_proof
+CRAM_MD5, SCRAM_SHA_256, VERIFIED = 16, 256, 4  # enum sasl_mechanism, enum msg_proof
 ERRANDS_MOST = 16  # cachebrokerd/errand.c
+SECRETS_MOST = 256  # cachebrokerd/secrets.h
 
 
 @pytest.fixture
@@ -133,3 +136,37 @@ def test_a_reload_believes_no_answer_of_before(start, hosts):
         reload(system)
         peer.push("OUTCOME", outcome=STALE)  # its account is known: another connection of that may follow
         assert peer.request("LEASE", proof_kind=VERIFIED, user="anna").name == "LEASED"
+
+
+@pytest.mark.parametrize("mechanism, data", [(SCRAM_SHA_256, b"n,,n=anna,r=x"), (CRAM_MD5, b"anna " + b"0" * 32)])
+@pytest.mark.parametrize("killed", [False, True], ids=["answered", "killed"])
+def test_a_client_that_leaves_while_a_worker_is_at_its_answer(make, hosts, mechanism, data, killed):
+    """What the worker says comes to nobody, and neither does its death."""
+    gate = Gate()
+
+    def record(_):
+        gate.reached.set()
+        gate.opened.wait(20)
+        return f"PASSWD2=pw-anna\nOPTIONS=mailhost={at(hosts[0])}\n.\n".encode()
+    directory = Authdaemond(record)
+    make.started.append(directory)
+    system = make.system(hosts[0], directory=[directory], auth_mechanisms=OFFERED, lookup_processes=1)
+    broker = system.pids("cachebrokerd")
+    peer = session(system)
+    conversation = 0
+    if mechanism == CRAM_MD5:
+        conversation = peer.request("AUTH_STEP", mechanism=mechanism).conversation
+    peer.push("AUTH_STEP", serial=9, conversation=conversation, mechanism=mechanism, data=data)
+    gate.wait()
+    peer.sock.close()
+    system.wait_counter("sessions_lost", 1)
+    if killed:
+        master, = (pid for pid in system.pids("lookupd") if parent(pid) not in system.pids("lookupd"))
+        worker, = (pid for pid in system.pids("lookupd") if pid != master)
+        os.kill(worker, signal.SIGKILL)
+    gate.open()
+    for name in "CRAM-MD5", "SCRAM-SHA-256":
+        client, reply = login(system, mechanism=name)
+        assert reply.ok, reply
+        client.close()
+    assert system.pids("cachebrokerd") == broker
