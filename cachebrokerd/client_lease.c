@@ -13,6 +13,7 @@
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lists.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/tally.h"
@@ -43,6 +44,12 @@ static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 	if (sasl_token_of(lease->proof_kind, &row))
 		return lease->authzid.n == 0 && lease->secret.n > 0;
 	return lease->proof_kind == PROOF_PASSWORD;
+}
+
+/* Does the name come from the client? */
+static bool is_by_secret(uint32_t kind)
+{
+	return kind != PROOF_VERIFIED && kind != PROOF_EXTERNAL;
 }
 
 /* Was it verified under the settings of before a reload? Directories, authorities and mechanisms
@@ -86,6 +93,12 @@ int client_on_lease(struct client *c, const struct msg *m, int *fd)
 	if (is_old_proof(c, m->LEASE.proof_kind)) {
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the settings have changed since the client "
 						      "was verified");
+		return 0;
+	}
+	/* else strangers could guess the master's password here, wherever the mail host takes it
+	 * from us only */
+	if (is_by_secret(m->LEASE.proof_kind) && !master_may_name(c->broker, m->LEASE.user)) {
+		client_refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
 		return 0;
 	}
 	c->state = CLIENT_WAITING;
