@@ -59,6 +59,7 @@ struct client {
 	struct tls_request *handshake; /* which is under way */
 	char *tls; /* version, cipher and name of its TLS; NULL: none that we know of */
 	char *identity; /* whom its verified certificate names, in tlsrelayd's words; or NULL */
+	int64_t identity_of; /* the broker's settled_at then: another one after a reload */
 	struct challenge *challenge; /* the last one (client_challenge.h); NULL: there was none */
 	struct admin_caller admin;
 	struct lease lease;

@@ -22,6 +22,7 @@ struct challenge {
 	uint64_t worker;       /* that has the conversation, */
 	uint64_t conversation; /* of this number; 0: there is none */
 	bool verified, paid;
+	int64_t settled_at; /* the broker's: another one after a reload */
 	size_t user_length;
 	char user[512]; /* who is verified */
 };
@@ -34,6 +35,11 @@ bool client_verified(const struct client *c, struct span *ret)
 		return false;
 	*ret = (struct span){ h->user, h->user_length };
 	return true;
+}
+
+bool client_challenge_is_old(const struct client *c)
+{
+	return c->challenge && c->challenge->settled_at != c->broker->settled_at;
 }
 
 bool client_challenge_paid(struct client *c)
@@ -134,7 +140,9 @@ static int begin(struct client *c, const struct msg *m)
 {
 	struct challenge *h = c->challenge;
 
-	*h = (struct challenge){ .serial = m->serial, .mechanism = m->AUTH_STEP.mechanism };
+	*h = (struct challenge){ .serial = m->serial,
+				 .mechanism = m->AUTH_STEP.mechanism,
+				 .settled_at = c->broker->settled_at };
 	if (c->leases >= c->broker->config.login_attempts) {
 		state_count(c->broker->state, COUNTER_logins_failed, 1);
 		(void)client_refuse_with(c, m->serial, REFUSAL_ATTEMPTS, "login_attempts");

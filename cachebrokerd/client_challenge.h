@@ -15,6 +15,9 @@ int client_on_auth_step(struct client *c, const struct msg *m, int *fd);
  * challenges. */
 bool client_verified(const struct client *c, struct span *ret);
 
+/* Was the last conversation begun before a reload? */
+bool client_challenge_is_old(const struct client *c);
+
 /* The login that the last conversation has counted for: true, once for each conversation that ended
  * well. */
 bool client_challenge_paid(struct client *c);

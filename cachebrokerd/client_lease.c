@@ -13,6 +13,7 @@
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lists.h"
+#include "cachebrokerd/master.h"
 #include "cachebrokerd/proofs.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/tally.h"
@@ -45,6 +46,23 @@ static bool is_proof(const struct client *c, const struct msg_LEASE *lease)
 	return lease->proof_kind == PROOF_PASSWORD;
 }
 
+/* Does the name come from the client? */
+static bool is_by_secret(uint32_t kind)
+{
+	return kind != PROOF_VERIFIED && kind != PROOF_EXTERNAL;
+}
+
+/* Was it verified under the settings of before a reload? Directories, authorities and mechanisms
+ * may be others now. After a login it is bound to its account, whoever says that. */
+static bool is_old_proof(const struct client *c, uint32_t kind)
+{
+	if (c->bound)
+		return false;
+	return kind == PROOF_VERIFIED ? client_challenge_is_old(c)
+				      : kind == PROOF_EXTERNAL &&
+						c->identity_of != c->broker->settled_at;
+}
+
 /* May it say that it serves somebody else? The session's process has asked that itself, but it
  * hears strangers. */
 static bool is_trusted(const struct client *c)
@@ -71,6 +89,17 @@ int client_on_lease(struct client *c, const struct msg *m, int *fd)
 		return 0;
 	} else {
 		tries_set(c->broker->tries, &c->visit, ++c->leases);
+	}
+	if (is_old_proof(c, m->LEASE.proof_kind)) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, "the settings have changed since the client "
+						      "was verified");
+		return 0;
+	}
+	/* else strangers could guess the master's password here, wherever the mail host takes it
+	 * from us only */
+	if (is_by_secret(m->LEASE.proof_kind) && !master_may_name(c->broker, m->LEASE.user)) {
+		client_refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
+		return 0;
 	}
 	c->state = CLIENT_WAITING;
 	lease_begin(c, m);

@@ -90,6 +90,7 @@ int client_on_tls_accept(struct client *c, const struct msg *m, int *fd)
 	if (tries_did(c->broker->tries, &c->visit, TRIES_TLS))
 		return -EPROTO; /* a handshake that it has left would go on for its whole time */
 	c->tls_asked = true;
+	c->identity_of = c->broker->settled_at;
 	c->tls_serial = m->serial;
 	if (tls_ask(c->broker, &request, fd, on_answer, c, &c->handshake) < 0)
 		refuse(c, "too many wait for tlsrelayd");

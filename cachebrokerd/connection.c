@@ -23,6 +23,14 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 
+#define DISOWNED_MOST 64 /* users: far more than are ordered about within one login's time */
+
+/* Whose connections of until when are not cached: the last orders. */
+static struct disowned {
+	struct key user;
+	int64_t until; /* monotonic ms; 0: none */
+} disowned[DISOWNED_MOST];
+
 static char *copy_text(struct span s)
 {
 	char *text = malloc(s.n + 1);
@@ -293,6 +301,17 @@ int connection_describe(struct connection *c, struct span capabilities, struct s
 	return r;
 }
 
+/* Was it made before an order about its user? An errand may have been at work on it then. */
+static bool is_disowned(const struct connection *c)
+{
+	if (c->unwanted)
+		return true;
+	for (size_t i = 0; i < DISOWNED_MOST; i++)
+		if (c->born <= disowned[i].until && key_same(&disowned[i].user, &c->entry.user))
+			return true;
+	return false;
+}
+
 int connection_given(struct connection *c, int *fd)
 {
 	AUTO_FD given = take_fd(fd);
@@ -307,7 +326,7 @@ int connection_given(struct connection *c, int *fd)
 	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
-		 is_outdated(c) || c->unwanted || c->host->order == STATEFILE_ORDER_DRAIN ||
+		 is_outdated(c) || is_disowned(c) || c->host->order == STATEFILE_ORDER_DRAIN ||
 		 is_known_elsewhere(c))
 		r = -ESTALE;
 	else if (!proofs_current(c->broker->proofs, &c->record, &c->plain))
@@ -456,6 +475,13 @@ void connection_disown(struct connection *c)
 {
 	c->unwanted = true;
 	proofs_refuse(c->broker->proofs, &c->record, &c->plain);
+}
+
+void connection_disown_user(const struct key *user)
+{
+	static size_t turn;
+
+	disowned[turn++ % DISOWNED_MOST] = (struct disowned){ *user, clock_ms() };
 }
 
 unsigned connection_close_user(struct broker *b, const struct key *user, unsigned most)

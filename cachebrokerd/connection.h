@@ -126,6 +126,10 @@ unsigned connection_close_host(struct host *host, unsigned most, int64_t until);
 /* A leased connection is not to come back, and that its password was accepted is forgotten. */
 void connection_disown(struct connection *c);
 
+/* The same for all that were made for this user until now, also those that an errand is logging in
+ * on. */
+void connection_disown_user(const struct key *user);
+
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);
 

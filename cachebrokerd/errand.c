@@ -134,6 +134,7 @@ static void on_gone(struct peer *p)
 	timer_end(&e->overdue);
 	DL_DELETE2(errands, e, previous, next);
 	running--;
+	e->host->by_errand -= e->on_login != NULL;
 	if (!e->done) {
 		int none = -1;
 
@@ -186,6 +187,7 @@ static int watch_errand(struct broker *b, const struct job *j, int fd)
 	host_hold(e->host);
 	DL_APPEND2(errands, e, previous, next);
 	running++;
+	e->host->by_errand += e->on_login != NULL;
 	if (r < 0) { /* nobody would end it */
 		e->done = true;
 		peer_end(e->peer);
@@ -281,6 +283,15 @@ unsigned errand_room(const struct broker *b)
 	unsigned taken = running + reserved;
 
 	return taken < ERRANDS_MOST && !b->stopping && find_listener(b) ? ERRANDS_MOST - taken : 0;
+}
+
+bool errand_has_place(const struct broker *b, const struct host *h)
+{
+	unsigned others = running + reserved - h->by_errand, most = ERRANDS_MOST - others;
+
+	if (b->config.directory.count > 0)
+		most = (most + 1) / 2;
+	return h->by_errand < most && errand_room(b) > 0;
 }
 
 void errand_reserve(void)

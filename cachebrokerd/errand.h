@@ -40,6 +40,11 @@ typedef int errand_login_fn(void *context, enum errand_verdict verdict, int *fd,
 bool errand_may_log_in(const struct broker *b);
 unsigned errand_room(const struct broker *b);
 
+/* May one of these places be this host's? Of what the other hosts have left it gets half, for a
+ * host that is frozen holds each for its whole time; without directories, which name others, it
+ * gets all. */
+bool errand_has_place(const struct broker *b, const struct host *h);
+
 /* One of these places is kept for a login that needs a connection first; and it is had, or not
  * needed: call this right before errand_log_in(). */
 void errand_reserve(void);

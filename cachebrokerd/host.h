@@ -48,6 +48,7 @@ struct host {
 	struct timer *retry;
 	struct dial *probe; /* in the background */
 	unsigned connections;	 /* in use, being dialled, on their way back, cached, spares */
+	unsigned by_errand;	 /* logins there that have an errand, or one kept for them */
 	struct connection *idle; /* the cached ones, the oldest first */
 	unsigned idle_count;
 	struct statefile_host *figures; /* the state's, or, when there is no room for them there, */

@@ -59,6 +59,7 @@ static void settle_errand(struct client *c)
 	if (!c->lease.owed)
 		return;
 	errand_release(c->broker);
+	c->lease.host->by_errand--;
 	c->lease.owed = false;
 	lease_logged_out(c->broker); /* another one may have it */
 }
@@ -269,8 +270,9 @@ static bool waits_for_errand(struct client *c)
 
 	if (!l->by_errand)
 		return false;
-	if (errand_room(c->broker) > 0) {
+	if (errand_has_place(c->broker, l->host)) {
 		l->owed = true;
+		l->host->by_errand++;
 		errand_reserve();
 		return false;
 	}
@@ -348,6 +350,7 @@ static void dial(struct client *c)
 		return;
 	full = connection_make_room(b, l->host);
 	if (full) {
+		settle_errand(c); /* the next host's may be another matter */
 		dial_next(c, connection_fills_host(b, l->host) ? REFUSAL_LIMIT : REFUSAL_ROOM,
 			  full);
 		return;
@@ -372,9 +375,15 @@ static void on_logged_out(void *context)
 		stop_awaiting(c);
 		dial(c);
 	}
-	while (awaiting_errand && errand_room(b) > 0) {
-		struct client *c = awaiting_errand;
+	/* once through the line: who must wait again stands behind the last one then */
+	const struct client *last = awaiting_errand ? awaiting_errand->lease.errand_previous : NULL;
+	bool more = last != NULL;
 
+	for (struct client *c = awaiting_errand, *next; more && errand_room(b) > 0; c = next) {
+		next = c->lease.errand_next;
+		more = c != last;
+		if (!errand_has_place(b, c->lease.host))
+			continue;
 		stop_awaiting(c);
 		dial(c);
 	}

@@ -66,7 +66,7 @@ enum recheck_need recheck_need(const struct client *c)
 	    proofs_fresh(b->proofs, &l->record, &l->key, due_before(b)))
 		return RECHECK_NOT;
 	if (l->token || (!l->secret && !l->master) || dialled >= DIALLED_MOST ||
-	    !errand_may_log_in(b) || !host_is_up(l->host) ||
+	    !errand_has_place(b, l->host) || !host_is_up(l->host) ||
 	    !proofs_current(b->proofs, &l->record, &l->key))
 		return RECHECK_ITSELF;
 	return b->config.auth_recheck > 0 ? RECHECK_BEHIND : RECHECK_BEFORE;
@@ -170,6 +170,8 @@ static void on_dialled(void *context, int fd, const char *why)
 					      .authzid = text(r->authzid, r->authzid_length),
 					      .secret = secret_span(r->secret) };
 	with.caller = &r->caller;
+	if (e == 0 && !errand_has_place(b, r->host))
+		e = -EAGAIN;
 	if (e == 0)
 		e = errand_log_in(b, r->host, r->connection->id, fd, &with, on_verdict, r);
 

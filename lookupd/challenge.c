@@ -230,8 +230,10 @@ static enum msg_auth judge_cram(struct directories *d, const struct conversation
 	enum found found = look_up(d, e->service, user, &a, &line, why);
 	const bool known = found == FOUND;
 
-	if (is_trouble(found))
+	if (is_trouble(found)) {
+		account_wipe(&a);
 		return AUTH_UNAVAILABLE;
+	}
 	if (!known)
 		(void)account_set_password(&a, SPAN("nobody's"));
 	int r = make_digest(&a, m, challenge, wanted);

@@ -1,5 +1,6 @@
 """What other directories have for a challenge: authdaemond, which may judge CRAM itself, and nginx's auth_http."""
 import base64
+import os
 
 import pytest
 
@@ -7,7 +8,8 @@ from keepwarm import challenge
 from keepwarm.challenge import CRAMS, MECHANISMS, OFFERED, login
 from keepwarm.directory import at
 from keepwarm.directory_servers import AuthHttp, Authdaemond
-from keepwarm.process import free_port
+from keepwarm.process import free_port, memory
+from keepwarm.system import SANITIZED
 
 WRONG = b"NO [AUTHENTICATIONFAILED] AUTHENTICATE failed"
 LATER = b"NO [UNAVAILABLE] AUTHENTICATE failed"
@@ -80,6 +82,21 @@ def test_authdaemond_judges_cram_itself(start, backend, mechanism):
 def test_an_authdaemond_that_says_nothing_says_not_wrong(start, backend, verdict):
     system = start(Authdaemond, Judge(backend, verdict), **MASTER)
     assert try_login(system, "CRAM-MD5", "pw-anna") == LATER
+
+
+@pytest.mark.skipif(SANITIZED, reason="its memory is full of copies")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may read the memory of a process that is not dumpable")
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("host, verdict", [("http://x", LATER), (None, b"OK")])
+def test_no_password_stays(start, backend, mechanism, host, verdict):
+    """Nor that of a record that is wrong behind its password."""
+    secret = "Verbleibtnicht-93c1"
+    backend.passwords = {"anna": secret.encode()}
+    system = start(Authdaemond, lambda _: f"PASSWD2={secret}\nOPTIONS=mailhost={host or at(backend)}\n.\n".encode())
+    with system.client() as client:
+        assert login(client, mechanism, "anna", secret).tagged.startswith(verdict)
+        for name in "lookupd", "cachebrokerd":
+            assert all(secret.encode() not in memory(pid) for pid in system.pids(name)), name
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -223,6 +223,18 @@ def test_the_masters_name_may_stand_behind_the_users(start, pki):
         assert external(client).tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
 
 
+def test_with_a_separator_nobody_tries_the_masters_password(start, pki):
+    """The mail host may take a master user from our address only: then it is here that strangers could guess."""
+    system = start(master_separator="*", server_tls="none")
+    with connect(system, pki) as client:
+        for name in f"{ANNA}*{MASTER}", f"*{MASTER}", "a*":
+            assert client.login(name, PASSWORD).tagged == b"NO [AUTHENTICATIONFAILED] LOGIN failed"
+    with connect(system, pki) as client:
+        assert client.command(b"AUTHENTICATE PLAIN " + b64(f"\0{ANNA}*{MASTER}\0{PASSWORD}")).tagged.startswith(b"NO")
+        assert client.login("anna", "pw-anna").ok
+    assert [user for _, user in system.office.seen] == ["anna"]
+
+
 @pytest.mark.parametrize("master", [False, True])
 def test_a_directorys_clear_password_goes_before_the_master_user(start, make, pki, master):
     backend = make.backend()
@@ -394,6 +406,19 @@ def test_a_reload_with_other_authorities_believes_no_ticket(system, pki, version
     reload(system, tls_client_ca_file=None)
     with connect(system, pki, pki.anna) as client:
         assert not offered(client)
+
+
+def test_a_reload_with_other_authorities_believes_no_certificate_of_before(system, pki):
+    """Of a client that is there already, and has not logged in."""
+    with connect(system, pki, pki.anna) as client, connect(system, pki, pki.anna) as other:
+        assert offered(client) and external(other).ok
+        before = system.log_text().count("taken over")
+        reload(system, tls_client_ca_file=pki.others.path)
+        wait_until(lambda: system.log_text().count("taken over") > before, lambda: system.log_text())
+        assert external(client).tagged.startswith(b"NO [UNAVAILABLE]")
+        assert client.login("anna", "pw-anna").ok
+        reads_mail_of(other, ANNA)
+    assert system.office.seen == [(ANNA, MASTER), ("", "anna")]
 
 
 # --- POP3 -----------------------------------------------------------------------------------------------
