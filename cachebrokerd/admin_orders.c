@@ -167,9 +167,13 @@ static bool is_session_of(const struct order *o, const struct client *c)
 	       span_eq((struct span){ c->lease.user, c->lease.user_length }, argument_of(o));
 }
 
-/* What running sessions have is not cached any more. */
+/* What running sessions have is not cached any more, nor what errands are logging in on. */
 static void disown_connections(struct order *o)
 {
+	struct key name;
+
+	if (keys_name(o->broker->keys, SERVICE_IMAP, argument_of(o), &name) == 0)
+		connection_disown_user(&name);
 	for (struct client *c = o->broker->clients; c; c = c->next)
 		if (c->connection && is_session_of(o, c))
 			connection_disown(c->connection);

@@ -23,6 +23,8 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 
+static struct connection *all;
+
 static char *copy_text(struct span s)
 {
 	char *text = malloc(s.n + 1);
@@ -36,6 +38,8 @@ static char *copy_text(struct span s)
 
 static void free_connection(struct connection *c)
 {
+	if (c->previous)
+		DL_DELETE2(all, c, previous, next);
 	watch_end(&c->watch);
 	fd_drop(&c->fd);
 	free(c->user);
@@ -98,6 +102,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 		free_connection(c);
 		return NULL;
 	}
+	DL_APPEND2(all, c, previous, next);
 	b->leased++;
 	host->connections++;
 	return c;
@@ -456,6 +461,13 @@ void connection_disown(struct connection *c)
 {
 	c->unwanted = true;
 	proofs_refuse(c->broker->proofs, &c->record, &c->plain);
+}
+
+void connection_disown_user(const struct key *user)
+{
+	for (struct connection *c = all; c; c = c->next)
+		if (key_same(&c->entry.user, user))
+			connection_disown(c);
 }
 
 unsigned connection_close_user(struct broker *b, const struct key *user, unsigned most)
