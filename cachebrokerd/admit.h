@@ -15,7 +15,7 @@ void admit_note_header(const char *shown);
  * `shown`, its address and port. */
 bool admit_address(struct broker *b, struct span address, const char *shown);
 
-/* One that may not, as its process has found: counted and logged in the same way, but for its end. */
+/* One that may not, as its process has found: counted and logged alike, but for its end. */
 void admit_note_denied(struct broker *b, const char *shown);
 
 /* May there be one more connection with this address for this service? If so, it is counted, until

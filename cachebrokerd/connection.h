@@ -127,7 +127,7 @@ unsigned connection_close_host(struct host *host, unsigned most, int64_t until);
 /* A leased connection is not to come back, and that its password was accepted is forgotten. */
 void connection_disown(struct connection *c);
 
-/* The same with all of this user, also those that an errand logs in on for a client that is gone. */
+/* The same with all of this user's, also those that an errand has. */
 void connection_disown_user(const struct key *user);
 
 /* Logs out idle connections that lay too long. */
