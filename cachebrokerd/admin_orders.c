@@ -167,7 +167,7 @@ static bool is_session_of(const struct order *o, const struct client *c)
 	       span_eq((struct span){ c->lease.user, c->lease.user_length }, argument_of(o));
 }
 
-/* What running sessions have is not cached any more, nor what is being made. */
+/* What running sessions have is not cached any more, nor what errands are logging in on. */
 static void disown_connections(struct order *o)
 {
 	struct key name;

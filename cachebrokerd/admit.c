@@ -51,16 +51,21 @@ void admit_note_header(const char *shown)
 	(void)log_denied(&kind, shown);
 }
 
-bool admit_address(struct broker *b, struct span address, const char *shown)
+void admit_note_denied(struct broker *b, const char *shown)
 {
 	static struct kind kind = { .why = "\"allow_addresses, deny_addresses\"" };
 
-	if (admit_is_proxy(b, address) || cidr_permits(span_str(b->config.allow_addresses),
-						       span_str(b->config.deny_addresses), address))
-		return true;
 	state_count(b->state, COUNTER_clients_denied, 1);
-	state_count_end(b->state, END_ADDRESS_REFUSED);
 	(void)log_denied(&kind, shown);
+}
+
+bool admit_address(struct broker *b, struct span address, const char *shown)
+{
+	if (cidr_permits(span_str(b->config.allow_addresses), span_str(b->config.deny_addresses),
+			 address))
+		return true;
+	state_count_end(b->state, END_ADDRESS_REFUSED);
+	admit_note_denied(b, shown);
 	return false;
 }
 

@@ -15,6 +15,9 @@ void admit_note_header(const char *shown);
  * `shown`, its address and port. */
 bool admit_address(struct broker *b, struct span address, const char *shown);
 
+/* One that may not, as its process has found: counted and logged alike, but for its end. */
+void admit_note_denied(struct broker *b, const char *shown);
+
 /* May there be one more connection with this address for this service? If so, it is counted, until
  * admit_gone(); if not, that is counted and logged as above. One `served` already may. */
 bool admit_one_more(struct broker *b, uint32_t service, const char *address, bool served,

@@ -132,13 +132,15 @@ static bool let_in(struct client *c, uint32_t serial, uint32_t service, struct s
 		   uint32_t port, bool served)
 {
 	struct broker *b = c->broker;
+	/* what it says first, or says again: it announces nobody */
+	bool own = c->state == CLIENT_NEW || span_eq(address, span_str(c->origin));
 	/* a proxy's own address is none of a client, and its clients are not one address's */
-	bool counts = c->state != CLIENT_NEW || !admit_is_proxy(b, address);
+	bool counts = !own || !admit_is_proxy(b, address);
 
 	(void)snprintf(c->origin, sizeof(c->origin), "%.*s", (int)address.n, address.p);
 	(void)snprintf(c->address, sizeof(c->address), "%.*s:%u", (int)address.n, address.p, port);
 	c->refused = true;
-	if (!served && !admit_address(b, address, c->address)) {
+	if (!served && counts && !admit_address(b, address, c->address)) {
 		(void)client_refuse_with(c, serial, REFUSAL_ADDRESS, "");
 	} else if (b->client_count > b->clients_most || b->stopping) {
 		state_count(b->state, COUNTER_clients_refused, 1);
@@ -239,6 +241,8 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 	int r = tally_session(c, tally->reason, tally->select, tally->from_client,
 			      tally->from_backend, tally->line);
 
+	if (r == 0 && tally->reason == END_ADDRESS_REFUSED)
+		admit_note_denied(c->broker, c->address);
 	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
 	    tally->not_cached < NOT_CACHED_COUNT)
 		state_count_not_cached(c->broker->state, tally->not_cached);
@@ -308,7 +312,7 @@ static void client_gone(struct peer *p)
 	struct client *c = p->owner;
 	struct broker *b = c->broker;
 
-	if (!c->counted && c->state != CLIENT_NEW)
+	if (!c->counted && !c->refused && c->state != CLIENT_NEW)
 		state_count(b->state, COUNTER_sessions_lost, 1);
 	if (!c->counted && c->accepted)
 		habits_forget(b->habits, &c->lease.habit);

@@ -23,13 +23,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 
-#define DISOWNED_MOST 64 /* users: far more than are ordered about within one login's time */
-
-/* Whose connections of until when are not cached: the last orders. */
-static struct disowned {
-	struct key user;
-	int64_t until; /* monotonic ms; 0: none */
-} disowned[DISOWNED_MOST];
+static struct connection *all;
 
 static char *copy_text(struct span s)
 {
@@ -44,6 +38,8 @@ static char *copy_text(struct span s)
 
 static void free_connection(struct connection *c)
 {
+	if (c->previous)
+		DL_DELETE2(all, c, previous, next);
 	watch_end(&c->watch);
 	fd_drop(&c->fd);
 	free(c->user);
@@ -106,6 +102,7 @@ struct connection *connection_new(struct broker *b, struct host *host, const str
 		free_connection(c);
 		return NULL;
 	}
+	DL_APPEND2(all, c, previous, next);
 	b->leased++;
 	host->connections++;
 	return c;
@@ -301,17 +298,6 @@ int connection_describe(struct connection *c, struct span capabilities, struct s
 	return r;
 }
 
-/* Was it made before an order about its user? An errand may have been at work on it then. */
-static bool is_disowned(const struct connection *c)
-{
-	if (c->unwanted)
-		return true;
-	for (size_t i = 0; i < DISOWNED_MOST; i++)
-		if (c->born <= disowned[i].until && key_same(&disowned[i].user, &c->entry.user))
-			return true;
-	return false;
-}
-
 int connection_given(struct connection *c, int *fd)
 {
 	AUTO_FD given = take_fd(fd);
@@ -326,7 +312,7 @@ int connection_given(struct connection *c, int *fd)
 	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
-		 is_outdated(c) || is_disowned(c) || c->host->order == STATEFILE_ORDER_DRAIN ||
+		 is_outdated(c) || c->unwanted || c->host->order == STATEFILE_ORDER_DRAIN ||
 		 is_known_elsewhere(c))
 		r = -ESTALE;
 	else if (!proofs_current(c->broker->proofs, &c->record, &c->plain))
@@ -479,9 +465,9 @@ void connection_disown(struct connection *c)
 
 void connection_disown_user(const struct key *user)
 {
-	static size_t turn;
-
-	disowned[turn++ % DISOWNED_MOST] = (struct disowned){ *user, clock_ms() };
+	for (struct connection *c = all; c; c = c->next)
+		if (key_same(&c->entry.user, user))
+			connection_disown(c);
 }
 
 unsigned connection_close_user(struct broker *b, const struct key *user, unsigned most)

@@ -11,6 +11,7 @@ struct connection {
 	struct broker *broker;
 	struct host *host;
 	struct connection *host_previous, *host_next; /* idle ones of the host */
+	struct connection *previous, *next;	      /* all there are */
 	struct watch *watch;			      /* idle: any event evicts it */
 	int fd; /* idle: the only copy; leased: -1, the session has it */
 	uint64_t id;
@@ -126,8 +127,7 @@ unsigned connection_close_host(struct host *host, unsigned most, int64_t until);
 /* A leased connection is not to come back, and that its password was accepted is forgotten. */
 void connection_disown(struct connection *c);
 
-/* The same for all that were made for this user until now, also those that an errand is logging in
- * on. */
+/* The same with all of this user's, also those that an errand has. */
 void connection_disown_user(const struct key *user);
 
 /* Logs out idle connections that lay too long. */

@@ -27,7 +27,8 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 
-#define QUEUE_PAUSE_MS 10
+#define QUEUE_PAUSE_MS	    10 /* doubled with each try: */
+#define QUEUE_PAUSE_MOST_MS 320 /* thousands of logins may wait for the same queue */
 
 struct dial {
 	struct broker *broker;
@@ -45,6 +46,7 @@ struct dial {
 	uint32_t tried; /* a bit for each */
 	int last_error;
 	int64_t queue_until; /* monotonic ms */
+	int64_t queue_pause; /* ms */
 	struct caller caller; /* for whom it is; without addresses: for nobody */
 	uint64_t policy;     /* host_tls() when TLS was asked for */
 	bool relay_died;     /* over this dial: that is forgiven once */
@@ -267,8 +269,11 @@ static bool waits_for_queue(struct dial *d)
 	fd_drop(&d->fd);
 	d->tried &= ~(UINT32_C(1) << d->address);
 	if (clock_ms() < d->queue_until &&
-	    loop_timer(d->broker->loop, QUEUE_PAUSE_MS, try_next, d, &d->timer) == 0)
+	    loop_timer(d->broker->loop, d->queue_pause, try_next, d, &d->timer) == 0) {
+		if (d->queue_pause < QUEUE_PAUSE_MOST_MS)
+			d->queue_pause *= 2;
 		return true;
+	}
 	d->tried |= UINT32_C(1) << d->address;
 	return false;
 }
@@ -313,6 +318,7 @@ static void begin(void *context)
 		return;
 	}
 	d->queue_until = clock_ms() + (int64_t)d->broker->config.connect_timeout * 1000;
+	d->queue_pause = QUEUE_PAUSE_MS;
 	d->first = host_first_address(d->host);
 	try_next(d);
 }

@@ -3,15 +3,17 @@
 #include "cachebrokerd/own.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+#include "lib/selfhost.h"
 
 static void on_done(void *context, int fd, const char *why)
 {
 	struct host *h = context;
+	struct route route;
 
-	/* of other failures host_failed() has told */
-	if (own_is(h) && !own_server(h->broker, h->service))
-		log_printf(LOG_WARNING, "mail host %s", why);
 	h->probe = NULL;
+	/* of other failures host_failed() has told; own_server() might forget h to make room */
+	if (own_is(h) && selfhost_server(&h->broker->config, h->service, &route) < 0)
+		log_printf(LOG_WARNING, "mail host %s", why);
 	fd_drop(&fd);
 }
 

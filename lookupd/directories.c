@@ -160,7 +160,8 @@ static enum found ask(const struct directories *d, struct source *s,
 		why_say(why, "a directory began answers and did not end them");
 		return FOUND_TROUBLE;
 	}
-	patience_begin(n);
+	if (s->driver != &driver_userdb) /* reads all of its files, however long that takes */
+		patience_begin(n);
 	enum found found = open_source(s, d->config, why) < 0
 				   ? FOUND_DOWN
 				   : s->driver->find(s->state, q, ret, why);

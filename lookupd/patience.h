@@ -13,7 +13,8 @@
 /* In a worker: from now on a directory that takes longer ends this process. */
 void patience_watch(void);
 
-/* Around each call of the n-th directory's driver. Without patience_watch() they do nothing. */
+/* Around each call of the n-th directory's driver, but of one whose work grows with its files: all
+ * workers would be ended over that, again and again. Without patience_watch() they do nothing. */
 void patience_begin(size_t n);
 void patience_end(void);
 

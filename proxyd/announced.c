@@ -27,8 +27,9 @@ bool announced_is_due(const struct session *s)
 
 bool announced_permits(const struct session *s)
 {
-	return announced_is_due(s) || cidr_permits(s->settings->allow_addresses,
-						   s->settings->deny_addresses, s->hello.client);
+	return (!s->announced && announced_is_due(s)) ||
+	       cidr_permits(s->settings->allow_addresses, s->settings->deny_addresses,
+			    s->hello.client);
 }
 
 /* Waits for bytes, and for the end of the service. END_NONE or the end. */
@@ -59,6 +60,7 @@ static void take_addresses(struct session *s, const struct proxy_header *header)
 	s->hello.local = span_str(local);
 	s->hello.client_port = header->client_port;
 	s->hello.local_port = header->local_port;
+	s->announced = true;
 }
 
 /* Looks at what has come behind what was taken already, and takes what is the header's. END_NONE,

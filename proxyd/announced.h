@@ -23,7 +23,7 @@ void announced_note(struct session *s, const struct caller_said *said);
 struct caller_facts announced_facts(const struct session *s);
 
 /* May a client with the address in s->hello connect? A proxy always may: its own connections
- * (LOCAL, health checks) are its own business. */
+ * (LOCAL, health checks) are its own business; not whom it announces, whatever his address. */
 bool announced_permits(const struct session *s);
 
 #endif

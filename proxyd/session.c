@@ -313,7 +313,8 @@ static void report(struct session *s, enum session_end end)
 	char bytes[1500];
 	struct buf line = BUF_OVER(bytes);
 
-	if (end != END_PROXY_HEADER) { /* else the broker has a line for many */
+	/* of these the broker has a line for many */
+	if (end != END_PROXY_HEADER && end != END_ADDRESS_REFUSED) {
 		oldlog_end(s, end);
 		if (add_summary(s, end, &line) == 0 &&
 		    log_write(end_is_error(end) ? LOG_NOTICE : LOG_INFO, buf_span(&line)) == 0)
@@ -499,8 +500,7 @@ int session_run(const struct session_start *start)
 		backend_close(&s.backend, false);
 		session_say_bye(&s, end);
 	}
-	if (end != END_ADDRESS_REFUSED)
-		report(&s, end);
+	report(&s, end);
 	if (s.locked_up && s.client >= 0 && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST &&
 	    end != END_ADDRESS_REFUSED && end != END_PROXY_HEADER)
 		linger(&s); /* never before that: this may still be root */

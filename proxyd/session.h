@@ -114,6 +114,7 @@ struct session {
 	bool giving;	       /* the backend connection is ready to be given back */
 	bool said_all;	       /* the client has our end of the stream */
 	bool utf8;	       /* it has said UTF8 (POP3) */
+	bool announced;	       /* its addresses are what a PROXY header says */
 	bool implicit_tls;     /* it began with TLS */
 	bool wishes;	       /* mailbox->wish is to be left open, */
 	bool keeps;	       /* and mailbox->kept is what is kept of it */

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from keepwarm import trace
 from keepwarm.backend import CLOSE, SILENCE
 from keepwarm.imap import LOGINS
 from keepwarm.messages import ACCEPTED, DONE_BADLY, DONE_REFUSED, DONE_WELL, JOB_LOGIN, Door, Peer
@@ -208,6 +209,18 @@ def test_a_refusal_in_the_middle_of_a_response_ends_it_without_a_stray_line(make
         client.expect_exact("* 1 FETCH (BODY[] {100}\r\nhalf")
         gate.open()
         client.expect_close()
+
+
+def test_what_proves_it_is_not_kept_of_a_user_who_was_flushed_meanwhile(make, backend):
+    system = make.system(backend, auth_recheck=AT_ONCE)
+    leave(system)
+    grow_old(system)
+    gate = backend.gate("AUTHENTICATE")
+    leave(system, reused=True)
+    gate.wait()
+    assert trace.pimpstat(system, "--flush-user", "anna")[0] == 0
+    gate.open()
+    wait_until(lambda: not system.gauge("active") and not backend.open_connections(), "its connection is kept")
 
 
 def test_a_session_that_has_left_when_the_refusal_comes_leaves_nothing_in_the_cache(make, backend):

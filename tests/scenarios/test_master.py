@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from keepwarm import trace
 from keepwarm.backend import CLOSE, SILENCE, Gate
 from keepwarm.imap import LOGINS, b64
 from keepwarm.process import memory, wait_until
@@ -100,6 +101,22 @@ def test_whoever_does_not_know_the_whole_secret_gets_nothing(scene, secret):
         assert client.login("berta", secret, "plain-initial").tagged.startswith(b"NO [AUTHENTICATIONFAILED]")
     assert [name for name, *_ in office.seen] == ["anna"], "the mail host was asked"
     system.wait_counter("logins_refused", 3)
+
+
+@pytest.mark.parametrize("order", ["kick", "flush-user"])
+def test_what_logs_in_for_a_user_meanwhile_is_no_more_kept_than_what_he_has(scene, order):
+    """The client is gone when its errand has done."""
+    system, office = scene
+    office.gate = Gate()
+    with system.client() as client:
+        client.send(f"a1 LOGIN anna {SHARED}\r\n")
+        office.gate.wait()
+        assert trace.pimpstat(system, f"--{order}", "anna")[0] == 0
+        if order == "kick":
+            client.expect(rb"\* BYE Session was ended by the administrator\r\n")
+    wait_until(lambda: system.gauge("clients") == 0, "the client is there")
+    office.gate.open()
+    wait_until(lambda: not system.gauge("active") and not office.backend.open_connections(), "its connection is kept")
 
 
 def test_an_authorization_identity_cannot_be_chosen(scene):

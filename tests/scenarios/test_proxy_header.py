@@ -153,6 +153,20 @@ def test_the_announced_address_is_let_in_or_not(fronted, keys, allowed, refused)
     assert f"client refused client={refused}:{PORT}" in system.log_text()
 
 
+def test_who_is_announced_is_no_proxy_even_if_proxies_have_such_addresses(fronted):
+    system = fronted(proxy_protocol_addresses=f"{PROXY} 192.0.2.0/24", deny_addresses="192.0.2.7 127.0.0.2")
+    with come(system, v1("192.0.2.8")) as client, come(system, v2_local()) as proxy:
+        client.ok("NOOP")
+        proxy.ok("NOOP")
+    with dial(system.port) as sock:
+        sock.sendall(v1("192.0.2.7"))
+        assert is_closed(sock)
+    system.wait_counter("clients_denied", 1)
+    wait_until(lambda: system.stats()["ends"].get("address-refused") == 1, lambda: system.stats()["ends"])
+    assert f"client refused client=192.0.2.7:{PORT}" in system.log_text()
+    assert system.counter("sessions_lost") == 0
+
+
 def test_admin_and_plaintext_go_by_the_announced_address(fronted, pki):
     system = fronted(enable_admin_commands="yes", admin_addresses=f"{CLIENT} {PROXY}", require_tls="yes",
                      plaintext_addresses=f"{CLIENT} 127.0.0.0/8", tls_server_cert_file=pki.ours.path,
@@ -282,6 +296,22 @@ def test_a_process_of_its_own_for_a_connection(fronted, header):
     assert serve(system, PROXY, b"x") == b""
     wait_until(lambda: system.stats()["ends"].get("proxy-header") == 1, lambda: system.stats()["ends"])
     assert b"PROXY BAD Please login first" in serve(system, "127.0.0.1", v1() + b"b LOGOUT\r\n")
+
+
+def test_nor_for_a_process_of_its_own(fronted):
+    system = fronted(run_listener="no", proxy_protocol_addresses=f"{PROXY} 192.0.2.0/24", deny_addresses="192.0.2.7",
+                     max_per_ip=1)
+    said = b"a LOGIN anna pw-anna\r\nb LOGOUT\r\n"
+    assert serve(system, PROXY, v1("192.0.2.7") + said) == b""
+    system.wait_counter("clients_denied", 1)
+    assert b"\r\na OK " in serve(system, PROXY, v1("192.0.2.8") + said)
+    assert system.counter("sessions_lost") == 0
+    with Peer(system).hello(client=PROXY) as one, Peer(system).hello(client=PROXY) as two:
+        one.hello(client=PROXY)  # what is the proxy's own is counted with no address
+        two.hello(client=PROXY)
+        with Peer(system).hello(client=PROXY) as three, Peer(system).hello(client=PROXY) as four:
+            three.hello(client="192.0.2.9")
+            assert four.request("HELLO", service=1, client="192.0.2.9").name == "REFUSED"
 
 
 def test_a_process_of_its_own_that_begins_with_tls(fronted, pki):

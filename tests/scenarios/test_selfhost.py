@@ -8,7 +8,8 @@ import pytest
 
 from keepwarm import pop3, process
 from keepwarm.directory import Userdb, at, tell
-from keepwarm.process import free_port, wait_until
+from keepwarm.messages import session
+from keepwarm.process import cpu_share, free_port, wait_until
 from keepwarm.system import BUILD, temp_folder
 
 HOST = socket.gethostname()
@@ -298,8 +299,7 @@ def test_a_path_that_is_not_there_or_not_ours_is_said(start, folder, make):
     system.wait_log("answers again")
 
 
-def test_a_full_queue_is_waited_for(start, folder, make):
-    listener = folder.listen(backlog=0)
+def fill_queue(folder):
     fillers = []
     while True:
         filler = socket.socket(socket.AF_UNIX)
@@ -308,7 +308,26 @@ def test_a_full_queue_is_waited_for(start, folder, make):
         try:
             filler.connect(str(folder.path / "imap"))
         except BlockingIOError:
-            break
+            return fillers
+
+
+def test_many_that_wait_for_a_full_queue_cost_little(start, folder):
+    users = [f"u{i}" for i in range(600)]
+    listener = folder.listen(backlog=0)
+    fillers = fill_queue(folder)
+    system = start({user: f"mailhost={HOST}" for user in users}, local_server=folder / "imap", connect_timeout=60)
+    peers = [session(system) for _ in users]
+    for user, peer in zip(users, peers):
+        peer.push("LEASE", serial=9, proof_kind=1, user=user, secret="x")
+    wait_until(lambda: system.gauge("active") == len(users), "they do not wait")
+    assert cpu_share(system.pids("cachebrokerd"), 3) < 0.15
+    for one in (listener, *fillers):
+        one.close()
+
+
+def test_a_full_queue_is_waited_for(start, folder, make):
+    listener = folder.listen(backlog=0)
+    fillers = fill_queue(folder)
     system = start({"anna": f"mailhost={HOST}"}, local_server=folder / "imap", connect_timeout=1)
     refused(system)
     system.wait_log("does not answer: Resource temporarily unavailable")

@@ -154,6 +154,40 @@ static void the_one_whose_turn_is_the_longest_ago_comes_first(void **unused)
 	assert_ptr_equal(all[2], number(2));
 }
 
+static void end_loop(void *context)
+{
+	loop_end(context, 0);
+}
+
+/* A probe finds that the host is we ourselves, and the local server wants a place in the table. */
+static void a_probe_s_own_host_does_not_go_while_it_ends(void **unused)
+{
+	static char any[] = "0.0.0.0", none[] = "", path[] = "unix:/nowhere";
+	struct timer *soon = NULL;
+
+	(void)unused;
+	assert_int_equal(loop_new(&b.loop), 0);
+	b.config.listen_port = 143;
+	b.config.run_listener = true;
+	b.config.lookup_ttl = 60;
+	b.config.listen_address = any;
+	b.config.proxy_hostname = none;
+	b.config.local_server = path;
+	struct host *h = number(0);
+
+	assert_int_equal(host_set_addresses(h, SPAN("127.0.0.1")), 0);
+	for (unsigned i = 1; i < HOSTS_MOST; i++)
+		host_hold(number(i));
+	host_probe(h);
+	assert_non_null(h->probe);
+	assert_int_equal(loop_timer(b.loop, 20, end_loop, b.loop, &soon), 0);
+	(void)loop_run(b.loop);
+	assert_true(is_there(0));
+	assert_null(h->probe);
+	host_free_all(&b);
+	loop_free(b.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -163,6 +197,7 @@ int main(void)
 		TEST(when_all_are_needed_there_is_no_other_one),
 		TEST(old_ones_are_forgotten_but_for_a_few),
 		TEST(the_one_whose_turn_is_the_longest_ago_comes_first),
+		TEST(a_probe_s_own_host_does_not_go_while_it_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
