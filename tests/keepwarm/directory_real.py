@@ -37,9 +37,10 @@ class Real:
         lacking = [path for path in cls.needs if not os.path.exists(path)]
         return f"{lacking[0]} is not installed" if lacking else None
 
-    def __init__(self, hosts):
+    def __init__(self, hosts, more=()):
+        """more: further accounts, name -> options."""
         self.folder = temp_folder()
-        self.accounts = accounts(hosts)
+        self.accounts = {**accounts(hosts), **dict(more)}
         self.port = free_port()
         self.log = self.folder / "log"
         self.process = None
@@ -106,8 +107,8 @@ class Slapd(Real):
         (self.data / "conf").write_text(
             "".join(f"include /etc/ldap/schema/{name}.schema\n" for name in ("core", "cosine", "inetorgperson")) +
             f"modulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {self.data}/pid\nthreads 4\ndatabase mdb\n"
-            f"maxsize 10485760\ndbnosync\nsuffix {self.BASE}\nrootdn cn=admin,{self.BASE}\nrootpw admin\n"
-            f"directory {self.data}\nindex uid eq\naccess to attrs=userPassword by anonymous auth by * none\n"
+            f"maxsize 1073741824\ndbnosync\nsuffix {self.BASE}\nrootdn cn=admin,{self.BASE}\nrootpw admin\n"
+            f"directory {self.data}\nindex objectClass,uid eq\naccess to attrs=userPassword by anonymous auth by * none\n"
             f'access to * by dn="cn=proxy,{self.BASE}" read by * none\n')
         entries = [f"dn: {self.BASE}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: e\n",
                    f"dn: cn=proxy,{self.BASE}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
@@ -135,10 +136,12 @@ class Slapd(Real):
                 "proxy", "-b", self.BASE, "-s", "base", "dn"]
 
 
-def rows(names, quote):
+def rows(names, quote, at_once=1000):
     """INSERT statements; `twice` is in no table twice, its name is the key."""
-    return "".join(f"INSERT INTO accounts VALUES ({quote(name)}, NULL, '', 'x', 5000, 5000, '/home', NULL, {quote(options)});\n"
-                   for name, options in names.items()) + \
+    values = [f"({quote(name)}, NULL, '', 'x', 5000, 5000, '/home', NULL, {quote(options)})"
+              for name, options in names.items()]
+    return "".join("INSERT INTO accounts VALUES " + ",\n".join(values[at:at + at_once]) + ";\n"
+                   for at in range(0, len(values), at_once)) + \
         "INSERT INTO accounts VALUES ('root', NULL, NULL, 'x', 0, 0, '/root', NULL, 'mailhost=evil');\n" \
         "INSERT INTO accounts VALUES ('nothing', NULL, NULL, NULL, 1, 1, '/home', NULL, NULL);\n"
 
@@ -222,9 +225,9 @@ class Authlib(debroot.Rooted):
     """courier-authlib with userdb, in a root of its own; its socket is in the folder that it shares."""
     kind = "authdaemon"
 
-    def __init__(self, hosts):
+    def __init__(self, hosts, more=()):
         super().__init__(courier.root()[0], 0)
-        self.accounts = accounts(hosts)
+        self.accounts = {**accounts(hosts), **dict(more)}
         text = "".join(USERDB.format(name=name, options=options) for name, options in self.accounts.items())
         (self.data / "userdb").write_text(text)
         self.socket = self.data / "run" / "socket"
