@@ -4,7 +4,9 @@ import subprocess
 import peers
 from loads import Pop3Session, chosen, idle_memory, load, rates, say
 from report import median, milliseconds, rows, spread, values
+from tls import part_options
 
+ROUNDS = 4  # at most: this part is to take no longer than two minutes
 IDLE_SESSIONS = 500
 MINE, NGINX = "Keepwarm", "nginx"
 TARGET_CLIENTS = 8
@@ -44,7 +46,8 @@ def measure(options, skipped):
     makers, left_out = chosen(all_peers(options.build), options.peers)
     skipped |= {f"{name} (POP3)": why for name, why in left_out.items()}
     say("pop3: rates")
-    found = {"rates": rates(options, lambda: Null(options.build), makers, ("-P",)), "idle": {}}
+    short = part_options(options, rounds=min(options.rounds, ROUNDS), seconds=1)
+    found = {"rates": rates(short, lambda: Null(options.build), makers, ("-P",)), "idle": {}}
     for name, make in makers.items():
         if name == "direct":
             continue

@@ -18,18 +18,21 @@ from keepwarm import directory_real  # noqa: E402
 from keepwarm.directory import USERDB  # noqa: E402
 from keepwarm.process import TestTimeout  # noqa: E402
 
+REPEATS = 3
 HOST = "127.0.0.1"  # of all mail; server_port says where
 OPTIONS = f"mailhost={HOST}"
 
 
 def timed(ask, names):
-    """Microseconds of each question: what further ones cost, so that neither start nor connection counts."""
-    took = []
-    for some in (names[:1], names):
+    """Microseconds of each question: what further ones cost, so that neither start nor connection counts. Each time is
+    the shortest of some, which others on this machine have disturbed least."""
+    shortest = {}
+    for some in (names[:1], names) * REPEATS:
         begin = time.perf_counter()
         ask(some)
-        took.append(time.perf_counter() - begin)
-    return (took[1] - took[0]) * 1e6 / (len(names) - 1)
+        took = time.perf_counter() - begin
+        shortest[len(some)] = min(took, shortest.get(len(some), took))
+    return max(0.0, (shortest[len(names)] - shortest[1]) * 1e6 / (len(names) - 1))
 
 
 def run(argv, **kwargs):
@@ -106,18 +109,17 @@ http {{
     location / {{
       add_header Auth-Status OK;
       add_header Auth-Server {host};
-      add_header Auth-Port {mail_port};
       return 200 "";
     }}
   }}
 }}
 """
 
-    def __init__(self, options, names, mail_port=143):
+    def __init__(self, options, names):
         super().__init__(options, names)
         self.folder, self.group, self.port = parts.Folder(), parts.Group("http"), parts.free_port()
         conf = self.folder.path / "conf"
-        conf.write_text(self.CONF.format(folder=self.folder.path, port=self.port, host=HOST, mail_port=mail_port))
+        conf.write_text(self.CONF.format(folder=self.folder.path, port=self.port, host=HOST))
         try:
             self.group.start(["nginx", "-c", conf, "-e", self.folder.path / "log"])
             parts.wait_until(self.listens, "nginx")
