@@ -166,7 +166,8 @@ static int send_command(struct client *c)
 	int r = 0;
 
 	if (!options.pop3)
-		r = buf_add_char(&out, 'a') ?: buf_add_u64(&out, c->step) ?: buf_add_char(&out, ' ');
+		r = buf_add_char(&out, 'a')
+			    ?: buf_add_u64(&out, c->step) ?: buf_add_char(&out, ' ');
 	if (c->step == SELECT && options.examine)
 		command = "EXAMINE INBOX";
 	if (c->step == FETCH && options.bulk > 0)

@@ -168,7 +168,8 @@ static int read_options(int argc, char **argv)
 			options.path = optarg;
 		else if (option == 'u')
 			options.user = optarg;
-		else if ((option != 'k' || span_u64(span_str(optarg), WORKERS_MOST, &workers) < 0) &&
+		else if ((option != 'k' ||
+			  span_u64(span_str(optarg), WORKERS_MOST, &workers) < 0) &&
 			 (option != 'n' || span_u64(span_str(optarg), 1000000, &users) < 0) &&
 			 (option != 't' || span_u64(span_str(optarg), 3600, &options.seconds) < 0))
 			return -EINVAL;

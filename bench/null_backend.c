@@ -5,8 +5,8 @@
  * without an initial response, IDLE. With -d every answer to LOGIN and AUTHENTICATE comes so many
  * milliseconds late, as from a host that hashes passwords. With a certificate it offers STARTTLS on
  * its port, and TLS from the first byte on another one. With -b every FETCH brings one literal of
- * that size. With -3 it speaks POP3 instead, as much as a login and STAT need. It trusts its peers: this is no server for anything but a bench. Says "ready" on its
- * standard output when it listens.
+ * that size. With -3 it speaks POP3 instead, as much as a login and STAT need. It trusts its peers:
+ * this is no server for anything but a bench. Says "ready" on its standard output when it listens.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -174,9 +174,9 @@ userdb {{
 namespace inbox {{
   inbox = yes
 }}
-service imap {{
+service {protocol} {{
   process_limit = 4000
-{imap}
+{service}
 }}
 {auth}
 """
@@ -204,7 +204,7 @@ class Dovecot(Part):
     """A mail host with 20 messages in each account. The variants differ in what a login costs."""
     packages = ("dovecot-imapd",)
     users, messages = 200, MESSAGES
-    login, imap, auth = "", "", ""
+    login, service, auth = "", "", ""
 
     def hash(self, _password):
         return "{PLAIN}" + _password
@@ -217,9 +217,9 @@ class Dovecot(Part):
         self.write("users", "".join(lines))
         for name in names:
             self.deliver(name)
-        rest = MAIL.format(folder=folder, imap=self.imap, auth=self.auth)
+        rest = MAIL.format(folder=folder, protocol=self.protocol, service=self.service, auth=self.auth)
         tls_port = self.tls_port if self.tls.certificates else 0
-        self.write("conf", dovecot_conf(folder, self.tls, self.port, tls_port, self.login, rest))
+        self.write("conf", dovecot_conf(folder, self.tls, self.port, tls_port, self.login, rest, self.protocol))
         self.group.start(["dovecot", "-F", "-c", folder / "conf"])
 
     def deliver(self, name):
@@ -239,7 +239,7 @@ NOBODY = (65534, 65534)
 class DovecotTuned(Dovecot):
     name = "Dovecot tuned"
     login = LOGIN_FAST
-    imap = "  service_count = 1000\n  process_min_avail = 8"
+    service = "  service_count = 1000\n  process_min_avail = 8"
     auth = "auth_cache_size = 10M\n"
 
 

@@ -18,7 +18,7 @@ def speaking_pop3(kind, packages=()):
 
 
 Null, Nginx, Haproxy = map(speaking_pop3, (peers.Null, peers.Nginx, peers.Haproxy))
-DovecotProxy = speaking_pop3(peers.DovecotProxy, ("dovecot-pop3d",))
+Dovecot, DovecotProxy = (speaking_pop3(kind, ("dovecot-pop3d",)) for kind in (peers.DovecotTuned, peers.DovecotProxy))
 Keepwarm = speaking_pop3(peers.Keepwarm)
 
 
@@ -48,6 +48,8 @@ def measure(options, skipped):
     say("pop3: rates")
     short = part_options(options, rounds=min(options.rounds, ROUNDS), seconds=1)
     found = {"rates": rates(short, lambda: Null(options.build), makers, ("-P",)), "idle": {}}
+    short.clients = [TARGET_CLIENTS]
+    found["dovecot"] = rates(short, Dovecot, makers, ("-P",))
     for name, make in makers.items():
         if name == "direct":
             continue
@@ -70,7 +72,9 @@ def targets(found):
     name = f"POP3, null, K={TARGET_CLIENTS}"
     return [(f"{name}: cycles/s, × {NGINX}", 1, "least", against(table, NGINX, "per_second")),
             (f"{name}: CPU per cycle, × {NGINX}", 1, "most", against(table, NGINX, "proxy_cpu")),
-            (f"{name}: cycles/s, × Dovecot proxy", 1, "least", against(table, "Dovecot proxy", "per_second"))]
+            (f"{name}: cycles/s, × Dovecot proxy", 1, "least", against(table, "Dovecot proxy", "per_second")),
+            (f"POP3, {Dovecot.name}, K={TARGET_CLIENTS}: cycles/s, × {NGINX}", 1, "least",
+             against(found["dovecot"].get(TARGET_CLIENTS, {}), NGINX, "per_second"))]
 
 
 def rate_table(table):
@@ -94,6 +98,8 @@ def part(found):
     """As tlsreport.part()."""
     page = [(f"POP3, null backend; {clients} client(s) at once", rate_table(table))
             for clients, table in found["rates"].items()]
+    page += [(f"POP3, {Dovecot.name}; {clients} client(s) at once", rate_table(table))
+             for clients, table in found["dovecot"].items()]
     idle = [(name, f"{kib:.1f}" if isinstance(kib, float) else kib) for name, kib in found["idle"].items()]
     page.append((f"{IDLE_SESSIONS} idle POP3 sessions, null backend",
                  rows(("", "KiB per session, kernel's share included"), idle)))
