@@ -1,4 +1,4 @@
-/* The histogram: values below 64 have a bucket each, above that each power of two has 32.
+/* The histogram: values below 512 have a bucket each, above that each power of two has 256.
  *
  * A bucket stands for its lower bound, so percentiles are never exaggerated; the maximum is exact.
  */
@@ -7,9 +7,9 @@
 #include <inttypes.h>
 #include <time.h>
 
-#define EXACT	  64 /* below: one bucket per microsecond */
-#define PARTS	  32 /* buckets per power of two */
-#define PART_BITS 5
+#define EXACT	  512 /* below: one bucket per microsecond */
+#define PARTS	  256 /* buckets per power of two */
+#define PART_BITS 8
 
 uint64_t hist_now(void)
 {

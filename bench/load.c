@@ -7,6 +7,8 @@
  * costs a careless server are only seen that way. What a step must contain is checked: a fast wrong
  * answer is an error. Prints one JSON object on one line; latencies are in microseconds. With TLS
  * the handshake is part of the greeting's step. With -b the FETCH is one of a literal of that size.
+ * With -P the cycle is one of POP3: connect, greeting, USER, PASS, STAT, QUIT, close; PASS is its
+ * login.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,15 +34,23 @@
 
 enum step { GREETING, LOGIN, SELECT, FETCH, LOGOUT, STEPS };
 
-static const struct {
+struct step_row {
 	const char *name;
 	const char *command; /* '%' stands for the user's name, '$' for the password */
-} steps[STEPS] = {
+};
+
+static const struct step_row imap_steps[STEPS] = {
 	[GREETING] = { "greeting", NULL },
 	[LOGIN] = { "login", "LOGIN % $" },
 	[SELECT] = { "select", "SELECT INBOX" },
 	[FETCH] = { "fetch", "FETCH 1:20 (FLAGS ENVELOPE)" },
 	[LOGOUT] = { "logout", "LOGOUT" },
+};
+
+/* As many steps as with IMAP, each with an answer of one line. */
+static const struct step_row pop3_steps[STEPS] = {
+	{ "greeting", NULL }, { "user", "USER %" }, { "login", "PASS $" },
+	{ "stat", "STAT" },   { "quit", "QUIT" },
 };
 
 struct client {
@@ -67,8 +77,10 @@ static struct {
 	bool in_turn; /* users one after the other, not drawn: to fill a cache */
 	bool examine; /* instead of SELECT */
 	bool tls;
-	enum step steps; /* of a cycle */
-	uint64_t bulk;	 /* bytes of the literal that FETCH must bring; 0: messages instead */
+	bool pop3;
+	const struct step_row *step; /* of the protocol */
+	enum step steps;	     /* of a cycle */
+	uint64_t bulk; /* bytes of the literal that FETCH must bring; 0: messages instead */
 	const char *user;
 	const char *password;
 } options = { .clients = 8,
@@ -76,6 +88,7 @@ static struct {
 	      .messages = 20,
 	      .seconds = 5,
 	      .seed = 1,
+	      .step = imap_steps,
 	      .steps = STEPS,
 	      .user = "user%",
 	      .password = "secret%" };
@@ -149,10 +162,12 @@ static int send_command(struct client *c)
 {
 	char bytes[1024];
 	struct buf out = BUF_OVER(bytes);
-	int r = buf_add_char(&out, 'a') ?: buf_add_u64(&out, c->step) ?: buf_add_char(&out, ' ');
+	const char *command = options.step[c->step].command;
+	int r = 0;
 
-	const char *command = steps[c->step].command;
-
+	if (!options.pop3)
+		r = buf_add_char(&out, 'a')
+			    ?: buf_add_u64(&out, c->step) ?: buf_add_char(&out, ' ');
 	if (c->step == SELECT && options.examine)
 		command = "EXAMINE INBOX";
 	if (c->step == FETCH && options.bulk > 0)
@@ -251,6 +266,8 @@ static int take_line(struct client *c, struct span line)
 {
 	const char tagged[] = { 'a', (char)('0' + c->step), ' ' };
 
+	if (options.pop3)
+		return span_istarts(line, SPAN("+OK")) ? 1 : -EPROTO;
 	if (c->step == GREETING)
 		return span_istarts(line, SPAN("* OK")) ? 1 : -EPROTO;
 	if (line.n > 2 && line.p[0] == '*') {
@@ -376,10 +393,10 @@ static void report(double seconds)
 	       ",\"reused\":%" PRIu64 ",\"failed_at\":{",
 	       state.done, (double)state.in_time / seconds, errors, state.reused);
 	for (unsigned n = 0; n < STEPS; n++)
-		printf("%s\"%s\":%" PRIu64, n ? "," : "", steps[n].name, state.failures[n]);
+		printf("%s\"%s\":%" PRIu64, n ? "," : "", options.step[n].name, state.failures[n]);
 	printf("},\"us\":{");
 	for (unsigned n = 0; n < STEPS; n++) {
-		hist_print(stdout, steps[n].name, &state.latency[n]);
+		hist_print(stdout, options.step[n].name, &state.latency[n]);
 		putchar(',');
 	}
 	hist_print(stdout, "whole", &state.whole);
@@ -389,10 +406,10 @@ static void report(double seconds)
 /* --- options --------------------------------------------------------------------------------- */
 static const char usage[] =
 	"usage: load [-h ADDRESS] -p PORT [-k CLIENTS] [-n USERS] [-t SECONDS] [-c CYCLES]\n"
-	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-b BYTES] [-oegT]\n"
+	"            [-u NAME] [-w PASSWORD] [-m MESSAGES] [-s SEED] [-b BYTES] [-oegTP]\n"
 	"NAME and PASSWORD are patterns: % is the user's number. MESSAGES: what FETCH must bring.\n"
 	"-o: the users one after the other. -e: EXAMINE, not SELECT. -T: TLS.\n"
-	"-g: a cycle ends with the greeting. -b: FETCH must bring a literal of BYTES.\n";
+	"-g: a cycle ends with the greeting. -b: FETCH must bring a literal of BYTES. -P: POP3.\n";
 
 static uint64_t number(const char *text, uint64_t most)
 {
@@ -441,6 +458,10 @@ static void take_option(int option)
 	case 'T':
 		options.tls = true;
 		return;
+	case 'P':
+		options.pop3 = true;
+		options.step = pop3_steps;
+		return;
 	case 'g':
 		options.steps = GREETING + 1;
 		return;
@@ -465,7 +486,7 @@ int main(int argc, char **argv)
 
 	options.server.sin_family = AF_INET;
 	options.server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:b:u:w:oegT")) != -1)
+	while ((option = getopt(argc, argv, "h:p:k:n:t:c:m:s:b:u:w:oegTP")) != -1)
 		take_option(option);
 	if (!options.server.sin_port || !options.clients || !options.users || !options.seconds) {
 		fputs(usage, stderr);

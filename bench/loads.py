@@ -43,10 +43,11 @@ def load(build, peer, clients, users, seconds, *more):
 
 class Session:
     """One client, a command at a time."""
+    greeting = b"* OK"
 
     def __init__(self, peer):
         self.sock = parts.connect(peer.port, peer.tls.clients)
-        self.read_until(b"* OK")
+        self.read_until(self.greeting)
 
     def read_until(self, end):
         data = b""
@@ -66,6 +67,35 @@ class Session:
 
     def close(self):
         self.sock.close()
+
+
+class Pop3Session(Session):
+    """The same with POP3."""
+    greeting = b"+OK"
+
+    def command(self, line, end=b"+OK"):
+        self.sock.sendall(line + b"\r\n")
+        self.read_until(end)
+
+    def login(self, number):
+        self.command(b"USER user%d" % number)
+        self.command(b"PASS %s%d" % (peers.SECRET.encode(), number))
+        return self
+
+
+def idle_memory(peer, count, open_session):
+    """KiB that each of so many sessions costs while it is idle, the kernel's share included. open_session(number)."""
+    sessions = []
+    try:
+        time.sleep(2)
+        before = peer.group.memory()
+        for number in range(1, count + 1):
+            sessions.append(open_session(10000 + number))
+        time.sleep(2)
+        return (peer.group.memory() - before) / count / 1024
+    finally:
+        for session in sessions:
+            session.close()
 
 
 # --- rates ------------------------------------------------------------------------------------------

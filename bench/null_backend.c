@@ -5,8 +5,8 @@
  * without an initial response, IDLE. With -d every answer to LOGIN and AUTHENTICATE comes so many
  * milliseconds late, as from a host that hashes passwords. With a certificate it offers STARTTLS on
  * its port, and TLS from the first byte on another one. With -b every FETCH brings one literal of
- * that size. It trusts its peers: this is no server for anything but a bench. Says "ready" on its
- * standard output when it listens.
+ * that size. With -3 it speaks POP3 instead, as much as a login and STAT need. It trusts its peers:
+ * this is no server for anything but a bench. Says "ready" on its standard output when it listens.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -56,6 +56,7 @@ struct conn {
 static int epoll;
 static int64_t delay_ms;
 static bool offers_tls;
+static bool pop3;
 static uint64_t bulk; /* bytes of the body that FETCH brings; 0: envelopes instead */
 static char body[64 * 1024];
 static struct conn *delayed, **delayed_end = &delayed;
@@ -124,6 +125,31 @@ static int add_answer(struct span tag, struct span verb)
 			       buf_add_char(&out, ' ') ?: buf_add_str(&out, a->tagged);
 	}
 	return buf_add(&out, tag) ?: buf_add_str(&out, " BAD Unknown command\r\n");
+}
+
+/* With POP3: what a command's name is answered with. */
+static const struct {
+	struct span verb;
+	const char *text;
+} pop3_answers[] = {
+	{ SPAN("USER"), "+OK\r\n" },
+	{ SPAN("PASS"), "+OK Logged in.\r\n" },
+	{ SPAN("STAT"), "+OK 20 5120\r\n" },
+	{ SPAN("NOOP"), "+OK\r\n" },
+	{ SPAN("CAPA"), "+OK\r\nUSER\r\nTOP\r\nUIDL\r\nPIPELINING\r\n.\r\n" },
+	{ SPAN("QUIT"), "+OK Logging out.\r\n" },
+};
+
+/* As take_line(). */
+static int answer_pop3(struct span line)
+{
+	struct span verb = span_word(&line, ' ');
+	const char *text = "-ERR Unknown command.\r\n";
+
+	for (size_t i = 0; i < sizeof(pop3_answers) / sizeof(pop3_answers[0]); i++)
+		if (span_ieq(pop3_answers[i].verb, verb))
+			text = pop3_answers[i].text;
+	return buf_add_str(&out, text) ?: span_ieq(verb, SPAN("QUIT")) ? THE_END : GO_ON;
 }
 
 /* --- connections ----------------------------------------------------------------------------- */
@@ -250,6 +276,8 @@ static int take_line(struct conn *c, struct span line)
 	enum mode mode = c->mode;
 	bool waits;
 
+	if (pop3)
+		return answer_pop3(line);
 	c->mode = COMMAND;
 	if (mode == RESPONSE)
 		return finish(c, SPAN("LOGIN"));
@@ -312,6 +340,8 @@ static int go_on(struct conn *c)
 static int greet(struct conn *c)
 {
 	c->greeted = true;
+	if (pop3)
+		return buf_add_str(&out, "+OK ready\r\n") ?: flush(c);
 	return buf_add_str(&out, "* OK [CAPABILITY " CAPABILITIES " AUTH=PLAIN") ?:
 	       buf_add_str(&out, offers_tls && !c->stream.tls ? " STARTTLS" : "") ?:
 	       buf_add_str(&out, "] ready\r\n") ?: flush(c);
@@ -412,7 +442,7 @@ static int listen_on(struct listener *l, uint16_t port)
 }
 
 static const char usage[] =
-	"usage: null_backend -p PORT [-d MILLISECONDS] [-b BYTES]\n"
+	"usage: null_backend -p PORT [-d MILLISECONDS] [-b BYTES] [-3]\n"
 	"                    [-c CERTIFICATE -k KEY [-t TLS_PORT]]\n";
 
 static uint64_t number(const char *text, uint64_t most)
@@ -463,11 +493,13 @@ int main(int argc, char **argv)
 	uint16_t port = 0, tls_port = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "p:d:b:c:k:t:")) != -1) {
+	while ((option = getopt(argc, argv, "p:d:b:c:k:t:3")) != -1) {
 		if (option == 'p' || option == 't')
 			*(option == 'p' ? &port : &tls_port) = (uint16_t)number(optarg, 65535);
 		else if (option == 'd')
 			delay_ms = (int64_t)number(optarg, 60000);
+		else if (option == '3')
+			pop3 = true;
 		else if (option == 'b')
 			bulk = number(optarg, UINT32_MAX);
 		else if (option == 'c' || option == 'k')

@@ -48,7 +48,7 @@ def connect(port, tls=False, seconds=10):
 def greets(port, tls=False):
     try:
         with connect(port, tls, 2) as sock:
-            return sock.recv(4096).startswith(b"* OK")
+            return sock.recv(4096).startswith((b"* OK", b"+OK"))
     except OSError:
         return False
 

@@ -57,6 +57,7 @@ class Part:
     name = ""
     packages = ()
     users = 1000
+    protocol = "imap"
     starttls = False  # knows no other TLS toward a mail host
 
     def __init__(self, tls=PLAIN):
@@ -116,6 +117,8 @@ class Null(Part):
         if self.tls.certificates:
             server = self.tls.certificates.server
             more = ["-c", server.path, "-k", server.key_path, "-t", self.tls_port]
+        if self.protocol == "pop3":
+            more += ["-3"]
         self.group.start([self.build / "bench/null_backend", "-p", self.port, "-b", self.bulk, *more])
 
 
@@ -123,7 +126,7 @@ DOVECOT = """
 base_dir = {folder}/run
 state_dir = {folder}/run
 log_path = {folder}/log
-protocols = imap
+protocols = {protocol}
 listen = 127.0.0.1
 {tls}
 disable_plaintext_auth = no
@@ -131,12 +134,12 @@ auth_mechanisms = plain login
 mail_max_userip_connections = 0
 first_valid_uid = 1
 first_valid_gid = 1
-service imap-login {{
-  inet_listener imap {{
+service {protocol}-login {{
+  inet_listener {protocol} {{
     address = 127.0.0.1
     port = {port}
   }}
-  inet_listener imaps {{
+  inet_listener {protocol}s {{
     address = 127.0.0.1
     port = {tls_port}
     ssl = yes
@@ -171,9 +174,9 @@ userdb {{
 namespace inbox {{
   inbox = yes
 }}
-service imap {{
+service {protocol} {{
   process_limit = 4000
-{imap}
+{service}
 }}
 {auth}
 """
@@ -186,10 +189,11 @@ ssl_require_crl = no
 """
 
 
-def dovecot_conf(folder, tls, port, tls_port, login, rest):
+def dovecot_conf(folder, tls, port, tls_port, login, rest, protocol="imap"):
     """port, tls_port: 0 for none."""
     lines = DOVECOT_TLS.format(**vars(tls.certificates)) if tls.certificates else "ssl = no"
-    return DOVECOT.format(folder=folder, tls=lines, port=port, tls_port=tls_port, login=login, rest=rest)
+    return DOVECOT.format(folder=folder, tls=lines, port=port, tls_port=tls_port, login=login, rest=rest,
+                          protocol=protocol)
 
 
 # The high-performance mode of the manual: login processes that stay, several connections each.
@@ -200,7 +204,7 @@ class Dovecot(Part):
     """A mail host with 20 messages in each account. The variants differ in what a login costs."""
     packages = ("dovecot-imapd",)
     users, messages = 200, MESSAGES
-    login, imap, auth = "", "", ""
+    login, service, auth = "", "", ""
 
     def hash(self, _password):
         return "{PLAIN}" + _password
@@ -213,9 +217,9 @@ class Dovecot(Part):
         self.write("users", "".join(lines))
         for name in names:
             self.deliver(name)
-        rest = MAIL.format(folder=folder, imap=self.imap, auth=self.auth)
+        rest = MAIL.format(folder=folder, protocol=self.protocol, service=self.service, auth=self.auth)
         tls_port = self.tls_port if self.tls.certificates else 0
-        self.write("conf", dovecot_conf(folder, self.tls, self.port, tls_port, self.login, rest))
+        self.write("conf", dovecot_conf(folder, self.tls, self.port, tls_port, self.login, rest, self.protocol))
         self.group.start(["dovecot", "-F", "-c", folder / "conf"])
 
     def deliver(self, name):
@@ -235,7 +239,7 @@ NOBODY = (65534, 65534)
 class DovecotTuned(Dovecot):
     name = "Dovecot tuned"
     login = LOGIN_FAST
-    imap = "  service_count = 1000\n  process_min_avail = 8"
+    service = "  service_count = 1000\n  process_min_avail = 8"
     auth = "auth_cache_size = 10M\n"
 
 
@@ -284,6 +288,11 @@ class Keepwarm(Part):
                       "tls_server_cert_file": server.path, "tls_server_key_file": server.key_path}
         return found
 
+    def pop3_settings(self, backend_port):
+        if self.protocol != "pop3":
+            return {}
+        return {"listen_port": parts.free_port(), "pop3_listen_port": self.port, "pop3_server_port": backend_port}
+
     def launch(self, backend_port):
         bin_folder = self.folder.make("bin")
         for program in self.programs:
@@ -295,7 +304,7 @@ class Keepwarm(Part):
             "stat_filename": self.folder.make("state", NOBODY) / "pimpstats",
             "protocol_log_filename": "/dev/null",
             "foreground_mode": "yes", "cache_size": 4000, "cache_expiration_time": 3600,
-        } | self.tls_settings() | self.settings
+        } | self.tls_settings() | self.pop3_settings(backend_port) | self.settings
         conf = self.write("imapproxy.conf", "".join(f"{key} {value}\n" for key, value in settings.items()))
         with self.log() as log:
             self.group.start([bin_folder / "in.imapproxyd", "-f", conf], stdout=log, stderr=log)
@@ -366,7 +375,7 @@ mail {{
   imap_capabilities IMAP4rev1 SASL-IR LITERAL+ IDLE UNSELECT;
   server {{
     listen 127.0.0.1:{self.port} backlog=4096;
-    protocol imap;
+    protocol {self.protocol};
     proxy on;
   }}
 }}
@@ -413,7 +422,7 @@ class DovecotProxy(Part):
         backend = f"host=127.0.0.1 port={backend_port}{' ssl=yes' if self.tls.backend else ''}"
         rest = f"passdb {{\n  driver = static\n  args = proxy=y nopassword=y {backend}\n}}\n"
         ports = (0, self.port) if self.tls.clients else (self.port, 0)
-        conf = self.write("conf", dovecot_conf(folder, self.tls, *ports, LOGIN_FAST, rest))
+        conf = self.write("conf", dovecot_conf(folder, self.tls, *ports, LOGIN_FAST, rest, self.protocol))
         self.group.start(["dovecot", "-F", "-c", conf])
 
 

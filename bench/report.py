@@ -6,6 +6,7 @@ import time
 
 import parts
 
+OWN_TARGETS = ("tls", "pop3", "directories")  # parts whose targets are in `more`
 PACKAGES = {"imapproxy": "imapproxy", "nginx": "nginx", "haproxy": "haproxy", "Dovecot": "dovecot-core"}
 
 
@@ -184,7 +185,7 @@ NOTES = """## How to read this
 
 def write(found, options, seconds, more=()):
     """more: (targets, sections, notes) of further parts."""
-    wanted = [] if options.only == "tls" else targets(found)
+    wanted = [] if options.only in OWN_TARGETS else targets(found)
     for further, _, _ in more:
         wanted += further
     page = ["# Keepwarm beside its peers", "",

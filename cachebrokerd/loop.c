@@ -173,8 +173,11 @@ int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context
 	if (!t)
 		return -ENOMEM;
 	*t = (struct timer){ .fn = fn, .context = context, .slot = slot };
+	/* Timers may be late together, but what is only to happen in a turn of its own (a dial, for
+	 * which somebody waits) is due now. */
+	const uint64_t late_us = milliseconds > 0 ? 1000 : 1;
 	int r = sd_event_add_time_relative(l->event, &t->source, CLOCK_MONOTONIC,
-					   (uint64_t)milliseconds * 1000, 1000, on_time, t);
+					   (uint64_t)milliseconds * 1000, late_us, on_time, t);
 
 	if (r < 0) {
 		free(t);
