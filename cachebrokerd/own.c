@@ -7,6 +7,7 @@
 #include "cachebrokerd/own.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/localaddr.h"
@@ -53,6 +54,18 @@ struct host *own_server(struct broker *b, enum msg_service service)
 
 	return selfhost_server(&b->config, service, &route) == 0 ? host_find(b, &route, service)
 								 : NULL;
+}
+
+void own_name(const struct broker *b, char *ret)
+{
+	struct span words = span_str(b->config.proxy_hostname);
+	const struct span first = span_word(&words, ' ');
+
+	ret[0] = ret[OWN_NAME_MAX] = '\0';
+	if (first.n > 0)
+		(void)snprintf(ret, OWN_NAME_MAX + 1, "%.*s", (int)first.n, first.p);
+	else if (gethostname(ret, OWN_NAME_MAX) < 0 || !*ret)
+		(void)snprintf(ret, OWN_NAME_MAX + 1, "localhost");
 }
 
 bool own_is_server(const struct host *h)

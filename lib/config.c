@@ -207,8 +207,8 @@ static void judge_whole(struct config_problems *p)
 
 	if (config_offers(c, SASL_CHALLENGES) && c->directory.count == 0)
 		config_say(p, false,
-			   "auth_mechanisms: CRAM and SCRAM are judged by what a directory has, "
-			   "and there is no line 'directory': they are not offered");
+			   "auth_mechanisms: CRAM, SCRAM and APOP are judged by what a directory "
+			   "has, and there is no line 'directory': they are not offered");
 	if (set > 0 && set < 3 && !verified)
 		config_say(
 			p, false,

@@ -123,6 +123,7 @@ struct session {
 	struct msg_HELLO hello;
 	const struct msg_WELCOME *settings;
 	uint64_t id; /* the broker's number of this session; 0: not known */
+	uint64_t apop; /* and of the challenge in its greeting; 0: there is none */
 
 	struct buf in;			  /* from the client, not yet dealt with */
 	size_t command_line, command_end; /* in it: the last line of the command before login */

@@ -161,7 +161,7 @@ def test_only_what_the_site_names_is_offered(start):
 def test_without_a_directory_there_is_a_warning_and_no_offer(make, backend, tmp_path):
     (tmp_path / "conf").write_text("server_hostname x\nauth_mechanisms PLAIN SCRAM-SHA-256\n")
     run = subprocess.run([BUILD / "proxyd", "-n", "-f", tmp_path / "conf"], capture_output=True, text=True, check=False)
-    assert "CRAM and SCRAM are judged by what a directory has" in run.stderr
+    assert "CRAM, SCRAM and APOP are judged by what a directory has" in run.stderr
     system = make.system(backend, auth_mechanisms=OFFERED)
     with system.client() as client:
         assert b"AUTH=PLAIN AUTH=LOGIN XIMAPPROXY" in client.greeting
