@@ -27,6 +27,7 @@
 struct master {
 	struct client *waits; /* or NULL */
 	struct connection *connection;
+	bool own_password; /* the directory's for the account, not a master user's */
 };
 
 bool master_may_log_in(const struct broker *b)
@@ -127,6 +128,18 @@ static int login_for(const struct client *c, const struct connection *fresh,
 	return 0;
 }
 
+/* The mail host may have said more about the account than that; not what it says about whoever has
+ * logged in: the client has shown who it is. Only of the account's own password it may be told that
+ * it is too old. */
+static uint32_t code_for(const struct master *m, enum errand_verdict verdict,
+			 enum response_code code)
+{
+	if (verdict == VERDICT_REFUSED)
+		return m->own_password && code == CODE_EXPIRED ? code : CODE_NONE;
+	return code == CODE_AUTHENTICATIONFAILED || code == CODE_AUTHORIZATIONFAILED ? CODE_NONE
+										     : code;
+}
+
 static void refuse(struct client *c, const struct host *h, enum errand_verdict verdict)
 {
 	if (c->lease.verified) {
@@ -144,7 +157,8 @@ static void refuse(struct client *c, const struct host *h, enum errand_verdict v
 }
 
 /* The mail host's word, by the errand. */
-static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struct span capabilities)
+static int on_verdict(void *context, enum errand_verdict verdict, enum response_code code, int *fd,
+		      struct span capabilities)
 {
 	struct master *m = context;
 	struct connection *fresh = m->connection;
@@ -152,9 +166,11 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 	bool same = *fd >= 0 && connection_is(fresh, *fd);
 	int r = *fd >= 0 && !same ? -EBADF : 0;
 
-	free(m);
-	if (c)
+	if (c) {
 		c->lease.login = NULL;
+		c->lease.code = r == 0 ? code_for(m, verdict, code) : CODE_NONE;
+	}
+	free(m);
 	if (!same || verdict != VERDICT_ACCEPTED ||
 	    connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) < 0) {
 		if (c)
@@ -183,7 +199,9 @@ int master_start(struct client *c, struct connection *fresh, int fd, struct mast
 	if (!m)
 		return r < 0 ? r : -ENOMEM;
 	with.caller = &c->caller;
-	*m = (struct master){ .waits = c, .connection = fresh };
+	*m = (struct master){ .waits = c,
+			      .connection = fresh,
+			      .own_password = c->lease.verified && c->lease.secret };
 	r = errand_log_in(b, fresh->host, fresh->id, fd, &with, on_verdict, m);
 	secret_wipe(&c->lease.secret);
 	traces_wipe();
