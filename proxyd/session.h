@@ -52,8 +52,16 @@ struct session_settings {
 	char chroot_directory[256];
 };
 
-/* Which good answer the mail host owes a login that failed. */
-enum backend_unheard { HEARD_ALL, UNHEARD_GREETING, UNHEARD_PREAUTH, UNHEARD_LOGIN };
+/* Which good answer the mail host owes a login that failed; the last two: to USER and PASS of POP3,
+ * which it has refused. */
+enum backend_unheard {
+	HEARD_ALL,
+	UNHEARD_GREETING,
+	UNHEARD_PREAUTH,
+	UNHEARD_LOGIN,
+	UNHEARD_USER,
+	UNHEARD_PASS,
+};
 
 /* The backend connection of this session. */
 struct backend {
