@@ -45,13 +45,16 @@ C_PROXY  := $(HOSTED)
 LD_PROXY := $(if $(SAN),$(LDHOST),-static-pie -Wl,-z,relro,-z,now)
 endif
 
-# --- lookupd's drivers, each built if its library is there: KIND=LIBRARY -----------------------------
+# --- lookupd's drivers, each built if its library is there: KIND=LIBRARY; and so a form of passwords -----
 DRIVER_LIBS    := http=libcurl ldap=ldap pgsql=libpq mysql=libmariadb
+FORM_LIBS      := argon2=libargon2
 library_of      = $(word 2,$(subst =, ,$(1)))
 DRIVERS        := $(foreach d,$(DRIVER_LIBS),$(if $(shell $(PKG) --exists $(call library_of,$(d)) && echo 1),$(d)))
 DRIVERS_C      := lookupd/driver_static.c lookupd/driver_userdb.c lookupd/driver_lmdb.c lookupd/driver_authdaemon.c \
                   $(foreach d,$(DRIVERS),lookupd/driver_$(word 1,$(subst =, ,$(d))).c)
-DRIVERS_PKG    := $(foreach d,$(DRIVERS),$(call library_of,$(d)))
+FORMS          := $(foreach f,$(FORM_LIBS),$(if $(shell $(PKG) --exists $(call library_of,$(f)) && echo 1),$(f)))
+FORMS_C        := $(foreach f,$(FORMS),lookupd/password_$(word 1,$(subst =, ,$(f))).c)
+DRIVERS_PKG    := $(foreach d,$(DRIVERS) $(FORMS),$(call library_of,$(d)))
 DRIVERS_FLAGS  := $(foreach l,$(DRIVERS_PKG),-DHAVE_$(shell echo $(l) | tr a-z A-Z)) \
                   $(if $(DRIVERS_PKG),$(shell $(PKG) --cflags $(DRIVERS_PKG)))
 
@@ -59,14 +62,14 @@ DRIVERS_FLAGS  := $(foreach l,$(DRIVERS_PKG),-DHAVE_$(shell echo $(l) | tr a-z A
 LIB_C    := $(wildcard lib/*.c)
 SRC_proxyd         := $(wildcard proxyd/*.c)
 SRC_cachebrokerd   := $(wildcard cachebrokerd/*.c)
-SRC_lookupd        := $(filter-out lookupd/driver_%.c,$(wildcard lookupd/*.c)) $(DRIVERS_C)
+SRC_lookupd        := $(filter-out lookupd/driver_%.c lookupd/password_argon2.c,$(wildcard lookupd/*.c)) $(DRIVERS_C) $(FORMS_C)
 SRC_tlsrelayd      := $(wildcard tlsrelayd/*.c)
 SRC_pimpstat       := $(wildcard pimpstat/*.c)
 SRC_in.imapproxyd  := $(wildcard imapproxyd/*.c)
 
 # --- outside libraries, per program ---------------------------------------------------------------
 LIBS_cachebrokerd  = $(shell $(PKG) --libs libcrypto lmdb libsystemd) -lpthread
-LIBS_lookupd       = $(shell $(PKG) --libs libcrypto lmdb $(DRIVERS_PKG))
+LIBS_lookupd       = $(shell $(PKG) --libs libcrypto libcrypt lmdb $(DRIVERS_PKG))
 LIBS_tlsrelayd     = $(shell $(PKG) --libs libssl libcrypto libsystemd)
 LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 
@@ -80,7 +83,7 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(HOSTED) $(CFLAGS) -c $< -o $@
 
-$(B)/obj/lookupd/%.o: CPPFLAGS += $(DRIVERS_FLAGS)
+$(B)/obj/lookupd/%.o $(B)/obj/tests/unit/%.o: CPPFLAGS += $(DRIVERS_FLAGS)
 
 $(B)/static/%.o: %.c
 	@mkdir -p $(@D)

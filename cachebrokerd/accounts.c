@@ -1,15 +1,32 @@
 /* The account cache: two tables, accounts that there are and names that are none. A hash table's
- * own order is that of storing, so its first entry is the oldest. */
+ * own order is that of storing, so its first entry is the oldest.
+ *
+ * A user's entries, of both tables, hang together: strangers can make many of them that say no more
+ * than that a password was wrong, so these stand behind all others.
+ */
 #include "cachebrokerd/accounts.h"
 
 #include <stdlib.h>
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+#include <utlist.h>
+
+/* All entries of a user, the newest first, behind them those of refused passwords. */
+struct user {
+	struct key name;
+	struct entry *entries;
+	UT_hash_handle hh;
+};
 
 struct entry {
-	struct key name;
+	struct key login;
+	struct user *user;
+	struct entry *prev, *next; /* of the user */
 	int64_t fresh_until, until;
 	size_t hosts_length, backend_user_length;
+	bool other_password;
+	bool none;    /* it is in the table of the unknown, */
+	bool refused; /* and the password is what is wrong */
 	UT_hash_handle hh;
 	char texts[]; /* hosts, backend user */
 };
@@ -17,6 +34,7 @@ struct entry {
 struct accounts {
 	struct entry *entries;
 	struct entry *unknown; /* without texts */
+	struct user *users;    /* that have any */
 };
 
 struct accounts *accounts_new(void)
@@ -24,18 +42,56 @@ struct accounts *accounts_new(void)
 	return calloc(1, sizeof(struct accounts));
 }
 
-static void forget(struct entry **table, struct entry *e)
+static struct user *find_user(const struct accounts *a, const struct key *name)
 {
-	HASH_DEL(*table, e);
+	struct user *u = NULL;
+
+	HASH_FIND(hh, a->users, name, sizeof(*name), u);
+	return u;
+}
+
+static struct user *find_or_add_user(struct accounts *a, const struct key *name)
+{
+	struct user *u = find_user(a, name);
+
+	if (u)
+		return u;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return NULL;
+	u->name = *name;
+	HASH_ADD(hh, a->users, name, sizeof(u->name), u);
+	if (!u->hh.tbl) { /* no memory */
+		free(u);
+		return NULL;
+	}
+	return u;
+}
+
+static void drop_if_empty(struct accounts *a, struct user *u)
+{
+	if (u->entries)
+		return;
+	HASH_DEL(a->users, u);
+	free(u);
+}
+
+static void forget(struct accounts *a, struct entry *e)
+{
+	struct user *u = e->user;
+
+	DL_DELETE(u->entries, e);
+	drop_if_empty(a, u);
+	HASH_DEL(*(e->none ? &a->unknown : &a->entries), e);
 	free(e);
 }
 
 void accounts_forget(struct accounts *a)
 {
 	while (a->entries)
-		forget(&a->entries, a->entries);
+		forget(a, a->entries);
 	while (a->unknown)
-		forget(&a->unknown, a->unknown);
+		forget(a, a->unknown);
 }
 
 void accounts_free(struct accounts *a)
@@ -46,58 +102,97 @@ void accounts_free(struct accounts *a)
 	free(a);
 }
 
-/* The entry of this name, unless its time is over. */
-static struct entry *find(struct entry **table, const struct key *name, int64_t now)
+/* The entry of this login in one of the tables, unless its time is over. */
+static struct entry *find(struct accounts *a, struct entry *table, const struct key *login,
+			  int64_t now)
 {
 	struct entry *e = NULL;
 
-	HASH_FIND(hh, *table, name, sizeof(*name), e);
+	HASH_FIND(hh, table, login, sizeof(*login), e);
 	if (e && now >= e->until) {
-		forget(table, e);
+		forget(a, e);
 		return NULL;
 	}
 	return e;
 }
 
-static void forget_name(struct entry **table, const struct key *name)
+static void forget_login(struct accounts *a, const struct key *login)
 {
-	struct entry *e = find(table, name, INT64_MIN);
+	struct entry *found = find(a, a->entries, login, INT64_MIN);
+	struct entry *none = find(a, a->unknown, login, INT64_MIN);
 
-	if (e)
-		forget(table, e);
+	if (found)
+		forget(a, found);
+	if (none)
+		forget(a, none);
 }
 
-void accounts_forget_name(struct accounts *a, const struct key *name)
+void accounts_forget_user(struct accounts *a, const struct key *user)
 {
-	forget_name(&a->entries, name);
-	forget_name(&a->unknown, name);
+	struct user *u;
+
+	while ((u = find_user(a, user)) != NULL)
+		forget(a, u->entries);
 }
 
-enum accounts_state accounts_find(struct accounts *a, const struct key *name, int64_t now,
-				  struct account *ret)
+static enum accounts_state say(const struct entry *e, int64_t now, struct account *ret)
 {
-	struct entry *e = find(&a->entries, name, now);
-
-	if (!e)
-		return find(&a->unknown, name, now) ? ACCOUNTS_UNKNOWN : ACCOUNTS_NOTHING;
+	if (e->none)
+		return e->refused ? ACCOUNTS_REFUSED : ACCOUNTS_UNKNOWN;
 	*ret = (struct account){ .hosts = { e->texts, e->hosts_length },
 				 .backend_user = { e->texts + e->hosts_length,
-						   e->backend_user_length } };
+						   e->backend_user_length },
+				 .other_password = e->other_password };
 	return now < e->fresh_until ? ACCOUNTS_FRESH : ACCOUNTS_STALE;
 }
 
-/* Puts e, which is taken over, into the table, in the place of the oldest if it is full. */
-static void add(struct entry **table, struct entry *e, unsigned most)
+enum accounts_state accounts_find(struct accounts *a, const struct key *login, int64_t now,
+				  struct account *ret)
 {
-	if (HASH_COUNT(*table) >= most)
-		forget(table, *table);
-	HASH_ADD(hh, *table, name, sizeof(e->name), e);
-	if (!e->hh.tbl)
-		free(e); /* no memory */
+	const struct entry *e = find(a, a->entries, login, now);
+
+	if (!e)
+		e = find(a, a->unknown, login, now);
+	return e ? say(e, now, ret) : ACCOUNTS_NOTHING;
 }
 
-void accounts_store(struct accounts *a, const struct key *name, const struct account *account,
-		    int64_t fresh_until, int64_t until)
+enum accounts_state accounts_find_user(const struct accounts *a, const struct key *user,
+				       int64_t now, struct account *ret)
+{
+	const struct user *u = find_user(a, user);
+
+	for (const struct entry *e = u ? u->entries : NULL; e && !e->refused; e = e->next)
+		if (now < e->until)
+			return say(e, now, ret);
+	return ACCOUNTS_NOTHING;
+}
+
+/* Puts e, which is taken over, in, in the place of the oldest if its table is full. */
+static void add(struct accounts *a, struct entry *e, const struct key *user)
+{
+	struct entry **table = e->none ? &a->unknown : &a->entries;
+
+	forget_login(a, &e->login);
+	if (HASH_COUNT(*table) >= (e->none ? ACCOUNTS_UNKNOWN_MOST : ACCOUNTS_MOST))
+		forget(a, *table);
+	e->user = find_or_add_user(a, user);
+	if (!e->user) {
+		free(e);
+		return;
+	}
+	HASH_ADD(hh, *table, login, sizeof(e->login), e);
+	if (!e->hh.tbl) { /* no memory */
+		drop_if_empty(a, e->user);
+		free(e);
+	} else if (e->refused) {
+		DL_APPEND(e->user->entries, e);
+	} else {
+		DL_PREPEND(e->user->entries, e);
+	}
+}
+
+void accounts_store(struct accounts *a, const struct key *login, const struct key *user,
+		    const struct account *account, int64_t fresh_until, int64_t until)
 {
 	struct entry *e = calloc(1, sizeof(*e) + account->hosts.n + account->backend_user.n);
 
@@ -106,25 +201,27 @@ void accounts_store(struct accounts *a, const struct key *name, const struct acc
 	/* the account's texts may be those of the entry that goes */
 	memcpy(e->texts, account->hosts.p, account->hosts.n);
 	memcpy(e->texts + account->hosts.n, account->backend_user.p, account->backend_user.n);
-	e->name = *name;
+	e->login = *login;
 	e->fresh_until = fresh_until;
 	e->until = until;
 	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
-	forget_name(&a->entries, name);
-	forget_name(&a->unknown, name);
-	add(&a->entries, e, ACCOUNTS_MOST);
+	e->other_password = account->other_password;
+	add(a, e, user);
 }
 
-void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until)
+void accounts_store_none(struct accounts *a, const struct key *login, const struct key *user,
+			 bool refused, int64_t until)
 {
 	struct entry *e = calloc(1, sizeof(*e));
 
-	forget_name(&a->entries, name);
-	forget_name(&a->unknown, name);
-	if (!e)
+	if (!e) {
+		forget_login(a, login);
 		return;
-	e->name = *name;
+	}
+	e->login = *login;
 	e->until = until;
-	add(&a->unknown, e, ACCOUNTS_UNKNOWN_MOST);
+	e->none = true;
+	e->refused = refused;
+	add(a, e, user);
 }

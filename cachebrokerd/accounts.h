@@ -17,6 +17,7 @@ struct accounts;
 struct account {
 	struct span hosts; /* as in lib/route.h */
 	struct span backend_user;
+	bool other_password; /* an errand must log in: the mail host wants another one */
 };
 
 /* NULL: no memory. */
@@ -29,24 +30,31 @@ enum accounts_state {
 	ACCOUNTS_FRESH,
 	ACCOUNTS_STALE,	  /* good enough when nobody can be asked */
 	ACCOUNTS_UNKNOWN, /* there is no such account */
+	ACCOUNTS_REFUSED, /* its password is not this one */
 };
 
-/* What is known at this time (monotonic ms) of the account of this digest of service and name.
+/* What is known at this time (monotonic ms) of the account under this digest: of service and name,
+ * or of these and a proof (keys_login()) where the answer was about that proof as well.
  * Fresh or stale, *ret is it; its texts live until the next call that stores or forgets. */
-enum accounts_state accounts_find(struct accounts *a, const struct key *name, int64_t now,
+enum accounts_state accounts_find(struct accounts *a, const struct key *login, int64_t now,
 				  struct account *ret);
+
+/* What was said last of the user (keys_name()), whoever asked: of refused passwords nothing. */
+enum accounts_state accounts_find_user(const struct accounts *a, const struct key *user,
+				       int64_t now, struct account *ret);
 
 /* Remembers a copy: it is fresh, then stale, until then. Without memory it is just not remembered.
  */
-void accounts_store(struct accounts *a, const struct key *name, const struct account *account,
-		    int64_t fresh_until, int64_t until);
+void accounts_store(struct accounts *a, const struct key *login, const struct key *user,
+		    const struct account *account, int64_t fresh_until, int64_t until);
 
-/* Remembers that there is none. Such names are strangers' to choose: they never push out an account
- * that there is. */
-void accounts_store_unknown(struct accounts *a, const struct key *name, int64_t until);
+/* Remembers that there is none, or that its password was refused. Both are strangers' to choose:
+ * they never push out an account that there is. */
+void accounts_store_none(struct accounts *a, const struct key *login, const struct key *user,
+			 bool refused, int64_t until);
 
-/* Forgets what is known of one name. */
-void accounts_forget_name(struct accounts *a, const struct key *name);
+/* Forgets what is known of one user, under whatever proof. */
+void accounts_forget_user(struct accounts *a, const struct key *user);
 
 /* Forgets all, after a reload. */
 void accounts_forget(struct accounts *a);

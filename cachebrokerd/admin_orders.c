@@ -148,7 +148,7 @@ static void forget_user(struct order *o)
 
 	for (uint32_t service = SERVICE_IMAP; service <= SERVICE_POP3; service++)
 		if (keys_name(o->broker->keys, service, argument_of(o), &name) == 0)
-			accounts_forget_name(o->broker->accounts, &name);
+			accounts_forget_user(o->broker->accounts, &name);
 }
 
 static unsigned close_idle_of_user(struct order *o)

@@ -47,7 +47,7 @@ static uint32_t mechanisms_of(const struct broker *b)
 	(void)sasl_list_read(span_str(b->config.auth_mechanisms), &set, &bad); /* is good */
 	if (b->config.directory.count == 0)
 		set &= ~(uint32_t)SASL_CHALLENGES;
-	return master_is_on(b) ? set & ~(uint32_t)SASL_TOKENS : set;
+	return master_shares_secret(b) ? set & ~(uint32_t)SASL_TOKENS : set;
 }
 
 /* A site that has put in.imapproxyd into up-imapproxy's place reads its lines. Only
@@ -115,6 +115,7 @@ int client_refuse_code(struct client *c, uint32_t serial, enum msg_refusal reaso
 			       .REFUSED = { .session = c->id,
 					    .reason = reason,
 					    .code = code,
+					    .user = { c->lease.user, c->lease.user_length },
 					    .text = { why.p, why.n < 200 ? why.n : 200 } } };
 
 	return peer_send(c->peer, &m, -1);

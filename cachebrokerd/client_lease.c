@@ -155,6 +155,7 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 					   c->broker->config.tell_client_address,
 			    .host_port = connection->host->port,
 			    .host = span_str(connection->host->name),
+			    .user = user_of(c),
 			    .backend_user = span_str(connection->backend_user),
 			    .capabilities = connection->cached
 						    ? text_of(connection->capabilities)

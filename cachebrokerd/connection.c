@@ -17,6 +17,7 @@
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/errand.h"
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/own.h"
 #include "cachebrokerd/proofs.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -218,6 +219,19 @@ static int put_into_cache(struct connection *c, int *fd)
 	return 0;
 }
 
+/* This host's own server stands for all mail hosts that turn out to be this one. */
+static bool leads_to(struct broker *b, const struct route *route, const struct host *host)
+{
+	if (!host->local)
+		return !route->local && route->port == host->port && route->tls == host->tls &&
+		       span_ieq(route->host, span_str(host->name));
+	if (!own_is_server(host))
+		return false;
+	struct host *named = route->local ? NULL : host_find(b, route, host->service);
+
+	return route->local || (named && own_was(named, false));
+}
+
 /* Is it to one of the hosts of the account, and logged in there as the account is? */
 static bool is_placed(const struct connection *c, const struct account *account)
 {
@@ -225,8 +239,7 @@ static bool is_placed(const struct connection *c, const struct account *account)
 	struct route route;
 
 	while (route_next(&hosts, &route) > 0)
-		if (route.port == c->host->port && route.tls == c->host->tls &&
-		    span_ieq(route.host, span_str(c->host->name)))
+		if (leads_to(c->broker, &route, c->host))
 			return span_eq(account->backend_user, span_str(c->backend_user));
 	return false;
 }
@@ -236,7 +249,7 @@ static bool is_known_elsewhere(const struct connection *c)
 {
 	struct account known;
 
-	switch (accounts_find(c->broker->accounts, &c->entry.user, clock_ms(), &known)) {
+	switch (accounts_find_user(c->broker->accounts, &c->entry.user, clock_ms(), &known)) {
 	case ACCOUNTS_NOTHING:
 		return false;
 	case ACCOUNTS_UNKNOWN:

@@ -18,6 +18,8 @@ struct keys {
 static const struct span purpose_proof = { "proof", 5 };
 static const struct span purpose_master = { "master", 6 };
 static const struct span purpose_account = { "account", 7 };
+static const struct span purpose_made = { "made", 4 };
+static const struct span purpose_login = { "login", 5 };
 static const struct span purpose_name = { "name", 4 };
 static const struct span purpose_lease = { "lease", 5 };
 static const struct span purpose_fingerprint = { "fingerprint", 11 };
@@ -126,6 +128,14 @@ static struct span bytes_of(const struct key *key)
 	return (struct span){ (const char *)key->bytes, KEY_BYTES };
 }
 
+int keys_made(const struct keys *k, const struct key *given, struct span user, struct span password,
+	      struct key *ret)
+{
+	const struct span fields[] = { purpose_made, bytes_of(given), user, password };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
 int keys_tokens(const struct keys *k, const struct key *account, struct key *ret)
 {
 	const struct span fields[] = { purpose_tokens, bytes_of(account) };
@@ -160,6 +170,14 @@ int keys_habit(const struct keys *k, const struct key *account, uint64_t client_
 int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret)
 {
 	const struct span fields[] = { purpose_name, number(&service), user };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_login(const struct keys *k, uint32_t service, struct span user, const struct key *proof,
+	       struct key *ret)
+{
+	const struct span fields[] = { purpose_login, number(&service), user, bytes_of(proof) };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }

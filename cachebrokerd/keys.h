@@ -39,6 +39,12 @@ int keys_proof(const struct keys *k, enum msg_proof kind, struct span secret, st
 int keys_master(const struct keys *k, struct span shared, struct span user, struct span password,
 		struct key *ret);
 
+/* The proof of connections that an errand logs in on for who gave this proof to the directory: by a
+ * master user (else both are empty), or with the directory's own password. Another one than any
+ * that the mail host has judged. */
+int keys_made(const struct keys *k, const struct key *given, struct span user, struct span password,
+	      struct key *ret);
+
 /* The key of an account's connections under this proof; with proof NULL: of all of the account's
  * connections. */
 int keys_account(const struct keys *k, const struct key_account *account, const struct key *proof,
@@ -62,6 +68,10 @@ int keys_habit(const struct keys *k, const struct key *account, uint64_t client_
 
 /* The digest of an account's name as the client gave it: the key of the account cache. */
 int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret);
+
+/* The same with a proof: what is known under it is for who has that only. */
+int keys_login(const struct keys *k, uint32_t service, struct span user, const struct key *proof,
+	       struct key *ret);
 
 /* The same key? In constant time. */
 bool key_same(const struct key *a, const struct key *b);

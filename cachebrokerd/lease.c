@@ -12,12 +12,13 @@
 #include "cachebrokerd/dial.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/lookup.h"
-#include "cachebrokerd/master.h"
+#include "cachebrokerd/made.h"
 #include "cachebrokerd/own.h"
 #include "cachebrokerd/recheck.h"
 #include "cachebrokerd/secrets.h"
 #include "cachebrokerd/tls.h"
 #include "lib/clock.h"
+#include "lib/config_login.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 
@@ -28,13 +29,7 @@ static struct client *awaiting;	       /* those that wait for a connection on it
 static struct client *returning;       /* those that bring one back */
 static struct client *awaiting_room;   /* those for whom another one's has to make room */
 static struct client *awaiting_logout; /* those that wait for their account's to be logged out */
-static struct client *awaiting_errand; /* those for whom a master user shall log in */
-
-/* Does the client's process get a connection that is logged in? */
-static bool takes_errand(const struct lease *l)
-{
-	return l->master || l->verified;
-}
+static struct client *awaiting_errand; /* those for whom an errand shall log in */
 
 static void stop_awaiting(struct client *c)
 {
@@ -76,7 +71,7 @@ void lease_end(struct client *c)
 	stop_awaiting(c);
 	secret_wipe(&l->secret);
 	recheck_leave(&l->recheck);
-	master_leave(&l->login);
+	made_leave(&l->login);
 	settle_errand(c);
 	question_drop(&l->question);
 	dial_give_up(&l->dial);
@@ -139,7 +134,7 @@ static int renew_keys(struct client *c)
 
 	if (l->settings == c->broker->settings)
 		return 0;
-	int r = l->master ? master_proof(c->broker, &l->proof) : 0;
+	int r = lease_make_proof(c);
 
 	return r < 0 ? r : make_keys(c);
 }
@@ -224,11 +219,11 @@ static void on_dialled(void *context, int fd, const char *why)
 
 	if (fresh)
 		fresh->record = l->record;
-	if (fresh && !takes_errand(l)) {
+	if (fresh && !l->by_errand) {
 		client_lease(c, fresh, fd, 0);
 		return;
 	}
-	if (!fresh || master_start(c, fresh, fd, &l->login) < 0) {
+	if (!fresh || made_start(c, fresh, fd, &l->login) < 0) {
 		if (fresh)
 			connection_lost(fresh);
 		client_refuse(c, REFUSAL_UNAVAILABLE, "the login cannot be made now");
@@ -258,13 +253,13 @@ static bool waits_for_logout(struct client *c)
 	return true;
 }
 
-/* For a login that an errand makes one must be free before it is dialled, since their number is
- * small. Waits within the lease's deadline. */
+/* A login by errand takes an errand: one must be free before it is dialled, since their number
+ * is small. Waits within the lease's deadline. */
 static bool waits_for_errand(struct client *c)
 {
 	struct lease *l = &c->lease;
 
-	if (!takes_errand(l))
+	if (!l->by_errand)
 		return false;
 	if (errand_room(c->broker) > 0) {
 		l->owed = true;
@@ -301,7 +296,7 @@ static bool waits_for_room(struct client *c)
 	return true;
 }
 
-/* A connection that waits for a login, if there is one. A master user's login does without: its
+/* A connection that waits for a login, if there is one. A login by errand does without: the
  * errand cannot tell a dead connection from a mail host that is out of order. */
 static bool take_spare(struct client *c)
 {
@@ -309,7 +304,7 @@ static bool take_spare(struct client *c)
 	char *offered;
 	int fd;
 
-	if (takes_errand(l) || c->spare_died || renew_keys(c) < 0 ||
+	if (l->by_errand || c->spare_died || renew_keys(c) < 0 ||
 	    !spares_take(l->host, &fd, &offered))
 		return false;
 	struct connection *fresh = connection_new(
@@ -331,11 +326,12 @@ static void dial(struct client *c)
 {
 	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
-	const char *full;
+	enum msg_refusal reason;
+	const char *full, *problem;
 
 	if (host_is_open(l->host) && host_is_up(l->host) && waits_for_room(c))
 		return;
-	if (!l->verified)
+	if (!l->by_errand)
 		secret_wipe(&l->secret); /* the session itself proves it */
 	if (!host_is_open(l->host)) {
 		dial_next(c, REFUSAL_UNAVAILABLE, host_why_closed(l->host));
@@ -345,16 +341,9 @@ static void dial(struct client *c)
 		dial_next(c, REFUSAL_UNAVAILABLE, "the mail host did not answer a moment ago");
 		return;
 	}
-	if (l->verified && !master_can_log_in(c)) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, MASTER_NEEDED);
-		return;
-	}
-	if (l->verified && !l->secret && !master_may_name(b, text(l->user, l->user_length))) {
-		client_refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
-		return;
-	}
-	if (takes_errand(l) && !errand_has_listener(b)) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "there is no listener for a master login");
+	problem = l->by_errand ? made_problem(c, &reason) : NULL;
+	if (problem) {
+		client_refuse(c, reason, problem);
 		return;
 	}
 	if (waits_for_logout(c) || waits_for_errand(c))

@@ -15,7 +15,7 @@
 #include "lib/route.h"
 
 struct dial;
-struct master;
+struct made;
 struct question;
 struct recheck;
 struct secret;
@@ -25,10 +25,13 @@ struct lease {
 	uint32_t serial; /* of the LEASE */
 	char user[512], authzid[512], backend_user[512];
 	size_t user_length, authzid_length, backend_user_length;
-	struct key name, proof, key, account;
+	struct key given; /* the proof of what the client gave */
+	struct key name;  /* keys_name() */
+	struct key known_as; /* what accounts.h remembers its account under */
+	struct key proof, key, account;
 	struct key record; /* what proofs.h knows of the key is under this one */
 	bool token;	   /* the proof is one, not a password */
-	bool verified;	   /* the client is, and has told us no proof: an errand logs in for it */
+	bool verified;	   /* the client is, and has told us no proof */
 	struct key habit;  /* who comes, as far as one can tell (habits.h) */
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */
@@ -43,11 +46,13 @@ struct lease {
 	struct host *host; /* hosts[host_at], to which the keys belong; NULL: none yet */
 	struct question *question;
 	struct dial *dial;
-	struct secret *secret;	 /* while it may be needed to prove the password again; if it is
-				  * verified: the directory's, for the errand */
+	struct secret *secret;	 /* while it may be needed to log in with, or to prove it again */
 	struct recheck *recheck; /* while it waits for that */
-	bool master;		 /* a master user logs in for it, */
-	struct master *login;	 /* and does so now, */
+	enum auth_policy auth;	 /* what was in force when it began */
+	bool checked;		 /* the directory judges the password */
+	bool by_errand;		 /* an errand logs in for it, with `secret` (the directory's), */
+	bool master;		 /* or as the master user (a verified client's: no secret) */
+	struct made *login;	 /* and does so now, */
 	bool owed;		 /* or an errand is kept free for that, */
 	bool awaits_errand;	 /* or it waits for one */
 	struct client *errand_previous, *errand_next; /* all that do */
@@ -72,6 +77,16 @@ void lease_begin(struct client *c, const struct msg *m);
 /* From here on the lease takes time: all of it together has one deadline, shorter than the
  * session's own. 0 or -errno. */
 int lease_start_deadline(struct client *c);
+
+/* Takes a LEASE message down: who comes, who judges that, with which digests. False: the client was
+ * refused. */
+bool lease_judge(struct client *c, const struct msg *m);
+
+/* An errand will log in for the client. False: it may not have that, and was refused. */
+bool lease_let_errand(struct client *c);
+
+/* Makes the proof that its connections are under, as the settings in force want it. 0 or -errno. */
+int lease_make_proof(struct client *c);
 
 /* Turns to one of the account's mail hosts: makes the keys. 0 or -errno. */
 int lease_turn_to(struct client *c, size_t at);

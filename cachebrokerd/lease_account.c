@@ -1,16 +1,17 @@
-/* A LEASE until it is known where its account is: proof, look-up, mail hosts. What comes behind
- * that is lease.c's.
+/* A LEASE until it is known where its account is, and that the password is right where the
+ * directory judges it: look-up, mail hosts. Who judges is lease_judge.c's, what comes behind it
+ * lease.c's.
  *
- * The secret is turned into a proof at once, while its message is still in the receive buffer. A
- * copy stays in the memory of secrets.c only as long as it may be needed to prove the password
- * again: until it is clear which connection the session gets.
+ * With auth directory or both an answer is believed for that very password: what is remembered lies
+ * under name and proof. A password that the mail host wants in the place of the client's
+ * is never remembered, so the directory is asked for it with each login; what is remembered
+ * without it finds cached connections while the directory is away.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
-#include "cachebrokerd/client_challenge.h"
-#include "cachebrokerd/client_tls.h"
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/lookup.h"
@@ -33,7 +34,10 @@ uint32_t lease_longest(const struct broker *b)
 
 	if (config_tls_possible(&b->config))
 		one += tls_longest(b) * DIAL_ROUNDS;
-	if (master_may_log_in(b) || config_offers(&b->config, SASL_CHALLENGES | SASL_EXTERNAL))
+	if (b->config.auth != AUTH_BACKEND)
+		one += PASSWORD_SECONDS;
+	if (b->config.auth != AUTH_BACKEND || master_may_log_in(b) ||
+	    config_offers(&b->config, SASL_CHALLENGES | SASL_EXTERNAL))
 		one += errand_login_seconds(b);
 	/* proven before each answer: that may come to nothing, and the session dials after all */
 	return b->config.auth_recheck > 0 ? one : 2 * one + errand_login_seconds(b);
@@ -84,6 +88,27 @@ static void refuse_loop(struct client *c)
 	client_refuse(c, REFUSAL_UNAVAILABLE, why);
 }
 
+/* What the account's record means to the login itself. False: the client has been told. */
+static bool may_log_in(struct client *c, const struct account *found)
+{
+	struct lease *l = &c->lease;
+
+	if (l->verified)
+		return true;
+	if (l->auth != c->broker->config.auth) {
+		client_refuse(c, REFUSAL_UNAVAILABLE, "the settings have changed meanwhile");
+		return false;
+	}
+	if (!found->other_password || l->master)
+		return true;
+	if (!lease_let_errand(c))
+		return false;
+	if (lease_make_proof(c) == 0)
+		return true;
+	client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
+	return false;
+}
+
 /* The account's record is there: the keys can be made. */
 static void set_account(struct client *c, const struct account *found)
 {
@@ -96,6 +121,8 @@ static void set_account(struct client *c, const struct account *found)
 	bool found_one = false;
 	const char *why = "the account's record cannot be used";
 
+	if (!may_log_in(c, found))
+		return; /* it has been told */
 	if (good) {
 		memcpy(l->backend_user, backend_user.p, backend_user.n);
 		l->backend_user_length = backend_user.n;
@@ -138,19 +165,26 @@ static void remember(struct client *c, const struct account *found, uint32_t lif
 	(void)connection_close_misplaced(c->broker, &c->lease.name, found);
 	if (lifetime > 0 && lifetime < fresh)
 		fresh = lifetime;
-	accounts_store(c->broker->accounts, &c->lease.name, found, now_ms + (int64_t)fresh * 1000,
+	if (found->other_password && !c->lease.master)
+		fresh = 0; /* it is asked for each time */
+	accounts_store(c->broker->accounts, &c->lease.known_as, &c->lease.name, found,
+		       now_ms + (int64_t)fresh * 1000,
 		       now_ms + ((int64_t)fresh + config->lookup_stale_max) * 1000);
 }
 
-static void remember_unknown(struct client *c)
+static void remember_none(struct client *c, enum msg_account status)
 {
 	struct broker *b = c->broker;
+	const int64_t now_ms = clock_ms();
+	const int64_t until = now_ms + (int64_t)b->config.lookup_negative_ttl * 1000;
 
-	if (clock_ms() < b->settled_at)
+	if (now_ms < b->settled_at)
 		return;
-	(void)connection_close_misplaced(b, &c->lease.name, NULL);
-	accounts_store_unknown(b->accounts, &c->lease.name,
-			       clock_ms() + (int64_t)b->config.lookup_negative_ttl * 1000);
+	/* what strangers type closes nothing */
+	if (status == ACCOUNT_UNKNOWN)
+		(void)connection_close_misplaced(b, &c->lease.name, NULL);
+	accounts_store_none(b->accounts, &c->lease.known_as, &c->lease.name,
+			    status == ACCOUNT_REFUSED, until);
 }
 
 /* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. */
@@ -158,127 +192,79 @@ static bool use_stale(struct client *c)
 {
 	struct account known;
 	enum accounts_state state =
-		accounts_find(c->broker->accounts, &c->lease.name, clock_ms(), &known);
+		accounts_find(c->broker->accounts, &c->lease.known_as, clock_ms(), &known);
 
 	if (state != ACCOUNTS_FRESH && state != ACCOUNTS_STALE)
 		return false;
+	if (known.other_password)
+		secret_wipe(&c->lease.secret); /* the client's own: nobody logs in with that */
 	set_account(c, &known);
 	return true;
+}
+
+/* The directory's word. */
+static void take_found(struct client *c, const struct msg_ACCOUNT *answer)
+{
+	struct lease *l = &c->lease;
+	/* a verified client has none of its own that this could be another one than */
+	const struct account found = { .hosts = answer->hosts,
+				       .backend_user = answer->backend_user,
+				       .other_password = !l->verified && answer->password.n > 0 };
+
+	if (answer->password.n > 0 && !l->master) {
+		secret_wipe(&l->secret); /* the client's own: nobody logs in with that */
+		l->secret = secret_keep(answer->password);
+	}
+	remember(c, &found, answer->lifetime);
+	set_account(c, &found);
 }
 
 static void on_account(void *context, const struct msg *answer)
 {
 	struct client *c = context;
 	char why[201] = "the account cannot be looked up";
+	const uint32_t status = answer ? answer->ACCOUNT.status : ACCOUNT_UNAVAILABLE;
 
 	c->lease.question = NULL;
-	if (answer && answer->ACCOUNT.status == ACCOUNT_FOUND) {
-		const struct account found = { .hosts = answer->ACCOUNT.hosts,
-					       .backend_user = answer->ACCOUNT.backend_user };
-
-		remember(c, &found, answer->ACCOUNT.lifetime);
-		if (c->lease.verified && answer->ACCOUNT.password.n > 0)
-			c->lease.secret = secret_keep(answer->ACCOUNT.password);
-		set_account(c, &found);
+	if (status == ACCOUNT_REFUSED && c->lease.checked) {
+		remember_none(c, ACCOUNT_REFUSED);
+		client_refuse(c, REFUSAL_PASSWORD, "the directory refused the password");
 		return;
 	}
-	if (answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN)
-		remember_unknown(c);
+	if (status == ACCOUNT_FOUND) {
+		take_found(c, &answer->ACCOUNT);
+		return;
+	}
+	if (status == ACCOUNT_UNKNOWN)
+		remember_none(c, ACCOUNT_UNKNOWN);
 	else if (!c->lease.verified && use_stale(c)) /* it has no password */
 		return;
 	if (answer && answer->ACCOUNT.error.n > 0) {
 		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
 		why[answer->ACCOUNT.error.n] = '\0';
 	}
-	client_refuse(c,
-		      answer && answer->ACCOUNT.status == ACCOUNT_UNKNOWN ? REFUSAL_UNKNOWN
-									  : REFUSAL_UNAVAILABLE,
-		      why);
+	client_refuse(c, status == ACCOUNT_UNKNOWN ? REFUSAL_UNKNOWN : REFUSAL_UNAVAILABLE, why);
 }
 
-/* How its connections were logged in on: a verified client has brought nothing that could tell one
- * from the other. */
-static int make_proof(const struct client *c, const struct msg *m, struct key *ret)
+/* Nothing is known of it, or nothing that is fresh. */
+static void ask(struct client *c, const struct msg_LEASE *m)
 {
-	const struct broker *b = c->broker;
-	const struct lease *l = &c->lease;
-
-	if (l->verified)
-		return keys_proof(b->keys, PROOF_VERIFIED, SPAN_NONE, ret);
-	return l->master ? master_proof(b, ret)
-			 : keys_proof(b->keys, m->LEASE.proof_kind, m->LEASE.secret, ret);
-}
-
-static bool refuse(struct client *c, enum msg_refusal reason, const char *why)
-{
-	client_refuse(c, reason, why);
-	return false;
-}
-
-/* May the client have what it asks for, as far as can be said without anybody else? False: it was
- * refused. */
-static bool admit_certified(struct client *c, struct span authzid)
-{
-	const struct span user = { c->lease.user, c->lease.user_length };
-
-	if (!config_offers_external(&c->broker->config))
-		return refuse(c, REFUSAL_SECRET, "EXTERNAL is not in auth_mechanisms");
-	if (authzid.n > 0 && !span_eq(authzid, user))
-		return refuse(c, REFUSAL_PASSWORD, "the certificate is another user's");
-	return true;
-}
-
-static bool admit_by_secret(struct client *c, const struct msg_LEASE *m)
-{
+	struct broker *b = c->broker;
 	struct lease *l = &c->lease;
+	const struct msg question = { .type = MSG_LOOKUP,
+				      .LOOKUP = { .service = c->service,
+						  .check = l->verified	? CHECK_VERIFIED
+							   : l->checked ? CHECK_PASSWORD
+									: CHECK_NOTHING,
+						  .client = span_str(c->caller.client),
+						  .user = { l->user, l->user_length },
+						  .secret = l->checked ? m->secret : SPAN_NONE } };
 
-	l->master = true;
-	if (l->token || m->authzid.n > 0 || !master_admits(c->broker, m->secret))
-		return refuse(c, REFUSAL_SECRET, "shared secret was wrong");
-	if (!master_may_name(c->broker, (struct span){ l->user, l->user_length }))
-		return refuse(c, REFUSAL_UNKNOWN, "master_separator stands in the name");
-	return true;
-}
-
-static bool admit(struct client *c, const struct msg_LEASE *m)
-{
-	const struct broker *b = c->broker;
-	struct lease *l = &c->lease;
-
-	if (m->proof_kind == PROOF_EXTERNAL)
-		return admit_certified(c, m->authzid);
-	if (l->verified) /* the directory's password comes with the account */
-		return true;
-	if (master_is_on(b))
-		return admit_by_secret(c, m);
-	if (!l->token && c->service == SERVICE_IMAP && b->config.cache_expiration_time > 0 &&
-	    errand_may_log_in(b))
-		l->secret = secret_keep(m->secret);
-	return true;
-}
-
-/* What the client asks for; of a verified one only what is known of it is believed. */
-static void note_request(struct client *c, const struct msg *m)
-{
-	struct lease *l = &c->lease;
-	struct span user = m->LEASE.user, authzid = m->LEASE.authzid;
-	const uint32_t kind = m->LEASE.proof_kind;
-	struct sasl_row row;
-
-	*l = (struct lease){ .serial = m->serial,
-			     .token = sasl_token_of(kind, &row),
-			     .verified = (kind == PROOF_EXTERNAL && client_certified(c, &user)) ||
-					 (kind == PROOF_VERIFIED && client_verified(c, &user)),
-			     .plain = m->LEASE.plain || c->swapped,
-			     .repeats = c->must_repeat,
-			     .client_id = m->LEASE.client_id };
-	c->must_repeat = false;
-	if (l->verified)
-		authzid = SPAN_NONE;
-	l->user_length = user.n;
-	l->authzid_length = authzid.n;
-	memcpy(l->user, user.p, user.n);
-	memcpy(l->authzid, authzid.p, authzid.n);
+	if (lease_start_deadline(c) < 0)
+		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
+	else if (lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0 &&
+		 (l->verified || !use_stale(c)))
+		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }
 
 void lease_begin(struct client *c, const struct msg *m)
@@ -287,42 +273,26 @@ void lease_begin(struct client *c, const struct msg *m)
 	struct lease *l = &c->lease;
 	struct account known;
 
-	note_request(c, m);
-	if (!admit(c, &m->LEASE))
-		return;
-	const struct span user = { l->user, l->user_length };
-	const struct msg question = { .type = MSG_LOOKUP,
-				      .LOOKUP = { .service = c->service,
-						  .check = l->verified ? CHECK_VERIFIED
-								       : CHECK_NOTHING,
-						  .client = span_str(c->caller.client),
-						  .user = user,
-						  .secret = SPAN_NONE } };
-
-	if (make_proof(c, m, &l->proof) < 0 || keys_name(b->keys, c->service, user, &l->name) < 0) {
-		client_refuse(c, REFUSAL_UNAVAILABLE, "no proof can be made");
-		return;
-	}
-	/* passwords are not remembered */
+	if (!lease_judge(c, m))
+		return; /* it has been told */
+	/* the directory's passwords are not remembered */
 	switch (l->verified ? ACCOUNTS_NOTHING
-			    : accounts_find(b->accounts, &l->name, clock_ms(), &known)) {
+			    : accounts_find(b->accounts, &l->known_as, clock_ms(), &known)) {
 	case ACCOUNTS_FRESH:
 		set_account(c, &known);
 		return;
 	case ACCOUNTS_UNKNOWN:
 		client_refuse(c, REFUSAL_UNKNOWN, "no such login, as of a moment ago");
 		return;
+	case ACCOUNTS_REFUSED:
+		client_refuse(c, REFUSAL_PASSWORD, "the directory refused the password");
+		return;
 	case ACCOUNTS_STALE:
-		if (lookup_is_stuck(b->lookup)) {
-			set_account(c, &known);
+		if (lookup_is_stuck(b->lookup) && use_stale(c))
 			return;
-		}
 		break;
 	case ACCOUNTS_NOTHING:
 		break;
 	}
-	if (lease_start_deadline(c) < 0)
-		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
-	else if (lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0 && !use_stale(c))
-		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
+	ask(c, &m->LEASE);
 }

@@ -3,8 +3,11 @@
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
  * back to the line, once: a second worker that dies over it, or one that has worked on it for long,
- * shows that it is the question, and all workers would go the same way. One that is for this worker
- * only is answered with nothing.
+ * shows that it is the question (of one with a password it may be the stored hash), and all workers
+ * would go the same way. One that is for this worker only is answered with nothing.
+ *
+ * The secret of a LOOKUP lies in the memory of secrets.c until the answer is there or nobody waits
+ * for it.
  */
 #include "cachebrokerd/lookup.h"
 
@@ -12,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cachebrokerd/secrets.h"
+#include "cachebrokerd/traces.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
@@ -31,10 +36,11 @@ struct question {
 	bool hopeless; /* its timer says so in this moment */
 	struct msg m;
 	enum msg_type expected;
-	uint64_t only;	  /* for this worker; 0: any */
-	uint64_t *worker; /* where its number is wanted, or NULL */
+	uint64_t only;	       /* for this worker; 0: any */
+	uint64_t *worker;      /* where its number is wanted, or NULL */
+	struct secret *secret; /* LOOKUP's; NULL: there is none */
 	size_t length;
-	char texts[]; /* what the question's texts borrow */
+	char texts[]; /* what the question's other texts borrow */
 };
 
 struct worker {
@@ -70,6 +76,7 @@ int lookup_new(struct broker *b, struct lookup **ret)
 static void free_question(struct question *q)
 {
 	timer_end(&q->timer);
+	secret_wipe(&q->secret);
 	explicit_bzero(q->texts, q->length);
 	free(q);
 }
@@ -78,6 +85,11 @@ void lookup_free(struct lookup *l)
 {
 	if (!l)
 		return;
+	for (struct question *q = l->first; q; q = q->next)
+		q->done = NULL;
+	for (struct worker *w = l->workers; w; w = w->next)
+		if (w->question)
+			w->question->done = NULL;
 	while (l->workers)
 		peer_end(l->workers->peer); /* its question goes back into the line */
 	while (l->first) {
@@ -123,6 +135,18 @@ static struct question *leave_line(struct lookup *l, const struct worker *w)
 	return NULL;
 }
 
+/* 0, or -errno when the worker is gone, and the question is in line again. */
+static int send_to(struct worker *w, struct question *q)
+{
+	if (!q->secret)
+		return peer_send(w->peer, &q->m, -1);
+	q->m.LOOKUP.secret = secret_span(q->secret);
+	int r = peer_send(w->peer, &q->m, -1);
+
+	traces_wipe();
+	return r;
+}
+
 /* Gives waiting questions to free workers. */
 static void serve_line(struct lookup *l)
 {
@@ -140,7 +164,7 @@ static void serve_line(struct lookup *l)
 			*q->worker = w->number;
 		w->question = q;
 		q->given = clock_ms();
-		if (peer_send(w->peer, &q->m, -1) < 0)
+		if (send_to(w, q) < 0)
 			return; /* the worker is gone, which has called this again */
 	}
 }
@@ -153,11 +177,12 @@ static void on_timeout(void *context)
 	q->lookup->silent = true;
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
 	q->worker = NULL;
+	secret_wipe(&q->secret);
 	if (done)
 		done(q->context, NULL);
 }
 
-/* The texts of a question, which the caller's message only borrows. */
+/* The texts of a question, which the caller's message only borrows; without a LOOKUP's secret. */
 static size_t texts_of(struct msg *m, struct span **ret)
 {
 	size_t n = 0;
@@ -166,7 +191,6 @@ static size_t texts_of(struct msg *m, struct span **ret)
 	case MSG_LOOKUP:
 		ret[n++] = &m->LOOKUP.client;
 		ret[n++] = &m->LOOKUP.user;
-		ret[n++] = &m->LOOKUP.secret;
 		break;
 	case MSG_AUTH_STEP:
 		ret[n++] = &m->AUTH_STEP.client;
@@ -182,7 +206,11 @@ static size_t texts_of(struct msg *m, struct span **ret)
 
 static int64_t answer_seconds(const struct msg *m)
 {
-	return m->type == MSG_RESOLVE ? RESOLVE_SECONDS : LOOKUP_SECONDS;
+	if (m->type == MSG_RESOLVE)
+		return RESOLVE_SECONDS;
+	return m->type == MSG_LOOKUP && m->LOOKUP.check == CHECK_PASSWORD
+		       ? LOOKUP_SECONDS + PASSWORD_SECONDS
+		       : LOOKUP_SECONDS;
 }
 
 static struct question *make_question(const struct msg *m)
@@ -199,6 +227,14 @@ static struct question *make_question(const struct msg *m)
 	if (!q)
 		return NULL;
 	q->m = copy;
+	if (m->type == MSG_LOOKUP && m->LOOKUP.secret.n > 0) {
+		q->secret = secret_keep(m->LOOKUP.secret);
+		if (!q->secret) {
+			free(q);
+			return NULL;
+		}
+		q->m.LOOKUP.secret = SPAN_NONE; /* until it is sent */
+	}
 	q->length = length;
 	(void)texts_of(&q->m, texts);
 	for (size_t i = 0; i < count; i++) {
@@ -274,6 +310,7 @@ void question_drop(struct question **q)
 	if (*q) {
 		(*q)->done = NULL;
 		(*q)->worker = NULL;
+		secret_wipe(&(*q)->secret);
 	}
 	*q = NULL;
 }

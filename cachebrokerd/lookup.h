@@ -10,8 +10,10 @@
 
 /* Longest wait for an answer. A directory has 5 s for one (lookupd/driver.h), and there may be a
  * line; a name server that is asked again, some more. A lease's deadline is longer than both. */
-#define LOOKUP_SECONDS	7
-#define RESOLVE_SECONDS 8
+#define LOOKUP_SECONDS	 7
+#define RESOLVE_SECONDS	 8
+/* A LOOKUP with a password may take so much longer: the dearest hash that is computed at all. */
+#define PASSWORD_SECONDS 3
 
 struct question;
 
@@ -26,7 +28,8 @@ void lookup_free(struct lookup *l);
 extern const struct peer_kind lookup_peer_kind;
 void lookup_peer_new(struct peer *p);
 
-/* Asks (a LOOKUP, RESOLVE or AUTH_STEP; its texts are copied). done is called once, never before
+/* Asks (a LOOKUP, RESOLVE or AUTH_STEP; its texts are copied, a LOOKUP's secret into the memory of
+ * secrets.h, where it is wiped when it is answered or dropped). done is called once, never before
  * this returns. 0; -EAGAIN when too many questions wait; -errno. */
 int lookup_ask(struct lookup *l, const struct msg *m, answer_fn *done, void *context,
 	       struct question **ret);

@@ -168,7 +168,7 @@ static void on_dialled(void *context, int fd, const char *why)
 	int e = 0;
 
 	if (r->master)
-		e = master_login(b, name, &with);
+		e = master_login(b, false, name, &with);
 	else
 		with = (struct errand_login){ .backend_user = name,
 					      .authzid = text(r->authzid, r->authzid_length),

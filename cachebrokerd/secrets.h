@@ -1,5 +1,5 @@
-/* The passwords that the broker must keep for a moment: from a LEASE until an errand has it, or
- * until it is clear that none needs it.
+/* The passwords that the broker must keep for a moment: from a LEASE until an errand or lookupd has
+ * it, or until it is clear that none needs it.
  *
  * They stand in memory of their own, which is in no core dump and, where the system lets us, never
  * swapped out, and are overwritten when they are let go. Nothing else may copy them.
@@ -10,7 +10,7 @@
 #include "lib/span.h"
 
 /* So many at once. */
-#define SECRETS_MOST 256
+#define SECRETS_MOST 1024
 
 struct secret;
 

@@ -7,7 +7,6 @@
 #include "lib/config.h"
 
 #include <ctype.h>
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -17,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "lib/config_local.h"
+#include "lib/config_login.h"
 #include "lib/config_rows.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
@@ -198,30 +198,7 @@ static void judge_foreign(struct config_problems *p)
 /* What only all keys together show. */
 static void judge_whole(struct config_problems *p)
 {
-	const struct config *c = p->config;
-	int set = (*c->auth_sasl_plain_username != '\0') + (*c->auth_sasl_plain_password != '\0') +
-		  (*c->auth_shared_secret != '\0');
-
-	bool verified = set == 2 && !*c->auth_shared_secret &&
-			config_offers(c, SASL_CHALLENGES | SASL_EXTERNAL);
-
-	if (config_offers(c, SASL_CHALLENGES) && c->directory.count == 0)
-		config_say(p, false,
-			   "auth_mechanisms: CRAM, SCRAM and APOP are judged by what a directory "
-			   "has, and there is no line 'directory': they are not offered");
-	if (set > 0 && set < 3 && !verified)
-		config_say(
-			p, false,
-			"auth_sasl_plain_username, auth_sasl_plain_password, auth_shared_secret: "
-			"not all three are set, so none has an effect");
-	if (set == 3 && !c->run_listener)
-		config_say(p, false,
-			   "auth_sasl_plain_username: with run_listener no, logins work only where "
-			   "another listener of proxyd runs (not with a process per connection)");
-	if (*c->master_separator && !ispunct((unsigned char)*c->master_separator))
-		config_say(p, true,
-			   "master_separator: give a character that is neither letter nor "
-			   "digit, since users with it in their names are refused");
+	config_login_judge(p);
 	judge_foreign(p);
 	config_tls_judge(p);
 	config_local_judge(p);

@@ -25,6 +25,12 @@ enum no_mailhost { NO_MAILHOST_DEFAULT, NO_MAILHOST_LOCAL, NO_MAILHOST_REFUSE };
 
 enum host_order { HOST_ORDER_IN_ORDER, HOST_ORDER_ROUND_ROBIN };
 
+/* Who judges passwords. */
+enum auth_policy { AUTH_BACKEND, AUTH_DIRECTORY, AUTH_BOTH };
+
+/* What becomes of a login name's letters. */
+enum login_case { LOGIN_KEEP, LOGIN_LOWER };
+
 struct config_pair {
 	uint32_t least;
 	uint32_t most;

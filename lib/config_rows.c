@@ -51,6 +51,19 @@ static const struct config_name no_mailhosts[] = {
 	{ NULL, 0 },
 };
 
+static const struct config_name auths[] = {
+	{ "backend", AUTH_BACKEND },
+	{ "directory", AUTH_DIRECTORY },
+	{ "both", AUTH_BOTH },
+	{ NULL, 0 },
+};
+
+static const struct config_name login_cases[] = {
+	{ "keep", LOGIN_KEEP },
+	{ "lower", LOGIN_LOWER },
+	{ NULL, 0 },
+};
+
 static const struct config_name log_formats[] = {
 	{ "", LOG_FORMAT_UNSET },
 	{ "imapproxy", LOG_FORMAT_IMAPPROXY },

@@ -63,6 +63,9 @@ int config_set_value(struct config_problems *p, const struct config_row *row, co
 /* Reports what the keys about TLS say that does not go together (config_tls.c). */
 void config_tls_judge(struct config_problems *p);
 
+/* The same of those about logins (config_login.c). */
+void config_login_judge(struct config_problems *p);
+
 /* Frees a text member, overwriting a secret. */
 void config_free_text(const struct config_row *row, char **text);
 

@@ -148,6 +148,17 @@
 	     "[ADDRESS]:PORT or unix:/PATH; there is no TLS with it.") \
 	TEXT(pop3_local_server, "", 255, RELOAD | PLACE, \
 	     "Its POP3 server.") \
+	TEXT(default_options, "", 1000, RELOAD, \
+	     "Options of every account that a directory knows: those that it has not itself.") \
+	NAME(auth, "backend", auths, RELOAD, \
+	     "Who judges passwords: backend, the mail host; directory, the account's directory; " \
+	     "both, first the directory, then the mail host.") \
+	TEXT(default_domain, "", 255, RELOAD, \
+	     "Put behind a login name that lacks its first character: @example.org.") \
+	TEXT(domain_separators, "", 32, RELOAD, \
+	     "With this default_domain is put behind a name that has none of these characters.") \
+	NAME(login_case, "keep", login_cases, RELOAD, \
+	     "lower: login names are taken in lower case (A to Z only).") \
 	NUM(lookup_ttl, "300", 1, 86400, "s", RELOAD, \
 	    "How long the answer about an account or a host name is believed.") \
 	NUM(lookup_negative_ttl, "10", 0, 3600, "s", RELOAD, \
@@ -161,10 +172,12 @@
 	     "only when it is answered OK there is a login.") \
 	TEXT(auth_sasl_plain_username, "", 255, RELOAD, \
 	     "Master user who logs in at the mail host in place of every client, for the " \
-	     "client's account; only together with the next two.") \
+	     "client's account; with auth backend only together with the next two, with auth " \
+	     "directory with the next one.") \
 	TEXT(auth_sasl_plain_password, "", 255, RELOAD | SECRET, "The master user's password.") \
 	TEXT(auth_shared_secret, "", 255, RELOAD | SECRET, \
-	     "The one password that clients must have then, whoever they log in as.") \
+	     "The one password that clients must have then, whoever they log in as; with auth " \
+	     "backend only.") \
 	TEXT(master_separator, "", 1, RELOAD, \
 	     "The master user logs in as USER, this character, and its own name; unset: by SASL " \
 	     "PLAIN with USER as authorization identity.") \

@@ -86,7 +86,7 @@
  * `promise`: this client may be told XPROXYREUSE. `preauth_command` is what a login on a fresh
  * one begins with. `examined`: a mailbox is open on it for reading, and what a client is answered
  * that opens it (proxyd/selectcache.h). `tell_client`: a fresh one's mail host is to be told who is
- * calling. */
+ * calling. `user` is the login name as it is known from now on (default_domain, login_case). */
 #define MSG_LEASED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, cached) \
@@ -97,6 +97,7 @@
 	U32(N, tell_client) \
 	U32(N, host_port) \
 	TEXT(N, host, 255) \
+	TEXT(N, user, 512) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, capabilities, 4096) \
 	TEXT(N, offered, 2000) \
@@ -122,12 +123,14 @@
 	TEXT(N, why, 200) \
 	TEXT(N, data, 4096)
 
-/* There is none; `reason` is of enum msg_refusal. `code`, of lib/codes.h: what the mail host said
- * to an errand, for the client in the place of what the reason stands for. */
+/* There is none; `reason` is of enum msg_refusal; `user` as in LEASED, empty if it was no LEASE.
+ * `code`, of lib/codes.h: what the mail host said to an errand, for the client in the place of what
+ * the reason stands for. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, reason) \
 	U32(N, code) \
+	TEXT(N, user, 512) \
 	TEXT(N, text, 200)
 
 /* What became of the lease: enum msg_outcome. */

@@ -185,6 +185,31 @@ int account_add_options(struct account *a, struct span options)
 	return r;
 }
 
+int account_add_defaults(struct account *a, struct span options)
+{
+	/* what is added behind must not count as its own: of two mail hosts both are meant */
+	struct account own;
+	struct span rest = options, value, has;
+	char name[ACCOUNT_OPTIONS_MAX];
+	int r = 0;
+
+	memcpy(&own, a, sizeof(own));
+	while (r == 0 && rest.n > 0) {
+		const struct span option = next_option(&rest, &value);
+		const struct span whole = { option.p, option.n + (value.n > 0) + value.n };
+
+		if (option.n >= sizeof(name))
+			return -EINVAL;
+		memcpy(name, option.p, option.n);
+		name[option.n] = '\0';
+		if (!account_option(&own, name, &has) &&
+		    (own.host_count == 0 || strcmp(name, "mailhost") != 0))
+			r = account_add_options(a, whole);
+	}
+	account_wipe(&own);
+	return r;
+}
+
 int account_set_field(struct account *a, struct span name, struct span value)
 {
 	static const struct {
@@ -272,8 +297,8 @@ static void fill_route(const struct account_host *h, const struct config *c,
 	else if (h->scheme != SCHEME_NONE && usual == TLS_IMPLICIT)
 		ret->tls = TLS_STARTTLS;
 	if (ret->port == 0)
-		ret->port = h->scheme == SCHEME_NONE ? usual_port(c, service)
-						     : schemes[h->scheme].port;
+		ret->port =
+			h->scheme == SCHEME_NONE ? usual_port(c, service) : schemes[h->scheme].port;
 }
 
 static bool is_named_as_we_are(const struct config *c, struct span name)

@@ -35,6 +35,8 @@ struct account {
 	char hmac[HMACS][ACCOUNT_HMAC_MAX + 1];	 /* for CRAM, in hex; empty: there is none */
 	char options[ACCOUNT_OPTIONS_MAX + 1];	 /* name=value,name=value,name */
 	uint32_t lifetime;			 /* seconds; 0: as long as anything is believed */
+	bool checked;	       /* the directory itself found the client's password right */
+	bool prefers_password; /* it is checked with `password`, when that is there */
 };
 
 /* A record with nothing but the name that the client gave. 0, or -EINVAL for one that no record can
@@ -62,6 +64,10 @@ int account_add_hosts(struct account *a, struct span hosts);
 /* Adds options: name=value, name, ..., separated by commas. Those named mailhost are mail hosts as
  * well. */
 int account_add_options(struct account *a, struct span options);
+
+/* Adds those of these options that the account has not itself, by name; mail hosts among them only
+ * when it has none. */
+int account_add_defaults(struct account *a, struct span options);
 
 /* Sets one of the fields that authdaemond's answers have (ADDRESS, PASSWD, PASSWD2, OPTIONS),
  * or of those that our own tables have besides (HMAC-MD5 and so on); others are not for us. 0 or

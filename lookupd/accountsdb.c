@@ -36,11 +36,11 @@ static int say(struct why *why, const struct accountsdb *t, int r)
 }
 
 /* The new file, locked, empty, and with the owner of the old one. */
-static int make_file(struct accountsdb *t, int group)
+static int make_file(struct accountsdb *t, int owner)
 {
 	struct stat old, ours, named;
 
-	t->lock = open(t->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+	t->lock = open(t->fresh, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (t->lock < 0)
 		return errno;
 	if (flock(t->lock, LOCK_EX | LOCK_NB) < 0 || fstat(t->lock, &ours) < 0)
@@ -51,12 +51,12 @@ static int make_file(struct accountsdb *t, int group)
 		return EWOULDBLOCK;
 	bool there = stat(t->path, &old) == 0;
 
-	if (ftruncate(t->lock, 0) < 0 || (!there && fchmod(t->lock, 0640) < 0))
+	if (ftruncate(t->lock, 0) < 0 || (!there && fchmod(t->lock, 0600) < 0))
 		return errno;
 	if (there && (fchown(t->lock, old.st_uid, old.st_gid) < 0 ||
 		      fchmod(t->lock, old.st_mode & 0660) < 0))
 		return errno;
-	if (!there && group >= 0 && fchown(t->lock, (uid_t)-1, (gid_t)group) < 0)
+	if (!there && owner >= 0 && fchown(t->lock, (uid_t)owner, (gid_t)-1) < 0)
 		return errno;
 	return 0;
 }
@@ -66,7 +66,7 @@ static int open_env(struct accountsdb *t)
 	int r = mdb_env_create(&t->env);
 
 	(void)(r || (r = mdb_env_set_mapsize(t->env, MAP_BYTES)) ||
-	       (r = mdb_env_open(t->env, t->fresh, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC, 0640)) ||
+	       (r = mdb_env_open(t->env, t->fresh, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC, 0600)) ||
 	       (r = mdb_txn_begin(t->env, NULL, 0, &t->txn)) ||
 	       (r = mdb_dbi_open(t->txn, NULL, 0, &t->dbi)));
 	return r;
@@ -82,7 +82,7 @@ static void free_table(struct accountsdb *t)
 	free(t);
 }
 
-int accountsdb_begin(const char *path, int group, struct accountsdb **ret, struct why *why)
+int accountsdb_begin(const char *path, int owner, struct accountsdb **ret, struct why *why)
 {
 	struct accountsdb *t = calloc(1, sizeof(*t));
 
@@ -95,7 +95,7 @@ int accountsdb_begin(const char *path, int group, struct accountsdb **ret, struc
 		why_say(why, "the name is too long");
 		return -ENAMETOOLONG;
 	}
-	int r = make_file(t, group);
+	int r = make_file(t, owner);
 
 	if (r == 0)
 		r = open_env(t);

@@ -126,7 +126,7 @@ static struct conversation *find(struct challenges *c, const struct msg_AUTH_STE
 	return NULL;
 }
 
-/* The account of this name. The one place where challenged clients' names become accounts'. */
+/* The account of this name. */
 static enum found look_up(struct directories *d, uint32_t service, struct span user,
 			  struct account *ret, unsigned *ret_line, struct why *why)
 {
@@ -219,10 +219,23 @@ static enum msg_auth verdict_of(enum found found)
 	return found == FOUND ? AUTH_ACCEPTED : is_trouble(found) ? AUTH_UNAVAILABLE : AUTH_REFUSED;
 }
 
+/* A directory that judges the answer itself must find the name in it that it knows. */
+static enum found let_judge_cram(struct directories *d, const struct conversation *e, unsigned line,
+				 struct span user, const unsigned char *given, struct why *why)
+{
+	char data[ACCOUNT_USER_MAX + 1 + 2 * DIGEST_MAX];
+	struct buf answer = BUF_OVER(data);
+
+	if (buf_add(&answer, user) || buf_add_char(&answer, ' ') ||
+	    add_hex(&answer, given, digest_length(e->mechanism->digest)))
+		return FOUND_TROUBLE;
+	return directories_cram(d, line, msg_service_name(e->service), e->mechanism->name,
+				(struct span){ e->text, e->length }, buf_span(&answer), why);
+}
+
 /* The same arithmetic for an account that there is not. */
 static enum msg_auth judge_cram(struct directories *d, const struct conversation *e,
-				struct span user, struct span answer, const unsigned char *given,
-				struct why *why)
+				struct span user, const unsigned char *given, struct why *why)
 {
 	static struct account a; /* wiped below */
 	const struct mechanism *m = e->mechanism;
@@ -243,8 +256,7 @@ static enum msg_auth judge_cram(struct directories *d, const struct conversation
 		found = FOUND_NOT;
 		why_say(why, "the directory has no clear password for APOP");
 	} else if (known && r == -ENOENT) {
-		found = directories_cram(d, line, msg_service_name(e->service), m->name, challenge,
-					 answer, why);
+		found = let_judge_cram(d, e, line, user, given, why);
 	} else if (known && r == 0) {
 		found = span_eq_secret((struct span){ (const char *)wanted, n },
 				       (struct span){ (const char *)given, n })
@@ -269,12 +281,12 @@ static enum msg_auth go_on_cram(struct directories *d, const struct conversation
 	struct buf name = { .data = texts->user, .cap = ACCOUNT_USER_MAX };
 
 	if (cram_read(step->data, digest_length(e->mechanism->digest), &user, given) < 0 ||
-	    buf_add(&name, user) < 0) {
+	    directories_complete(d, user, &name) < 0) {
 		why_say(&texts->why, "the answer to the challenge is none");
 		return AUTH_REFUSED;
 	}
 	ret->user = buf_span(&name);
-	return judge_cram(d, e, user, step->data, given, &texts->why);
+	return judge_cram(d, e, buf_span(&name), given, &texts->why);
 }
 
 /* All at once: the broker has made the timestamp, when the client was greeted, and has put it in
@@ -385,9 +397,15 @@ static enum msg_auth begin_scram(struct directories *d, struct conversation *e,
 	static struct account a; /* wiped below */
 	struct scram_first first;
 	struct span message;
+	char typed_data[ACCOUNT_USER_MAX];
+	struct buf typed = BUF_OVER(typed_data);
 	struct buf user = { .data = e->user, .cap = ACCOUNT_USER_MAX };
 	unsigned line;
-	int r = step->data.n > FIRST_MAX ? -EINVAL : scram_read_first(step->data, &user, &first);
+	int r = step->data.n > FIRST_MAX ? -EINVAL : scram_read_first(step->data, &typed, &first);
+
+	/* the salt must not tell one way to write an account's name from another */
+	if (r == 0 && directories_complete(d, buf_span(&typed), &user) < 0)
+		r = -EINVAL;
 
 	if (r < 0) {
 		why_say(&texts->why, "%s", why_not(r));

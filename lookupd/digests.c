@@ -1,4 +1,4 @@
-/* OpenSSL's digests. Nothing else in lookupd knows OpenSSL.
+/* OpenSSL's digests; those of stored passwords, by their names, are password_digest.c's.
  *
  * To go on with an HMAC from stored states, a digest must be begun in the middle: only the old,
  * low-level functions can do that. OpenSSL 3 calls them deprecated; it has no others for it.

@@ -3,6 +3,9 @@
  * send it to the wrong host, and to say "unknown" would be a lie that makes clients forget
  * passwords.
  *
+ * Who asks whether a password is right is answered here, whatever the directory gives: a hash, a
+ * clear password, or a verdict of its own.
+ *
  * A directory that was found down is not asked again for a moment, which doubles while it stays
  * down: else every login would hold a worker for the whole timeout. One that holds it up beyond
  * that costs the worker its life (patience.c).
@@ -15,12 +18,15 @@
 
 #include "lib/clock.h"
 #include "lib/config_directory.h"
+#include "lib/config_login.h"
 #include "lib/log.h"
 #include "lookupd/drivers.h"
+#include "lookupd/password.h"
 #include "lookupd/patience.h"
 
 #define PAUSE_LEAST_MS 500
 #define PAUSE_MOST_MS  8000
+#define WARN_MS	       60000 /* about passwords that cannot be checked, for each directory */
 
 struct source {
 	const struct driver *driver; /* NULL: not built in */
@@ -30,6 +36,7 @@ struct source {
 	unsigned line;
 	int64_t down_until; /* monotonic ms */
 	int64_t pause_ms;   /* 0: it is not down */
+	int64_t warn_at;    /* not before */
 	struct why why;
 };
 
@@ -140,8 +147,8 @@ static void note_up(struct source *s)
 	s->pause_ms = 0;
 }
 
-static enum found ask(const struct directories *d, struct source *s, const char *service,
-		      struct span user, struct account *ret, struct why *why)
+static enum found ask(const struct directories *d, struct source *s,
+		      const struct driver_question *q, struct account *ret, struct why *why)
 {
 	const size_t n = (size_t)(s - d->sources);
 
@@ -156,7 +163,7 @@ static enum found ask(const struct directories *d, struct source *s, const char 
 	patience_begin(n);
 	enum found found = open_source(s, d->config, why) < 0
 				   ? FOUND_DOWN
-				   : s->driver->find(s->state, service, user, ret, why);
+				   : s->driver->find(s->state, q, ret, why);
 
 	patience_end();
 	if (found == FOUND_DOWN) {
@@ -182,6 +189,10 @@ static enum found judge(const struct directories *d, const char *service, struct
 {
 	char option[40];
 
+	if (account_add_defaults(a, span_str(d->config->default_options)) < 0) {
+		why_say(why, "the account's options and default_options are too much together");
+		return FOUND_TROUBLE;
+	}
 	(void)snprintf(option, sizeof(option), "disable%s", service);
 	if (account_option_is_on(a, option)) {
 		why_say(why, "the account has %s", option);
@@ -196,28 +207,130 @@ static enum found judge(const struct directories *d, const char *service, struct
 	return FOUND;
 }
 
-enum found directories_find(struct directories *d, const char *service, struct span user,
-			    struct account *ret, unsigned *ret_line, struct why *why)
+/* What an administrator must know of, and has nothing to do with what was typed. */
+static void warn(struct source *s, const char *scheme, const char *problem)
+{
+	int64_t now_ms = clock_ms();
+
+	if (now_ms < s->warn_at)
+		return;
+	s->warn_at = now_ms + WARN_MS;
+	log_printf(LOG_WARNING, "directory %s (line %u): a password of the scheme %s %s", s->value,
+		   s->line, scheme, problem);
+}
+
+static enum found check_hash(struct source *s, const struct account *a, struct span secret,
+			     struct why *why)
+{
+	static const char *const problems[] = {
+		[PASSWORD_UNKNOWN] = "is stored, which is not known here",
+		[PASSWORD_BROKEN] = "is stored that is not well-formed",
+		[PASSWORD_COSTLY] = "is stored that would take too long to check",
+	};
+	char scheme[PASSWORD_SCHEME_MAX];
+	enum password_verdict verdict = password_check(span_str(a->hash), secret, scheme);
+
+	why_say(why, "the password is wrong");
+	if (verdict == PASSWORD_RIGHT)
+		return FOUND;
+	if (verdict != PASSWORD_WRONG) {
+		warn(s, scheme, problems[verdict]);
+		why_say(why, "a password of the scheme %s %s", scheme, problems[verdict]);
+	}
+	return FOUND_REFUSED;
+}
+
+/* Is it the account's password? */
+static enum found check(struct source *s, const struct account *a, struct span secret,
+			struct why *why)
+{
+	const struct span clear = span_str(a->password);
+
+	if (a->checked)
+		return FOUND;
+	if (clear.n == 0 && !*a->hash) {
+		why_say(why, "the directory has no password of the account");
+		return FOUND_REFUSED;
+	}
+	if (*a->hash && (clear.n == 0 || !a->prefers_password))
+		return check_hash(s, a, secret, why);
+	why_say(why, "the password is wrong");
+	return password_same(clear, secret) ? FOUND : FOUND_REFUSED;
+}
+
+/* Asks them in turn, for a name that is complete. *ret_source is the one that decided. */
+static enum found ask_all(struct directories *d, const struct driver_question *q,
+			  struct account *ret, struct source **ret_source, struct why *why)
 {
 	enum found found = FOUND_NOT;
+	bool denied = false;
+
+	for (size_t i = 0; i < d->count && found == FOUND_NOT; i++) {
+		account_wipe(ret);
+		(void)account_init(ret, q->user);
+		found = ask(d, &d->sources[i], q, ret, why);
+		if (found == FOUND_DENIED) {
+			denied = true;
+			found = FOUND_NOT;
+		}
+		if (found != FOUND_NOT)
+			*ret_source = &d->sources[i];
+	}
+	if (found == FOUND_NOT)
+		why_say(why, denied ? "the directory refused the password, or has no such account"
+				    : "no directory knows the account");
+	return found == FOUND_NOT && denied ? FOUND_REFUSED : found;
+}
+
+enum found directories_ask(struct directories *d, const struct driver_question *q,
+			   struct account *ret, unsigned *ret_line, struct why *why)
+{
+	char name[ACCOUNT_USER_MAX];
+	struct buf whole = BUF_OVER(name);
+	struct driver_question question = *q;
+	struct source *source = NULL;
 
 	*ret_line = 0;
-	if (account_init(ret, user) < 0 || (d->checks_names && !is_possible(user))) {
+	memset(ret, 0, sizeof(*ret));
+	if (config_login_name(d->config, q->user, &whole) < 0 ||
+	    account_init(ret, buf_span(&whole)) < 0 ||
+	    (d->checks_names && !is_possible(buf_span(&whole)))) {
 		why_say(why, "no account can have this name");
 		return FOUND_NOT;
 	}
-	for (size_t i = 0; i < d->count && found == FOUND_NOT; i++) {
-		account_wipe(ret);
-		(void)account_init(ret, user);
-		found = ask(d, &d->sources[i], service, user, ret, why);
-		if (found != FOUND_NOT)
-			*ret_line = d->sources[i].line;
-		if (found == FOUND && d->sources[i].driver != driver_of(SPAN("static")))
-			return judge(d, service, ret, why);
+	if (q->check && !password_is_possible(q->secret)) {
+		why_say(why, "no account can have this password");
+		return FOUND_REFUSED;
 	}
-	if (found == FOUND_NOT)
-		why_say(why, "no directory knows the account");
-	return found;
+	question.user = buf_span(&whole);
+	enum found found = ask_all(d, &question, ret, &source, why);
+
+	*ret_line = source ? source->line : 0;
+	if (found == FOUND && source->driver != driver_of(SPAN("static")))
+		found = judge(d, q->service, ret, why);
+	return found == FOUND && q->check ? check(source, ret, q->secret, why) : found;
+}
+
+enum found directories_find(struct directories *d, const char *service, struct span user,
+			    struct account *ret, unsigned *ret_line, struct why *why)
+{
+	const struct driver_question q = { .service = service, .user = user, .client = "" };
+
+	return directories_ask(d, &q, ret, ret_line, why);
+}
+
+int directories_complete(const struct directories *d, struct span name, struct buf *out)
+{
+	return config_login_name(d->config, name, out);
+}
+
+/* The password that the mail host wants, when it is not what the client typed. Only a directory
+ * that judges itself can have two: what we check passwords with is the account's own. */
+static struct span other_password(const struct account *a, struct span typed)
+{
+	const struct span own = span_str(a->password);
+
+	return a->checked && own.n > 0 && !span_eq_secret(own, typed) ? own : SPAN_NONE;
 }
 
 static struct source *source_at(struct directories *d, unsigned line)
@@ -270,16 +383,26 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 		[FOUND_NOT] = ACCOUNT_UNKNOWN,
 		[FOUND_TROUBLE] = ACCOUNT_UNAVAILABLE,
 		[FOUND_DOWN] = ACCOUNT_UNAVAILABLE,
+		[FOUND_REFUSED] = ACCOUNT_REFUSED,
+		[FOUND_DENIED] = ACCOUNT_REFUSED,
 	};
 	static struct account account; /* overwritten below */
 	struct buf hosts = BUF_OVER(texts->hosts);
-	const char *service = msg_service_name(question->service);
+	char client[65] = "";
+	const struct driver_question q = { .service = msg_service_name(question->service),
+					   .user = question->user,
+					   .check = question->check == CHECK_PASSWORD,
+					   .secret = question->secret,
+					   .client = client };
 	unsigned line;
 	enum found found = FOUND_TROUBLE;
 
 	why_say(&texts->why, "this service is not known");
-	if (service)
-		found = directories_find(d, service, question->user, &account, &line, &texts->why);
+	if (question->client.n > 0 && question->client.n < sizeof(client) &&
+	    span_is_printable(question->client))
+		memcpy(client, question->client.p, question->client.n);
+	if (q.service)
+		found = directories_ask(d, &q, &account, &line, &texts->why);
 	if (found == FOUND)
 		found = find_routes(d->config, &account, (enum msg_service)question->service,
 				    &hosts, &texts->why);
@@ -289,9 +412,12 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 		ret->hosts = buf_span(&hosts);
 		ret->backend_user = span_str(texts->user);
 		ret->lifetime = account.lifetime;
-		if (question->check == CHECK_VERIFIED) {
-			memcpy(texts->password, account.password, sizeof(texts->password));
-			ret->password = span_str(texts->password);
+		if (question->check != CHECK_NOTHING) {
+			const struct span password = q.check ? other_password(&account, q.secret)
+							     : span_str(account.password);
+
+			memcpy(texts->password, password.p, password.n);
+			ret->password = (struct span){ texts->password, password.n };
 		}
 	} else {
 		ret->error = span_str(texts->why.text);

@@ -19,11 +19,19 @@ void directories_free(struct directories *d);
  * -EINVAL. */
 int directories_check(struct directories *d, const char *file, directories_report_fn *report);
 
-/* Looks an account up. `service` is "imap" or "pop3". *ret is the caller's to wipe. FOUND_NOT and
- * FOUND_TROUBLE come with *why; `*ret_line` is the line of the directory that decided, 0 for none.
- */
+/* Looks an account up, by its name as the client gave it (config_login.h). With `check` FOUND means
+ * that the password is right, else it is FOUND_REFUSED; a secret that no account can have is
+ * refused here. *ret is the caller's to wipe. All but FOUND comes with *why; `*ret_line` is the
+ * line of the directory that decided, 0 for none. */
+enum found directories_ask(struct directories *d, const struct driver_question *q,
+			   struct account *ret, unsigned *ret_line, struct why *why);
+
+/* The same without a password. `service` is "imap" or "pop3". */
 enum found directories_find(struct directories *d, const char *service, struct span user,
 			    struct account *ret, unsigned *ret_line, struct why *why);
+
+/* Appends the name that an account of this login name has (config_login.h). 0 or -ENOBUFS. */
+int directories_complete(const struct directories *d, struct span name, struct buf *out);
 
 /* Lets the directory of this line judge an answer to CRAM's challenge: one that does not give away
  * what is needed for that may do it itself. FOUND: it is right; FOUND_NOT: wrong, or it cannot,
@@ -39,12 +47,11 @@ const char *directories_name(const struct directories *d, unsigned line);
 struct directories_texts {
 	char hosts[ROUTE_TEXT_MAX];
 	char user[ACCOUNT_USER_MAX + 1];
-	char password[ACCOUNT_PASSWORD_MAX + 1];
+	char password[ACCOUNT_PASSWORD_MAX];
 	struct why why;
 };
 
-/* Answers a LOOKUP. The answer's texts borrow `texts`, which may hold a password: wiped by the
- * caller. */
+/* Answers a LOOKUP. The answer's texts borrow `texts`, which is the caller's to wipe. */
 void directories_answer(struct directories *d, const struct msg_LOOKUP *question,
 			struct directories_texts *texts, struct msg_ACCOUNT *ret);
 

@@ -17,6 +17,17 @@ enum found {
 	FOUND_NOT,     /* there is no such account here: the next directory is asked */
 	FOUND_TROUBLE, /* this question cannot be answered now */
 	FOUND_DOWN,    /* nor can any other one: the directory cannot be reached, or is silent */
+	FOUND_REFUSED, /* there is, and the password is not its own */
+	FOUND_DENIED,  /* one of both: it does not say which. The next directory is asked */
+};
+
+/* What is asked of a directory. */
+struct driver_question {
+	const char *service; /* "imap" or "pop3" */
+	struct span user;    /* without control characters */
+	bool check;	     /* is `secret` its password? */
+	struct span secret;  /* such as can be one (password.h) */
+	const char *client;  /* the client's numeric address; "": not known */
 };
 
 /* What is wrong, for people: one line, without secrets. */
@@ -34,10 +45,11 @@ struct driver {
 	 * as long as the source. 0 and *ret, or -errno and *why. */
 	int (*open)(const char *place, const struct config *c, void **ret, struct why *why);
 
-	/* Looks an account up. `user` has no control characters. *ret was begun with
-	 * account_init(); what is in it counts only with FOUND. With TROUBLE and DOWN *why is set.
-	 */
-	enum found (*find)(void *source, const char *service, struct span user, struct account *ret,
+	/* Looks an account up. *ret was begun with account_init(); what is in it counts only with
+	 * FOUND. A directory that gives hashes or clear passwords leaves `check` to
+	 * directories.c; one that judges passwords itself sets ret->checked when it is right,
+	 * and else says REFUSED or DENIED. With TROUBLE and DOWN *why is set. */
+	enum found (*find)(void *source, const struct driver_question *q, struct account *ret,
 			   struct why *why);
 
 	void (*close)(void *source);

@@ -1,12 +1,13 @@
 /* authdaemon: a running courier-authlib, by its socket protocol. PRE asks for a record without a
- * password. One connection a question: the daemon answers and closes.
- *
- * AUTH with a challenge and a client's answer has it judged.
+ * password, AUTH checks one, or has a client's answer to a challenge judged. One connection a
+ * question: the daemon answers and closes.
  *
  *	PRE . SERVICE USER LF  →  KEY=value LF ... "." LF | "FAIL" LF | nothing: it cannot say
+ *	TCPREMOTEIP=CLIENT LF AUTH LENGTH LF SERVICE LF "login" LF USER LF PASSWORD LF  →  the same
  *
- * The protocol has no quoting. A name with a control character never gets here (directories.c), and
- * is refused here as well: a line feed in it would be a request of its own.
+ * The protocol has no quoting. A name with a control character or a password with a line feed never
+ * gets here (directories.c), and is refused here as well: what is behind one would be cut off, or a
+ * request of its own.
  */
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +23,7 @@
 #include "lookupd/drivers.h"
 
 #define ANSWER_MAX    16384
-#define CRAM_BODY_MAX 4096
+#define AUTH_BODY_MAX 8191
 
 static int open_authdaemon(const char *place, const struct config *c, void **ret, struct why *why)
 {
@@ -116,22 +117,26 @@ static bool cut_dot(struct span *answer)
 	return false;
 }
 
-static enum found judge_answer(struct span answer, struct account *ret, struct why *why)
+static enum found judge_answer(struct span answer, const struct driver_question *q,
+			       struct account *ret, struct why *why)
 {
 	if (span_eq(answer, SPAN("FAIL\n")))
-		return FOUND_NOT;
-	if (!cut_dot(&answer))
+		return q->check ? FOUND_DENIED : FOUND_NOT;
+	if (!cut_dot(&answer)) {
 		why_say(why, "authdaemond cannot say it now");
-	else if (account_set_lines(ret, answer) < 0)
+		return FOUND_TROUBLE;
+	}
+	if (account_set_lines(ret, answer) < 0) {
 		why_say(why, "the account's record is wrong");
-	else
-		return FOUND;
-	return FOUND_TROUBLE;
+		return FOUND_TROUBLE;
+	}
+	ret->checked = q->check;
+	return FOUND;
 }
 
 /* One question. FOUND with the record in *ret. */
-static enum found ask(const struct sockaddr_un *address, struct span request, struct account *ret,
-		      struct why *why)
+static enum found ask(const struct sockaddr_un *address, struct span request,
+		      const struct driver_question *q, struct account *ret, struct why *why)
 {
 	const int64_t deadline = clock_ms() + DRIVER_TIMEOUT_MS;
 	char answer_data[ANSWER_MAX];
@@ -141,7 +146,7 @@ static enum found ask(const struct sockaddr_un *address, struct span request, st
 	int r = fd < 0 ? fd : read_answer(fd, &answer, deadline);
 
 	if (r == 0) {
-		found = judge_answer(buf_span(&answer), ret, why);
+		found = judge_answer(buf_span(&answer), q, ret, why);
 	} else {
 		why_say(why, "authdaemond: %s", strerror(-r));
 		if (r == -EMSGSIZE)
@@ -151,18 +156,55 @@ static enum found ask(const struct sockaddr_un *address, struct span request, st
 	return found;
 }
 
-static enum found find_authdaemon(void *source, const char *service, struct span user,
+static bool has_end(struct span text)
+{
+	return memchr(text.p, '\n', text.n) || memchr(text.p, '\0', text.n);
+}
+
+/* 0, or -ENOBUFS for what is longer than the daemon reads. */
+static int add_auth(struct buf *out, const struct driver_question *q)
+{
+	const struct span service = span_str(q->service), login = SPAN("login");
+	size_t length = service.n + login.n + q->user.n + q->secret.n + 4;
+	int r = 0;
+
+	if (length > AUTH_BODY_MAX)
+		return -ENOBUFS;
+	if (*q->client)
+		r = buf_add_str(out, "TCPREMOTEIP=") || buf_add_str(out, q->client) ||
+		    buf_add_char(out, '\n');
+	return r || buf_add_str(out, "AUTH ") || buf_add_u64(out, length) ||
+			       buf_add_char(out, '\n') || buf_add(out, service) ||
+			       buf_add_char(out, '\n') || buf_add(out, login) ||
+			       buf_add_char(out, '\n') || buf_add(out, q->user) ||
+			       buf_add_char(out, '\n') || buf_add(out, q->secret) ||
+			       buf_add_char(out, '\n')
+		       ? -ENOBUFS
+		       : 0;
+}
+
+static int add_pre(struct buf *out, const struct driver_question *q)
+{
+	return buf_add_str(out, "PRE . ") || buf_add_str(out, q->service) ||
+			       buf_add_char(out, ' ') || buf_add(out, q->user) ||
+			       buf_add_char(out, '\n')
+		       ? -ENOBUFS
+		       : 0;
+}
+
+static enum found find_authdaemon(void *source, const struct driver_question *q,
 				  struct account *ret, struct why *why)
 {
-	char request_data[ACCOUNT_USER_MAX + 40];
+	char request_data[AUTH_BODY_MAX + 100];
 	struct buf request = BUF_OVER(request_data);
+	enum found found = q->check ? FOUND_DENIED : FOUND_NOT;
 
-	if (memchr(user.p, '\n', user.n) || memchr(user.p, '\0', user.n))
+	if (has_end(q->user) || (q->check && has_end(q->secret)))
 		return FOUND_NOT;
-	if (buf_add_str(&request, "PRE . ") || buf_add_str(&request, service) ||
-	    buf_add_char(&request, ' ') || buf_add(&request, user) || buf_add_char(&request, '\n'))
-		return FOUND_NOT;
-	return ask(source, buf_span(&request), ret, why);
+	if ((q->check ? add_auth(&request, q) : add_pre(&request, q)) == 0)
+		found = ask(source, buf_span(&request), q, ret, why);
+	buf_wipe(&request);
+	return found;
 }
 
 static int add_base64(struct buf *out, struct span text)
@@ -181,8 +223,9 @@ static int add_base64(struct buf *out, struct span text)
 enum found authdaemon_cram(void *source, const char *service, const char *mechanism,
 			   struct span challenge, struct span answer, struct why *why)
 {
-	char body_data[CRAM_BODY_MAX], request_data[CRAM_BODY_MAX + 40];
+	char body_data[AUTH_BODY_MAX], request_data[AUTH_BODY_MAX + 40];
 	struct buf body = BUF_OVER(body_data), request = BUF_OVER(request_data);
+	const struct driver_question q = { .check = false };
 	struct account account = { .host_count = 0 };
 	enum found found = FOUND_NOT;
 
@@ -191,7 +234,7 @@ enum found authdaemon_cram(void *source, const char *service, const char *mechan
 	    add_base64(&body, challenge) == 0 && add_base64(&body, answer) == 0 &&
 	    buf_add_str(&request, "AUTH ") == 0 && buf_add_u64(&request, body.len) == 0 &&
 	    buf_add_char(&request, '\n') == 0 && buf_add(&request, buf_span(&body)) == 0)
-		found = ask(source, buf_span(&request), &account, why);
+		found = ask(source, buf_span(&request), &q, &account, why);
 	account_wipe(&account);
 	return found;
 }

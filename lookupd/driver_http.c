@@ -1,6 +1,7 @@
 /* http, https: the protocol of nginx's mail module (auth_http). The question is a GET with the name
- * in headers, the answer is headers as well. nginx asks with the password in it; here the mail host
- * decides about that, so it is Auth-Method none, which nginx uses where a login needs none.
+ * in headers, the answer is headers as well. nginx asks with the password in it, and so do we where
+ * a password is to be checked; else it is Auth-Method none, which nginx uses where a login needs
+ * none.
  *
  * Names are escaped as nginx does it (control characters, blanks and percent signs as %XX), so no
  * name can be a header of its own.
@@ -13,6 +14,7 @@
 #include <strings.h>
 
 #include "lookupd/drivers.h"
+#include "lookupd/password.h"
 
 #define CONNECT_MS	  2000L
 #define HEADERS_BYTES_MAX 16384
@@ -143,7 +145,7 @@ static int open_https(const char *place, const struct config *c, void **ret, str
 static int add_header(struct curl_slist **list, const char *name, struct span value)
 {
 	static const char hex[] = "0123456789ABCDEF";
-	char data[40 + 3 * ACCOUNT_USER_MAX];
+	static char data[40 + 3 * PASSWORD_TYPED_MAX];
 	struct buf line = { .data = data, .cap = sizeof(data) - 1 };
 	int r = buf_add_str(&line, name) || buf_add_str(&line, ": ");
 
@@ -160,13 +162,32 @@ static int add_header(struct curl_slist **list, const char *name, struct span va
 	data[line.len] = '\0';
 	struct curl_slist *longer = curl_slist_append(*list, data);
 
+	explicit_bzero(data, line.len);
 	if (!longer)
 		return -ENOMEM;
 	*list = longer;
 	return 0;
 }
 
-static CURLcode ask(struct http *h, const char *service, struct span user, long *ret_status)
+static void free_headers(struct curl_slist *list)
+{
+	for (struct curl_slist *one = list; one; one = one->next)
+		explicit_bzero(one->data, strlen(one->data));
+	curl_slist_free_all(list);
+}
+
+/* What a password is checked with, as nginx asks. 0 or -errno. */
+static int add_check(struct curl_slist **list, const struct driver_question *q)
+{
+	int r;
+
+	(void)((r = add_header(list, "Auth-Method", SPAN("plain"))) ||
+	       (r = add_header(list, "Auth-Pass", q->secret)) ||
+	       (r = *q->client ? add_header(list, "Client-IP", span_str(q->client)) : 0));
+	return r;
+}
+
+static CURLcode ask(struct http *h, const struct driver_question *q, long *ret_status)
 {
 	struct curl_slist *headers = NULL;
 	CURLcode r = CURLE_OUT_OF_MEMORY;
@@ -174,16 +195,17 @@ static CURLcode ask(struct http *h, const char *service, struct span user, long 
 	memset(h->given, 0, sizeof(h->given));
 	h->bytes = 0;
 	h->odd = false;
-	if (add_header(&headers, "Auth-Method", SPAN("none")) == 0 &&
-	    add_header(&headers, "Auth-User", user) == 0 &&
-	    add_header(&headers, "Auth-Protocol", span_str(service)) == 0 &&
+	if ((q->check ? add_check(&headers, q)
+		      : add_header(&headers, "Auth-Method", SPAN("none"))) == 0 &&
+	    add_header(&headers, "Auth-User", q->user) == 0 &&
+	    add_header(&headers, "Auth-Protocol", span_str(q->service)) == 0 &&
 	    add_header(&headers, "Auth-Login-Attempt", SPAN("1")) == 0 &&
 	    curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK)
 		r = curl_easy_perform(h->curl);
 	if (r == CURLE_OK)
 		r = curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, ret_status);
 	(void)curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, NULL);
-	curl_slist_free_all(headers);
+	free_headers(headers);
 	return r;
 }
 
@@ -203,12 +225,13 @@ static int add_host(const struct http *h, struct account *ret)
 	return account_add_hosts(ret, span_str(host));
 }
 
-static enum found read_record(const struct http *h, struct account *ret, struct why *why)
+static enum found read_record(const struct http *h, const struct driver_question *q,
+			      struct account *ret, struct why *why)
 {
 	/* nginx hands the status text to the client: whatever is not OK is a refusal */
 	if (strcasecmp(h->values[AUTH_STATUS], "OK") != 0) {
 		if (!h->given[AUTH_ERROR_CODE] || h->values[AUTH_ERROR_CODE][0] != '4')
-			return FOUND_NOT;
+			return q->check ? FOUND_DENIED : FOUND_NOT;
 		why_say(why, "it says that it cannot answer now");
 		return FOUND_TROUBLE;
 	}
@@ -219,16 +242,17 @@ static enum found read_record(const struct http *h, struct account *ret, struct 
 		why_say(why, "the account's record is wrong");
 		return FOUND_TROUBLE;
 	}
+	ret->checked = q->check;
 	return FOUND;
 }
 
-static enum found find_http(void *source, const char *service, struct span user,
-			    struct account *ret, struct why *why)
+static enum found find_http(void *source, const struct driver_question *q, struct account *ret,
+			    struct why *why)
 {
 	struct http *h = source;
 	enum found found = FOUND_TROUBLE;
 	long status = 0;
-	CURLcode r = ask(h, service, user, &status);
+	CURLcode r = ask(h, q, &status);
 
 	if (r != CURLE_OK && r != CURLE_WRITE_ERROR) {
 		why_say(why, "%s", curl_easy_strerror(r));
@@ -239,7 +263,7 @@ static enum found find_http(void *source, const char *service, struct span user,
 		why_say(why, "HTTP status %ld%s", status,
 			h->given[AUTH_STATUS] ? "" : " without Auth-Status");
 	} else {
-		found = read_record(h, ret, why);
+		found = read_record(h, q, ret, why);
 	}
 	explicit_bzero(h->values, sizeof(h->values));
 	return found;

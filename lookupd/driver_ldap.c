@@ -18,6 +18,7 @@
 #define SEARCH_SECONDS	3
 #define ENTRIES_MOST	2 /* several are as good as none */
 #define URI_MAX		2048
+#define DN_MAX		2048
 
 struct ldap_source {
 	struct authrc rc;
@@ -25,7 +26,8 @@ struct ldap_source {
 	char uri[URI_MAX];
 	const char *home; /* the attribute that an account must have, if the file names it */
 	const char *attributes[LDAP_AUXOPTIONS_MAX + 4];
-	LDAP *ld; /* NULL: none */
+	LDAP *ld;	 /* NULL: none */
+	char dn[DN_MAX]; /* of the entry that was found, where passwords are checked by a bind */
 };
 
 static void drop(struct ldap_source *s)
@@ -121,42 +123,45 @@ static int deref_of(const char *word)
 	return LDAP_DEREF_NEVER;
 }
 
-static void set_options(const struct ldap_source *s)
+static void set_options(const struct ldap_source *s, LDAP *ld)
 {
 	const struct timeval network = { .tv_sec = NETWORK_SECONDS };
 	const int version = (int)authrc_number(&s->rc, "LDAP_PROTOCOL_VERSION", LDAP_VERSION3);
 	const int deref = deref_of(authrc_get(&s->rc, "LDAP_DEREF", "never"));
 
-	(void)ldap_set_option(s->ld, LDAP_OPT_PROTOCOL_VERSION, &version);
-	(void)ldap_set_option(s->ld, LDAP_OPT_NETWORK_TIMEOUT, &network);
-	(void)ldap_set_option(s->ld, LDAP_OPT_TIMEOUT, &network);
-	(void)ldap_set_option(s->ld, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
-	(void)ldap_set_option(s->ld, LDAP_OPT_DEREF, &deref);
+	(void)ldap_set_option(ld, LDAP_OPT_PROTOCOL_VERSION, &version);
+	(void)ldap_set_option(ld, LDAP_OPT_NETWORK_TIMEOUT, &network);
+	(void)ldap_set_option(ld, LDAP_OPT_TIMEOUT, &network);
+	(void)ldap_set_option(ld, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
+	(void)ldap_set_option(ld, LDAP_OPT_DEREF, &deref);
 }
 
-static int bind_to(const struct ldap_source *s)
+static int bind_as(LDAP *ld, const char *dn, struct span password)
 {
-	const char *password = authrc_get(&s->rc, "LDAP_BINDPW", "");
-	struct berval secret = { .bv_len = strlen(password),
-				 .bv_val = (void *)(uintptr_t)password };
+	struct berval secret = { .bv_len = password.n, .bv_val = (void *)(uintptr_t)password.p };
 
-	if (authrc_number(&s->rc, "LDAP_INITBIND", 0) == 0)
-		return LDAP_SUCCESS;
-	return ldap_sasl_bind_s(s->ld, authrc_get(&s->rc, "LDAP_BINDDN", ""), LDAP_SASL_SIMPLE,
-				&secret, NULL, NULL, NULL);
+	return ldap_sasl_bind_s(ld, dn, LDAP_SASL_SIMPLE, &secret, NULL, NULL, NULL);
+}
+
+/* A connection, with TLS where that is wanted. An LDAP result; *ret is the caller's in any case. */
+static int open_connection(const struct ldap_source *s, LDAP **ret)
+{
+	int r = ldap_initialize(ret, s->uri);
+
+	if (r != LDAP_SUCCESS)
+		return r;
+	set_options(s, *ret);
+	return authrc_number(&s->rc, "LDAP_TLS", 0) != 0 ? ldap_start_tls_s(*ret, NULL, NULL)
+							 : LDAP_SUCCESS;
 }
 
 static int connect_to(struct ldap_source *s, struct why *why)
 {
-	int r = ldap_initialize(&s->ld, s->uri);
+	int r = open_connection(s, &s->ld);
 
-	if (r == LDAP_SUCCESS) {
-		set_options(s);
-		if (authrc_number(&s->rc, "LDAP_TLS", 0) != 0)
-			r = ldap_start_tls_s(s->ld, NULL, NULL);
-		if (r == LDAP_SUCCESS)
-			r = bind_to(s);
-	}
+	if (r == LDAP_SUCCESS && authrc_number(&s->rc, "LDAP_INITBIND", 0) != 0)
+		r = bind_as(s->ld, authrc_get(&s->rc, "LDAP_BINDDN", ""),
+			    span_str(authrc_get(&s->rc, "LDAP_BINDPW", "")));
 	if (r == LDAP_SUCCESS)
 		return 0;
 	why_say(why, "%s", ldap_err2string(r));
@@ -243,6 +248,58 @@ static enum found judge_error(int r, struct why *why)
 	}
 }
 
+static bool binds_to_check(const struct ldap_source *s)
+{
+	return authrc_number(&s->rc, "LDAP_AUTHBIND", 0) != 0;
+}
+
+/* Whose entry is it? Kept for the bind. */
+static enum found note_dn(struct ldap_source *s, LDAPMessage *entry, struct why *why)
+{
+	char *dn = ldap_get_dn(s->ld, entry);
+	struct buf text = { .data = s->dn, .cap = sizeof(s->dn) - 1 };
+	/* an empty one would be nobody's, who may bind everywhere */
+	bool good = dn && *dn && buf_add_str(&text, dn) == 0;
+
+	s->dn[good ? text.len : 0] = '\0';
+	ldap_memfree(dn);
+	if (good)
+		return FOUND;
+	why_say(why, "the entry's name is empty or too long");
+	return FOUND_TROUBLE;
+}
+
+/* The check is a bind as that entry, once: servers count wrong passwords. On a connection of its
+ * own, since the one that searches has other rights. */
+static enum found check_by_bind(const struct ldap_source *s, struct span secret,
+				struct account *ret, struct why *why)
+{
+	LDAP *ld = NULL;
+	enum found found = FOUND_REFUSED;
+	int r = open_connection(s, &ld);
+
+	if (r == LDAP_SUCCESS)
+		r = bind_as(ld, s->dn, secret);
+	switch (r) {
+	case LDAP_SUCCESS:
+		ret->checked = true;
+		found = FOUND;
+		break;
+	case LDAP_INVALID_CREDENTIALS:
+	case LDAP_INAPPROPRIATE_AUTH: /* it has no password */
+	case LDAP_UNWILLING_TO_PERFORM:
+	case LDAP_INSUFFICIENT_ACCESS:
+	case LDAP_CONSTRAINT_VIOLATION: /* locked */
+		why_say(why, "the directory refused the password");
+		break;
+	default:
+		found = judge_error(r, why);
+	}
+	if (ld)
+		(void)ldap_unbind_ext_s(ld, NULL, NULL);
+	return found;
+}
+
 static enum found ask(struct ldap_source *s, struct span user, struct account *ret, struct why *why)
 {
 	char data[LDAP_FILTER_MAX];
@@ -268,18 +325,19 @@ static enum found ask(struct ldap_source *s, struct span user, struct account *r
 		found = FOUND_NOT;
 	else
 		found = read_entry(s, ldap_first_entry(s->ld, answer), ret, why);
+	if (found == FOUND && binds_to_check(s))
+		found = note_dn(s, ldap_first_entry(s->ld, answer), why);
 	if (answer)
 		(void)ldap_msgfree(answer);
 	return found;
 }
 
-static enum found find_ldap(void *source, const char *service, struct span user,
-			    struct account *ret, struct why *why)
+/* The account as Courier's module has it: a clear password counts before a hash. */
+static enum found find_entry(struct ldap_source *s, struct span user, struct account *ret,
+			     struct why *why)
 {
-	struct ldap_source *s = source;
 	const struct account empty = *ret;
 
-	(void)service;
 	for (bool had_one = true; had_one;) {
 		had_one = s->ld != NULL;
 		if (!had_one && connect_to(s, why) < 0)
@@ -295,6 +353,18 @@ static enum found find_ldap(void *source, const char *service, struct span user,
 			return FOUND_DOWN;
 	}
 	return FOUND_DOWN;
+}
+
+static enum found find_ldap(void *source, const struct driver_question *q, struct account *ret,
+			    struct why *why)
+{
+	struct ldap_source *s = source;
+	enum found found = find_entry(s, q->user, ret, why);
+
+	ret->prefers_password = true;
+	if (found == FOUND && q->check && binds_to_check(s))
+		found = check_by_bind(s, q->secret, ret, why);
+	return found;
 }
 
 const struct driver driver_ldap = { "ldap", open_ldap, find_ldap, close_ldap };

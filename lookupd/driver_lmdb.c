@@ -169,16 +169,36 @@ static int open_lmdb(const char *place, const struct config *c, void **ret, stru
 	return r;
 }
 
-static enum found read_record(const MDB_val *value, struct account *ret, struct why *why)
+/* An account whose services have hashes of their own has a line for each. */
+static int set_own_hash(struct account *a, struct span lines, const char *service)
 {
-	if (account_set_lines(ret, (struct span){ value->mv_data, value->mv_size }) == 0)
+	while (lines.n > 0) {
+		struct span line = span_word(&lines, '\n');
+
+		if (!span_istarts(line, SPAN(ACCOUNTSDB_HASH_OF)))
+			continue;
+		line = span_from(line, sizeof(ACCOUNTSDB_HASH_OF) - 1);
+		const size_t n = strlen(service);
+
+		if (line.n > n && memcmp(line.p, service, n) == 0 && line.p[n] == '=')
+			return account_set_hash(a, span_from(line, n + 1));
+	}
+	return 0;
+}
+
+static enum found read_record(const MDB_val *value, const char *service, struct account *ret,
+			      struct why *why)
+{
+	const struct span lines = { value->mv_data, value->mv_size };
+
+	if (account_set_lines(ret, lines) == 0 && set_own_hash(ret, lines, service) == 0)
 		return FOUND;
 	why_say(why, "the account's record is wrong");
 	return FOUND_TROUBLE;
 }
 
-static enum found find_lmdb(void *source, const char *service, struct span user,
-			    struct account *ret, struct why *why)
+static enum found find_lmdb(void *source, const struct driver_question *q, struct account *ret,
+			    struct why *why)
 {
 	struct table *t = source;
 	char name[1 + ACCOUNTSDB_NAME_MAX] = { ACCOUNTSDB_PREFIX };
@@ -187,17 +207,16 @@ static enum found find_lmdb(void *source, const char *service, struct span user,
 	MDB_val value;
 	int r;
 
-	(void)service;
-	if (user.n > ACCOUNTSDB_NAME_MAX)
+	if (q->user.n > ACCOUNTSDB_NAME_MAX)
 		return FOUND_NOT;
 	if (refresh(t, why) < 0)
 		return FOUND_DOWN;
-	memcpy(name + 1, user.p, user.n);
+	memcpy(name + 1, q->user.p, q->user.n);
 	r = mdb_txn_begin(t->env, NULL, MDB_RDONLY, &txn);
 	if (r == 0) {
-		r = get(txn, t->dbi, name, user.n + 1, &value);
+		r = get(txn, t->dbi, name, q->user.n + 1, &value);
 		if (r == 0)
-			found = read_record(&value, ret, why);
+			found = read_record(&value, q->service, ret, why);
 		mdb_txn_abort(txn);
 	}
 	if (r == 0 || r == MDB_NOTFOUND)

@@ -193,8 +193,8 @@ static enum found ask(struct mysql *m, const char *service, struct span user, st
 	return found;
 }
 
-static enum found find_mysql(void *source, const char *service, struct span user,
-			     struct account *ret, struct why *why)
+static enum found find_mysql(void *source, const struct driver_question *q, struct account *ret,
+			     struct why *why)
 {
 	struct mysql *m = source;
 	const struct account empty = *ret;
@@ -204,7 +204,7 @@ static enum found find_mysql(void *source, const char *service, struct span user
 		if (!had_one && connect_to(m, why) < 0)
 			return FOUND_DOWN;
 		const int64_t began = clock_ms();
-		enum found found = ask(m, service, user, ret, why);
+		enum found found = ask(m, q->service, q->user, ret, why);
 
 		if (found != FOUND_DOWN)
 			return found;

@@ -214,8 +214,8 @@ static enum found ask(struct pgsql *p, const char *service, struct span user, st
 	return read_answer(p, deadline, ret, why);
 }
 
-static enum found find_pgsql(void *source, const char *service, struct span user,
-			     struct account *ret, struct why *why)
+static enum found find_pgsql(void *source, const struct driver_question *q, struct account *ret,
+			     struct why *why)
 {
 	struct pgsql *p = source;
 	const struct account empty = *ret;
@@ -225,7 +225,7 @@ static enum found find_pgsql(void *source, const char *service, struct span user
 		if (!had_one && connect_to(p, why) < 0)
 			return FOUND_DOWN;
 		const int64_t began = clock_ms();
-		enum found found = ask(p, service, user, ret, why);
+		enum found found = ask(p, q->service, q->user, ret, why);
 
 		if (found != FOUND_DOWN)
 			return found;

@@ -12,12 +12,11 @@ static int open_static(const char *place, const struct config *c, void **ret, st
 	return 0;
 }
 
-static enum found find_static(void *source, const char *service, struct span user,
-			      struct account *ret, struct why *why)
+static enum found find_static(void *source, const struct driver_question *q, struct account *ret,
+			      struct why *why)
 {
 	(void)source;
-	(void)service;
-	(void)user;
+	(void)q;
 	(void)ret;
 	(void)why;
 	return FOUND;

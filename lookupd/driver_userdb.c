@@ -226,18 +226,18 @@ static int open_userdb(const char *place, const struct config *c, void **ret, st
 	return 0;
 }
 
-static enum found find_userdb(void *source, const char *service, struct span user,
-			      struct account *ret, struct why *why)
+static enum found find_userdb(void *source, const struct driver_question *q, struct account *ret,
+			      struct why *why)
 {
 	struct userdb *u = source;
 	struct record *found = NULL;
 
 	if (refresh(u, why) < 0)
 		return FOUND_DOWN;
-	HASH_FIND(hh, u->table.records, user.p, user.n, found);
+	HASH_FIND(hh, u->table.records, q->user.p, q->user.n, found);
 	if (!found)
 		return FOUND_NOT;
-	switch (textline_userdb_account(found->fields, service, ret)) {
+	switch (textline_userdb_account(found->fields, q->service, ret)) {
 	case 0:
 		return FOUND_NOT;
 	case 1:

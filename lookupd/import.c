@@ -4,7 +4,7 @@
 #include "lookupd/import.h"
 
 #include <errno.h>
-#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,14 +76,23 @@ static int add_hmacs(struct buf *out, const struct account *a)
 	return r;
 }
 
-/* A checked record goes into the table. */
-static int store(struct import *i, struct span name, const struct account *a)
+/* A hash of POP3's own. An empty one counts as well: with POP3 the account has no password then. */
+static int add_own_hash(struct buf *out, const struct account *pop3)
+{
+	return buf_add_str(out, ACCOUNTSDB_HASH_OF "pop3=") || buf_add_str(out, pop3->hash) ||
+	       buf_add_char(out, '\n');
+}
+
+/* A checked record goes into the table; pop3: where that service has another hash, else NULL. */
+static int store(struct import *i, struct span name, const struct account *a,
+		 const struct account *pop3)
 {
 	char lines[ACCOUNTSDB_RECORD_MAX];
 	struct buf out = BUF_OVER(lines);
 	bool renamed = !span_eq(name, span_str(a->user));
 	int r = add_hmacs(&out, a) || add_field(&out, "ADDRESS", renamed ? a->user : "") ||
 				add_field(&out, "PASSWD", a->hash) ||
+				(pop3 && add_own_hash(&out, pop3)) ||
 				add_field(&out, "PASSWD2", a->password) ||
 				add_field(&out, "OPTIONS", a->options)
 			? wrong(i, "the record is too long")
@@ -105,22 +114,25 @@ static int begin_account(struct import *i, struct account *a, struct span name)
 
 static int add_userdb(struct import *i, struct span line)
 {
-	struct account a;
+	struct account a, pop3;
 	struct span name, fields;
 
 	if (textline_userdb(line, &name, &fields) == 0)
 		return 0;
-	int r = begin_account(i, &a, name);
+	int r = begin_account(i, &a, name) || begin_account(i, &pop3, name) ? -EINVAL : 0;
 
 	if (r == 0) {
 		/* what has no uid, gid or home is no account: for Courier neither */
 		int kind = textline_userdb_account(fields, "imap", &a);
+		bool good = kind >= 0 && textline_userdb_account(fields, "pop3", &pop3) >= 0;
+		bool differs = strcmp(a.hash, pop3.hash) != 0;
 
-		r = kind < 0   ? wrong(i, "a value of the account is wrong")
-		    : kind > 0 ? store(i, name, &a)
+		r = !good      ? wrong(i, "a value of the account is wrong")
+		    : kind > 0 ? store(i, name, &a, differs ? &pop3 : NULL)
 			       : 0;
 	}
 	account_wipe(&a);
+	account_wipe(&pop3);
 	return r;
 }
 
@@ -136,7 +148,7 @@ static int add_enumerated(struct import *i, struct span line)
 
 	if (r == 0)
 		r = account_add_options(&a, options) < 0 ? wrong(i, "the options are wrong")
-							 : store(i, name, &a);
+							 : store(i, name, &a, NULL);
 	return r;
 }
 
@@ -187,7 +199,7 @@ static int add_csv(struct import *i, struct span line)
 		if (set_column(&a, i->columns[n], values[n]) < 0)
 			r = wrong(i, "a value of the account is wrong");
 	if (r == 0)
-		r = store(i, name, &a);
+		r = store(i, name, &a, NULL);
 	account_wipe(&a);
 	explicit_bzero(room, line.n);
 	return r;
@@ -277,12 +289,13 @@ static const char *find_place(const struct config *c)
 	return NULL;
 }
 
-/* The service's group shall read what root makes. */
-static int group_of(const struct config *c)
+/* The service shall read what root makes, and nobody else: its group may see statistics, but no
+ * hashes of passwords. */
+static int owner_of(const struct config *c)
 {
-	const struct group *group = geteuid() == 0 ? getgrnam(c->proc_groupname) : NULL;
+	const struct passwd *user = geteuid() == 0 ? getpwnam(c->proc_username) : NULL;
 
-	return group ? (int)group->gr_gid : -1;
+	return user ? (int)user->pw_uid : -1;
 }
 
 int import_accounts(const struct config *c, const char *file)
@@ -302,7 +315,7 @@ int import_accounts(const struct config *c, const char *file)
 		(void)fprintf(stderr, "lookupd: %s: %s\n", file, strerror(errno));
 		return 1;
 	}
-	r = accountsdb_begin(place, group_of(c), &i.table, &i.why);
+	r = accountsdb_begin(place, owner_of(c), &i.table, &i.why);
 	if (r == 0) {
 		r = read_lines(&i, in);
 		if (r < 0)

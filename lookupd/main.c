@@ -50,6 +50,7 @@ struct master {
 	char socket_path[128];
 	struct config config;
 	const char *told_user, *told_service; /* -t, -s */
+	bool asks_password;		      /* -p */
 	const char *imported;		      /* --import */
 	sigset_t watched, before;
 	struct slot slots[WORKERS_MAX];
@@ -59,7 +60,7 @@ struct master {
 };
 
 static const char usage_text[] = "usage: lookupd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n"
-				 "       lookupd -f FILE -t USER [-s imap|pop3]\n"
+				 "       lookupd -f FILE -t USER [-s imap|pop3] [-p]\n"
 				 "       lookupd -f FILE --import ACCOUNTS\n";
 
 static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
@@ -69,7 +70,7 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 	int c;
 
 	*target = LOG_TO_SYSLOG;
-	while ((c = getopt_long(argc, argv, "f:r:l:t:s:h", long_options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "f:r:l:t:s:ph", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'f':
 			m->config_path = optarg;
@@ -90,6 +91,9 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 		case 's':
 			m->told_service = optarg;
 			break;
+		case 'p':
+			m->asks_password = true;
+			break;
 		case 'h':
 			(void)fputs(usage_text, stdout);
 			exit(EXIT_OK);
@@ -97,7 +101,8 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 			return EXIT_USAGE;
 		}
 	}
-	if ((m->told_service && !m->told_user) || (m->imported && m->told_user))
+	if (((m->told_service || m->asks_password) && !m->told_user) ||
+	    (m->imported && m->told_user))
 		return EXIT_USAGE;
 	return optind == argc && m->config_path ? EXIT_OK : EXIT_USAGE;
 }
@@ -405,7 +410,8 @@ static int use_once(struct master *m)
 	int status = m->imported
 			     ? import_accounts(&m->config, m->imported)
 			     : tell_account(&m->config, m->config_path, m->told_user,
-					    m->told_service ? m->told_service : "imap");
+					    m->told_service ? m->told_service : "imap",
+				    m->asks_password);
 
 	config_wipe(&m->config);
 	return status;

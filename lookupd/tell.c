@@ -2,13 +2,15 @@
 #include "lookupd/tell.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "lib/localaddr.h"
 #include "lib/selfhost.h"
 #include "lookupd/directories.h"
+#include "lookupd/password.h"
 #include "lookupd/resolve.h"
 
-enum { EXIT_FOUND = 0, EXIT_NOT_FOUND = 1, EXIT_USAGE = 2, EXIT_TEMPORARY = 75 };
+enum { EXIT_FOUND = 0, EXIT_NOT_FOUND = 1, EXIT_USAGE = 2, EXIT_REFUSED = 3, EXIT_TEMPORARY = 75 };
 
 static void print_line(const char *line)
 {
@@ -95,8 +97,49 @@ static bool print_account(const struct account *a, const struct config *c,
 	return true;
 }
 
-int tell_account(const struct config *c, const char *file, const char *user, const char *service)
+/* A line of standard input, without its end; what is behind it is not read as another one. Not by
+ * stdio, whose buffer would keep it. */
+static struct span read_password(char *room, size_t cap)
 {
+	size_t n = 0;
+	ssize_t got;
+
+	while (n < cap && (got = read(STDIN_FILENO, room + n, cap - n)) > 0)
+		n += (size_t)got;
+	const char *end = memchr(room, '\n', n);
+
+	return (struct span){ room, end ? (size_t)(end - room) : n };
+}
+
+static int print_found(enum found found, const struct account *a, const struct config *c,
+		       enum msg_service service, bool checked, const struct why *why)
+{
+	switch (found) {
+	case FOUND:
+		if (!print_account(a, c, service))
+			return EXIT_NOT_FOUND;
+		if (checked)
+			(void)puts("the password is right");
+		return EXIT_FOUND;
+	case FOUND_NOT:
+		(void)printf("no login: %s\n", why->text);
+		return EXIT_NOT_FOUND;
+	case FOUND_REFUSED:
+		(void)printf("no login: %s\n", why->text);
+		return EXIT_REFUSED;
+	default:
+		(void)printf("not known now: %s\n", why->text);
+		return EXIT_TEMPORARY;
+	}
+}
+
+int tell_account(const struct config *c, const char *file, const char *user, const char *service,
+		 bool check)
+{
+	static char password[PASSWORD_TYPED_MAX + 2]; /* overwritten below */
+	struct driver_question q = {
+		.service = service, .user = span_str(user), .check = check, .client = ""
+	};
 	struct directories *d;
 	struct account account;
 	struct why why = { "" };
@@ -112,16 +155,16 @@ int tell_account(const struct config *c, const char *file, const char *user, con
 	if (directories_new(c, &d) < 0)
 		return EXIT_TEMPORARY;
 	(void)directories_check(d, file, print_line);
-	enum found found = directories_find(d, service, span_str(user), &account, &line, &why);
+	if (check)
+		q.secret = read_password(password, sizeof(password));
+	enum found found = directories_ask(d, &q, &account, &line, &why);
 
+	explicit_bzero(password, sizeof(password));
 	if (line > 0)
 		(void)printf("directory: %s (line %u)\n", directories_name(d, line), line);
-	if (found == FOUND)
-		found = print_account(&account, c, which) ? FOUND : FOUND_NOT;
-	else
-		(void)printf("%s: %s\n", found == FOUND_NOT ? "no login" : "not known now",
-			     why.text);
+	int status = print_found(found, &account, c, which, check, &why);
+
 	account_wipe(&account);
 	directories_free(d);
-	return found == FOUND ? EXIT_FOUND : found == FOUND_NOT ? EXIT_NOT_FOUND : EXIT_TEMPORARY;
+	return status;
 }

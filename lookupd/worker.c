@@ -80,15 +80,19 @@ static int serve_one(struct worker *w, int sock)
 	int r = msgsock_receive(sock, ROLE_BROKER, data, &question, &fd);
 
 	fd_drop(&fd);
-	if (r < 0)
+	if (r < 0) {
+		explicit_bzero(data, sizeof(data));
 		return r == -EAGAIN ? 0 : r;
-	if (question.type == MSG_AUTH_STEP)
-		return answer_step(w, &question, sock);
-	r = worker_answer(w->directories, &question, &texts, &answer);
-	if (r == 0)
-		r = msgsock_send(sock, &answer, -1);
-	if (question.type == MSG_LOOKUP) /* the account's password may be in it */
-		explicit_bzero(&texts, sizeof(texts));
+	}
+	if (question.type == MSG_AUTH_STEP) {
+		r = answer_step(w, &question, sock);
+	} else {
+		r = worker_answer(w->directories, &question, &texts, &answer);
+		if (r == 0)
+			r = msgsock_send(sock, &answer, -1);
+	}
+	explicit_bzero(data, sizeof(data));
+	explicit_bzero(&texts, sizeof(texts));
 	return r;
 }
 

@@ -64,6 +64,17 @@ static uint64_t client_id_of(const struct session *s)
 	return id.n > 0 ? follow_tag_hash(id) : 0;
 }
 
+/* The broker completes names: what is logged, and said to another broker, is the whole one. */
+static void learn_name(struct session *s, struct span name)
+{
+	struct credentials *c = &s->credentials;
+
+	if (name.n == 0 || name.n > sizeof(c->user))
+		return;
+	memcpy(c->user, name.p, name.n);
+	c->user_length = name.n;
+}
+
 enum session_end login_request_lease(struct session *s, bool plain, struct msg *reply, int *ret_fd)
 {
 	const struct credentials *c = &s->credentials;
@@ -83,8 +94,11 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 						.secret = { c->secret, c->secret_length } } };
 		int r = link_request(&s->link, &lease, reply, ret_fd, deadline);
 
-		if (r == 0)
+		if (r == 0) {
+			learn_name(s, reply->type == MSG_LEASED ? reply->LEASED.user
+								: reply->REFUSED.user);
 			return END_NONE;
+		}
 		if (r == -ECANCELED)
 			return s->link.ended ? session_told_to_end(s) : END_SHUTDOWN;
 		if (s->link.ended)

@@ -79,9 +79,9 @@ def at(backend):
     return f"{backend.address}:{backend.port}"
 
 
-def tell(conf, user, service="imap", status=0):
-    """What lookupd -t prints."""
-    run = subprocess.run([BUILD / "lookupd", "-f", conf, "-t", user, "-s", service], capture_output=True, text=True,
-                         timeout=process.DEADLINE, check=False)
+def tell(conf, user, service="imap", status=0, password=None):
+    """What lookupd -t prints; with a password what -p does."""
+    run = subprocess.run([BUILD / "lookupd", "-f", conf, "-t", user, "-s", service, *(["-p"] if password is not None else [])],
+                         input=password, capture_output=True, text=True, timeout=process.DEADLINE, check=False)
     assert run.returncode == status, f"{run.returncode}: {run.stdout}{run.stderr}"
     return run.stdout + run.stderr

@@ -14,6 +14,11 @@ from keepwarm.system import temp_folder
 
 POSTGRES = "/usr/lib/postgresql/15/bin"
 LONG = "x=" + "y" * 3000
+# Everybody's password, and what openssl and slappasswd make of it; who is in CLEAR has another one in the clear.
+PASSWORD = "Geh heim-7"
+CRYPT = "$1$abcd$Pwjbt0vMUzY33P3IYgRhw0"
+SSHA = "{SSHA}00ZuLWZ73A/xRVJqIElkjyMSvLyw/4OF"
+CLEAR = {"bo": "Klar-4"}
 
 
 def accounts(hosts):
@@ -107,13 +112,15 @@ class Slapd(Real):
             "".join(f"include /etc/ldap/schema/{name}.schema\n" for name in ("core", "cosine", "inetorgperson")) +
             f"modulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {self.data}/pid\nthreads 4\ndatabase mdb\n"
             f"maxsize 10485760\ndbnosync\nsuffix {self.BASE}\nrootdn cn=admin,{self.BASE}\nrootpw admin\n"
-            f"directory {self.data}\nindex uid eq\naccess to attrs=userPassword by anonymous auth by * none\n"
+            f'directory {self.data}\nindex uid eq\naccess to attrs=userPassword by dn="cn=proxy,{self.BASE}" read '
+            "by anonymous auth by * none\n"
             f'access to * by dn="cn=proxy,{self.BASE}" read by * none\n')
         entries = [f"dn: {self.BASE}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: e\n",
                    f"dn: cn=proxy,{self.BASE}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
                    "cn: proxy\nuserPassword: proxy\n"]
         for number, (name, options) in enumerate([*self.accounts.items(), ("twice", ""), ("twice", "")]):
-            entry = f"dn: cn=a{number},{self.BASE}\nobjectClass: inetOrgPerson\nsn: x\ncn: a{number}\nuid: {name}\n"
+            entry = f"dn: cn=a{number},{self.BASE}\nobjectClass: inetOrgPerson\nsn: x\ncn: a{number}\nuid: {name}\n" \
+                    f"userPassword: {SSHA}\n" + (f"carLicense: {CLEAR[name]}\n" if name in CLEAR else "")
             # mail host and disableimap in attributes that the schema has
             for option in filter(None, options.split(",")):
                 attribute, value = option.split("=", 1)
@@ -124,7 +131,7 @@ class Slapd(Real):
     def settings(self):
         return {"LDAP_URI": f"ldap://127.0.0.1:{self.port}", "LDAP_BASEDN": self.BASE, "LDAP_MAIL": "uid",
                 "LDAP_INITBIND": 1, "LDAP_BINDDN": f"cn=proxy,{self.BASE}", "LDAP_BINDPW": "proxy",
-                "LDAP_FILTER": "(objectClass=inetOrgPerson)",
+                "LDAP_FILTER": "(objectClass=inetOrgPerson)", "LDAP_CRYPTPW": "userPassword", "LDAP_CLEARPW": "carLicense",
                 "LDAP_AUXOPTIONS": "roomNumber=mailhost,employeeType=disableimap,title=x"}
 
     def go(self):
@@ -137,8 +144,8 @@ class Slapd(Real):
 
 def rows(names, quote):
     """INSERT statements; `twice` is in no table twice, its name is the key."""
-    return "".join(f"INSERT INTO accounts VALUES ({quote(name)}, NULL, '', 'x', 5000, 5000, '/home', NULL, {quote(options)});\n"
-                   for name, options in names.items()) + \
+    return "".join(f"INSERT INTO accounts VALUES ({quote(name)}, '{CRYPT}', '{CLEAR.get(name, '')}', 'x', 5000, 5000, '/home', "
+                   f"NULL, {quote(options)});\n" for name, options in names.items()) + \
         "INSERT INTO accounts VALUES ('root', NULL, NULL, 'x', 0, 0, '/root', NULL, 'mailhost=evil');\n" \
         "INSERT INTO accounts VALUES ('nothing', NULL, NULL, NULL, 1, 1, '/home', NULL, NULL);\n"
 
@@ -226,6 +233,7 @@ class Authlib(debroot.Rooted):
         super().__init__(courier.root()[0], 0)
         self.accounts = accounts(hosts)
         text = "".join(USERDB.format(name=name, options=options) for name, options in self.accounts.items())
+        text = text.replace("$1$x$y", CRYPT)
         (self.data / "userdb").write_text(text)
         self.socket = self.data / "run" / "socket"
         self.go()

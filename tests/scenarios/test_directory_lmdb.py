@@ -1,6 +1,7 @@
 """lookupd --import, and the compiled table that it makes."""
 import fcntl
 import os
+import pwd
 import shutil
 import subprocess
 import threading
@@ -103,21 +104,24 @@ def test_only_one_import_runs_at_a_time(table):
     table.tell("anna")
 
 
-def test_the_first_table_can_be_read_by_the_group_whatever_the_umask(table):
-    before = os.umask(0o077)
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_the_first_table_can_be_read_by_the_service_alone(table, mask):
+    before = os.umask(mask)
     try:
         table.take(CSV)
     finally:
         os.umask(before)
-    assert table.path.stat().st_mode & 0o777 == 0o640
+    st = table.path.stat()
+    assert st.st_mode & 0o777 == 0o600
+    assert os.getuid() != 0 or st.st_uid == pwd.getpwnam("nobody").pw_uid
 
 
 def test_a_new_table_has_the_old_ones_mode(table):
     table.take(CSV)
-    assert table.path.stat().st_mode & 0o777 == 0o640
-    table.path.chmod(0o600)
-    table.take(CSV)
     assert table.path.stat().st_mode & 0o777 == 0o600
+    table.path.chmod(0o640)
+    table.take(CSV)
+    assert table.path.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "foreign", "everybody", "gone"])

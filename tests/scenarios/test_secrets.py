@@ -8,6 +8,8 @@ import signal
 import pytest
 
 from keepwarm import tokens
+from keepwarm.directory import Userdb, at
+from keepwarm.directory_servers import AuthHttp
 from keepwarm.imap import b64, plain
 from keepwarm.process import memory, wait_until
 from keepwarm.system import SANITIZED
@@ -147,6 +149,47 @@ def test_the_brokers_memory_holds_no_secret_after_it_was_proven_again(make, secr
         wait_until(lambda: system.counter("given") >= 2 * number - 1, "not given back")
     assert system.counter("rechecks") == 2
     wait_absent(system, wanted)
+
+
+OTHER = "Anderes-2e90b7f4"  # the directory's, for the mail host
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")
+@pytest.mark.parametrize("auth", ["directory", "both"])
+def test_what_the_directory_checked_stays_nowhere(make, auth):
+    """Right, wrong and unknown; a password of the directory's own that an errand logs in with; asked again."""
+    backend = make.backend(passwords={USER: OTHER.encode(), IDLER: RIGHT.encode()})
+    userdb = Userdb()
+    userdb.write_text(f"{IDLER}\tuid=1|gid=1|home=/x|systempw={{PLAIN}}{RIGHT}|options=mailhost={at(backend)}\n")
+
+    def answer(request):
+        if RIGHT.encode() not in request or USER.encode() not in request:
+            return ["Auth-Status: wrong"]
+        host, port = at(backend).split(":")
+        return ["Auth-Status: OK", f"Auth-Server: {host}", f"Auth-Port: {port}", f"Auth-Pass: {OTHER}"]
+    web = AuthHttp(answer)
+    make.started += [userdb, web]
+    system = make.system(backend, auth=auth, directory=[userdb, web], auth_recheck=0, login_attempts=100, lookup_ttl=1,
+                         syslog_prioritymask="LOG_DEBUG")
+    for user in (USER, IDLER, "niemand"):
+        for password in (WRONG, RIGHT, RIGHT):
+            with system.client() as client:
+                reply = client.login(user, password)
+                assert reply.ok == (password == RIGHT and user != "niemand"), (user, password, reply)
+                if reply.ok:
+                    client.logout()
+    wanted = forms(RIGHT) + forms(WRONG) + [OTHER.encode(), b64(OTHER), plain(USER.encode(), OTHER.encode())]
+    with system.client() as client:
+        gate = backend.gate("AUTHENTICATE")
+        client.send(f"a LOGIN {USER} {RIGHT}\r\n")
+        gate.wait()
+        wait_absent(system, wanted)  # the errand has what it needs
+        gate.open()
+        assert client.reply("a").ok
+    wait_absent(system, wanted)
+    assert not [form for form in wanted if form in system.log_text().encode()]
+    assert not [form for form in wanted if form in (system.folder / "state").read_bytes()]
+    assert OTHER.encode() in [login.password for login in backend.logins]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="reading another process's memory needs root")

@@ -312,9 +312,43 @@ static void a_route_that_does_not_fit_is_left_out_whole(void **unused)
 	assert_true(span_eq(buf_span(&out), SPAN("0 1 host")));
 }
 
+static void default_options_fill_in_what_is_missing(void **unused)
+{
+	static const struct {
+		const char *own, *defaults, *all;
+		size_t hosts;
+	} cases[] = {
+		{ "", "", "", 0 },
+		{ "", "a=1,b", "a=1,b", 0 },
+		{ "a=2", "a=1,b", "a=2,b", 0 },
+		{ "a", "a=1,b=2", "a,b=2", 0 },
+		{ "mailhost=one", "mailhost=two,a=1", "mailhost=one,a=1", 1 },
+		{ "", "mailhost=one,mailhost=two", "mailhost=one,mailhost=two", 2 },
+		{ "mailhost=", "mailhost=one", "mailhost=", 0 },
+		{ "ab=1", "a=1", "ab=1,a=1", 0 },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(account_init(&a, SPAN("anna")), 0);
+		assert_int_equal(account_add_options(&a, span_str(cases[i].own)), 0);
+		assert_int_equal(account_add_defaults(&a, span_str(cases[i].defaults)), 0);
+		assert_string_equal(a.options, cases[i].all);
+		assert_int_equal(a.host_count, cases[i].hosts);
+	}
+	assert_int_equal(account_init(&a, SPAN("anna")), 0);
+	assert_int_equal(account_add_hosts(&a, SPAN("one")), 0);
+	assert_int_equal(account_add_defaults(&a, SPAN("mailhost=two")), 0);
+	assert_int_equal(a.host_count, 1);
+	assert_int_equal(account_add_defaults(&a, SPAN("x=1,mailhost=no/host")), 0);
+	a.host_count = 0;
+	assert_int_equal(account_add_defaults(&a, SPAN("mailhost=no/host")), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(default_options_fill_in_what_is_missing),
 		cmocka_unit_test(hosts_are_read_in_all_their_forms),
 		cmocka_unit_test(each_service_has_its_hosts_and_ports),
 		cmocka_unit_test(a_host_that_is_ourselves_is_local),

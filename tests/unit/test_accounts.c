@@ -26,7 +26,7 @@ static void an_account_is_fresh_then_stale_then_nothing(void **unused)
 	struct account found;
 
 	(void)unused;
-	accounts_store(a, &k, &anna, 100, 200);
+	accounts_store(a, &k, &k, &anna, 100, 200);
 	assert_int_equal(accounts_find(a, &other, 0, &found), ACCOUNTS_NOTHING);
 	assert_int_equal(accounts_find(a, &k, 99, &found), ACCOUNTS_FRESH);
 	assert_true(span_eq(found.hosts, SPAN("0 143 one")));
@@ -45,14 +45,14 @@ static void the_last_word_counts(void **unused)
 	struct account found;
 
 	(void)unused;
-	accounts_store(a, &k, &anna, 100, 200);
-	accounts_store_unknown(a, &k, 150);
+	accounts_store(a, &k, &k, &anna, 100, 200);
+	accounts_store_none(a, &k, &k, false, 150);
 	assert_int_equal(accounts_find(a, &k, 10, &found), ACCOUNTS_UNKNOWN);
 	assert_int_equal(accounts_find(a, &k, 150, &found), ACCOUNTS_NOTHING);
-	accounts_store_unknown(a, &k, 400);
-	accounts_store(a, &k, &anna, 300, 300);
+	accounts_store_none(a, &k, &k, false, 400);
+	accounts_store(a, &k, &k, &anna, 300, 300);
 	assert_int_equal(accounts_find(a, &k, 299, &found), ACCOUNTS_FRESH);
-	accounts_store(a, &k, &found, 500, 500); /* its own texts */
+	accounts_store(a, &k, &k, &found, 500, 500); /* its own texts */
 	assert_int_equal(accounts_find(a, &k, 499, &found), ACCOUNTS_FRESH);
 	assert_true(span_eq(found.backend_user, SPAN("anna")));
 	accounts_forget(a);
@@ -67,11 +67,11 @@ static void strangers_names_push_out_no_account(void **unused)
 	struct account found;
 
 	(void)unused;
-	accounts_store(a, &k, &anna, 100, 100);
+	accounts_store(a, &k, &k, &anna, 100, 100);
 	for (unsigned n = 1; n <= ACCOUNTS_UNKNOWN_MOST + 1; n++) {
 		struct key stranger = key_of(n);
 
-		accounts_store_unknown(a, &stranger, 100);
+		accounts_store_none(a, &stranger, &stranger, false, 100);
 	}
 	assert_int_equal(accounts_find(a, &k, 0, &found), ACCOUNTS_FRESH);
 	k = key_of(1);
@@ -81,12 +81,64 @@ static void strangers_names_push_out_no_account(void **unused)
 	accounts_free(a);
 }
 
+static void a_users_logins_are_found_and_forgotten_together(void **unused)
+{
+	static const struct account moved = { .hosts = SPAN("0 143 two"),
+					      .backend_user = SPAN("anna") };
+	struct accounts *a = accounts_new();
+	struct key user = key_of(1), other = key_of(2), one = key_of(11), two = key_of(12);
+	struct account found;
+
+	(void)unused;
+	assert_int_equal(accounts_find_user(a, &user, 0, &found), ACCOUNTS_NOTHING);
+	accounts_store(a, &one, &user, &anna, 100, 200);
+	accounts_store(a, &two, &user, &moved, 50, 60);
+	accounts_store(a, &other, &other, &anna, 100, 200);
+	assert_int_equal(accounts_find_user(a, &user, 0, &found), ACCOUNTS_FRESH);
+	assert_true(span_eq(found.hosts, SPAN("0 143 two")));
+	assert_int_equal(accounts_find_user(a, &user, 60, &found), ACCOUNTS_FRESH);
+	assert_true(span_eq(found.hosts, SPAN("0 143 one")));
+	accounts_store_none(a, &two, &user, false, 90);
+	assert_int_equal(accounts_find_user(a, &user, 60, &found), ACCOUNTS_UNKNOWN);
+	assert_int_equal(accounts_find_user(a, &user, 90, &found), ACCOUNTS_FRESH);
+	accounts_forget_user(a, &user);
+	assert_int_equal(accounts_find(a, &one, 0, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(a, &two, 0, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find_user(a, &user, 0, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(a, &other, 0, &found), ACCOUNTS_FRESH);
+	accounts_forget_user(a, &user);
+	accounts_free(a);
+}
+
+static void wrong_passwords_say_nothing_of_where_an_account_is(void **unused)
+{
+	struct accounts *a = accounts_new();
+	struct key user = key_of(1), right = key_of(11);
+	struct account found;
+
+	(void)unused;
+	accounts_store(a, &right, &user, &anna, 100, 200);
+	for (unsigned n = 100; n < 110; n++) {
+		struct key wrong = key_of(n);
+
+		accounts_store_none(a, &wrong, &user, true, 150);
+		assert_int_equal(accounts_find(a, &wrong, 0, &found), ACCOUNTS_REFUSED);
+	}
+	assert_int_equal(accounts_find_user(a, &user, 0, &found), ACCOUNTS_FRESH);
+	accounts_store_none(a, &right, &user, true, 150); /* changed meanwhile */
+	assert_int_equal(accounts_find(a, &right, 0, &found), ACCOUNTS_REFUSED);
+	assert_int_equal(accounts_find_user(a, &user, 0, &found), ACCOUNTS_NOTHING);
+	accounts_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_account_is_fresh_then_stale_then_nothing),
 		cmocka_unit_test(the_last_word_counts),
 		cmocka_unit_test(strangers_names_push_out_no_account),
+		cmocka_unit_test(a_users_logins_are_found_and_forgotten_together),
+		cmocka_unit_test(wrong_passwords_say_nothing_of_where_an_account_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
