@@ -20,6 +20,7 @@
 #include "cachebrokerd/tls.h"
 #include "cachebrokerd/tracing.h"
 #include "lib/clock.h"
+#include "lib/codes.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/sasl.h"
@@ -105,17 +106,24 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session)
 	return peer_send(p, &m, -1);
 }
 
-int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason, const char *text)
+int client_refuse_code(struct client *c, uint32_t serial, enum msg_refusal reason, uint32_t code,
+		       const char *text)
 {
 	struct span why = span_str(text);
 	const struct msg m = { .type = MSG_REFUSED,
 			       .serial = serial,
 			       .REFUSED = { .session = c->id,
 					    .reason = reason,
+					    .code = code,
 					    .user = { c->lease.user, c->lease.user_length },
 					    .text = { why.p, why.n < 200 ? why.n : 200 } } };
 
 	return peer_send(c->peer, &m, -1);
+}
+
+int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason, const char *text)
+{
+	return client_refuse_code(c, serial, reason, CODE_NONE, text);
 }
 
 static void leave_silent(struct client *c)

@@ -81,7 +81,7 @@ int client_welcome(struct peer *p, uint32_t serial, uint64_t session);
 /* The lease that the client waits for is there: hands the connection out; fd is closed here. */
 void client_lease(struct client *c, struct connection *connection, int fd, int64_t idle_ms);
 
-/* There is none. */
+/* There is none. The client is told lease.code, if that is set. */
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
 
 /* Cuts off peers that have not introduced themselves, or have been refused, for ten seconds. */

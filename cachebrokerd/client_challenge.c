@@ -4,18 +4,31 @@
  * one that is under way for it, and of what it says only the mechanism and the data are passed on.
  * A conversation counts among its login attempts when it begins, since each is a guess; the LEASE
  * behind one that ended well is that same attempt.
+ *
+ * APOP's challenge is in the greeting, long before a client answers, if ever. It is made here, as
+ * long as the client is there, and put in front of each answer: a session that could name one would
+ * be verified by a pair that somebody has overheard. Each answer is a login attempt.
  */
 #include "cachebrokerd/client_challenge.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "cachebrokerd/client_lease.h"
 #include "cachebrokerd/lookup.h"
+#include "cachebrokerd/own.h"
+#include "lib/clock.h"
 #include "lib/sasl.h"
 
+#define APOP_TEXT 320 /* <random.time@host> */
+
 struct challenge {
+	uint64_t apop;	      /* the number of the greeting's challenge; 0: there is none, */
+	char apop_text[APOP_TEXT]; /* and its text */
 	struct question *question;
 	uint32_t serial; /* of the AUTH_STEP under way */
 	uint32_t mechanism;
@@ -135,14 +148,21 @@ static void on_step(void *context, const struct msg *m)
 	}
 }
 
-/* Begins anew: whatever was verified before is not any more. 0; 1 when that was refused; -errno. */
+/* Whatever was verified before is not any more. */
+static void clear(struct challenge *h, const struct msg *m)
+{
+	memset(&h->question, 0, sizeof(*h) - offsetof(struct challenge, question));
+	h->serial = m->serial;
+	h->mechanism = m->AUTH_STEP.mechanism;
+}
+
+/* Begins anew. 0; 1 when that was refused; -errno. */
 static int begin(struct client *c, const struct msg *m)
 {
 	struct challenge *h = c->challenge;
 
-	*h = (struct challenge){ .serial = m->serial,
-				 .mechanism = m->AUTH_STEP.mechanism,
-				 .settled_at = c->broker->settled_at };
+	clear(h, m);
+	h->settled_at = c->broker->settled_at;
 	if (c->leases >= c->broker->config.login_attempts) {
 		state_count(c->broker->state, COUNTER_logins_failed, 1);
 		(void)client_refuse_with(c, m->serial, REFUSAL_ATTEMPTS, "login_attempts");
@@ -165,6 +185,63 @@ static int go_on(struct challenge *h, const struct msg *m)
 	return 0;
 }
 
+/* The client is about to be greeted, which happens once. */
+static int greet(struct client *c, const struct msg *m)
+{
+	struct challenge *h = c->challenge;
+	char host[OWN_NAME_MAX + 1];
+	uint64_t random[3];
+
+	clear(h, m);
+	if (h->apop)
+		return -EPROTO;
+	if (!config_offers(&c->broker->config, SASL_APOP) ||
+	    getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return answer(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN_NONE, SPAN_NONE);
+	own_name(c->broker, host);
+	(void)snprintf(h->apop_text, sizeof(h->apop_text), "<%016" PRIx64 "%016" PRIx64 ".%lld@%s>",
+		       random[0], random[1], (long long)clock_wall(), host);
+	h->conversation = h->apop = random[2] | 1;
+	return answer(c, AUTH_CONTINUES, SPAN_NONE, span_str(h->apop_text), SPAN_NONE);
+}
+
+/* A name and a digest, for the challenge of the greeting: it makes one text with them. A session
+ * that was greeted under a broker before us is told "not now". 0; 1 when it was refused; -errno. */
+static int judge_apop(struct client *c, const struct msg *m, struct buf *text, struct span *ret)
+{
+	struct challenge *h = c->challenge;
+	int r = begin(c, m);
+
+	if (r != 0)
+		return r;
+	if (h->apop == 0 || m->AUTH_STEP.conversation != h->apop) {
+		fail(c, AUTH_UNAVAILABLE, SPAN_NONE, SPAN("its greeting had another challenge"));
+		return 1;
+	}
+	if (buf_add_str(text, h->apop_text) || buf_add_char(text, ' ') ||
+	    buf_add(text, m->AUTH_STEP.data)) {
+		fail(c, AUTH_REFUSED, SPAN_NONE, SPAN("the answer to the challenge is too long"));
+		return 1;
+	}
+	*ret = buf_span(text);
+	return 0;
+}
+
+/* What the worker shall judge. 0; 1 when there is nothing to judge any more; -errno. */
+static int take_step(struct client *c, const struct msg *m, struct buf *text, struct span *ret)
+{
+	*ret = m->AUTH_STEP.data;
+	if (m->AUTH_STEP.mechanism != SASL_APOP)
+		return m->AUTH_STEP.conversation == 0 ? begin(c, m) : go_on(c->challenge, m);
+	if (c->service != SERVICE_POP3)
+		return -EPROTO;
+	if (m->AUTH_STEP.conversation != 0)
+		return judge_apop(c, m, text, ret);
+	int r = greet(c, m);
+
+	return r == 0 ? 1 : r;
+}
+
 int client_on_auth_step(struct client *c, const struct msg *m, int *fd)
 {
 	(void)fd;
@@ -175,7 +252,10 @@ int client_on_auth_step(struct client *c, const struct msg *m, int *fd)
 	if (!c->challenge)
 		return -ENOMEM;
 	struct challenge *h = c->challenge;
-	int r = m->AUTH_STEP.conversation == 0 ? begin(c, m) : go_on(h, m);
+	char bytes[APOP_TEXT + 600]; /* a name of 512 bytes, and the digest */
+	struct buf text = BUF_OVER(bytes);
+	struct span data;
+	int r = take_step(c, m, &text, &data);
 
 	if (r != 0)
 		return r < 0 ? r : 0;
@@ -186,7 +266,7 @@ int client_on_auth_step(struct client *c, const struct msg *m, int *fd)
 						     .client = span_str(c->origin),
 						     .user = SPAN_NONE,
 						     .why = SPAN_NONE,
-						     .data = m->AUTH_STEP.data } };
+						     .data = data } };
 
 	c->state = CLIENT_CHALLENGED;
 	r = lookup_ask_worker(c->broker->lookup, &h->worker, &question, on_step, c, &h->question);

@@ -1,5 +1,6 @@
 /* A session's client that is challenged (CRAM, SCRAM): a look-up worker has the conversation, this
- * keeps whose it is and what became of it.
+ * keeps whose it is and what became of it. The challenge of APOP, which is part of the greeting, is
+ * made and kept here.
  *
  * Who was verified is known from the worker alone. A client has one conversation at most.
  */

@@ -20,6 +20,7 @@
 #include "cachebrokerd/tracing.h"
 #include "lib/cidr.h"
 #include "lib/clock.h"
+#include "lib/codes.h"
 #include "lib/fd.h"
 #include "lib/sasl.h"
 
@@ -108,14 +109,15 @@ int client_on_lease(struct client *c, const struct msg *m, int *fd)
 
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
 {
-	uint32_t serial = c->lease.serial;
+	uint32_t serial = c->lease.serial, code = c->lease.code;
 
+	c->lease.code = CODE_NONE;
 	lease_end(c);
 	c->state = CLIENT_READY;
 	bool refused = reason == REFUSAL_PASSWORD || reason == REFUSAL_SECRET;
 
 	state_count(c->broker->state, refused ? COUNTER_logins_refused : COUNTER_logins_failed, 1);
-	(void)client_refuse_with(c, serial, reason, text);
+	(void)client_refuse_code(c, serial, reason, code, text);
 }
 
 /* A fresh login: from now on this is the account's password, or its token, and what lies there

@@ -26,4 +26,8 @@ void client_show_active(struct client *c, struct span user, const char *host);
 int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason,
 		       const char *text);
 
+/* The same with what a mail host has said, of lib/codes.h. */
+int client_refuse_code(struct client *c, uint32_t serial, enum msg_refusal reason, uint32_t code,
+		       const char *text);
+
 #endif

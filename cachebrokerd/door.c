@@ -239,7 +239,9 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 	}
 	if (p->owner)
 		return -EPROTO; /* one door each */
-	p->owner = p;
+	p->owner = strndup(m->LISTENER.places.p, m->LISTENER.places.n);
+	if (!p->owner)
+		return -ENOMEM;
 	if (!is_local_packet_socket(*fd) || cookie_of(*fd) == 0)
 		return -EBADF;
 	/* both in its name: after our death the supervisor knows nothing else of it */
@@ -263,6 +265,13 @@ static void on_gone(struct peer *p)
 		at = &(*at)->next;
 	if (*at)
 		*at = p->next;
+	free(p->owner);
+	p->owner = NULL;
+}
+
+struct span door_places(const struct peer *listener)
+{
+	return span_str(listener->owner ? listener->owner : "");
 }
 
 const struct peer_kind door_listener_kind = { ROLE_LISTENER, on_listener, on_gone };

@@ -8,6 +8,9 @@
 extern const struct peer_kind door_listener_kind;
 void door_listener_new(struct peer *p);
 
+/* Where a listener's sockets are (LISTENER): ADDRESS/PORT, with blanks between them. */
+struct span door_places(const struct peer *listener);
+
 /* Takes over the receiving end of a door that a broker before us stored under this name. 0 or
  * -errno. */
 int door_adopt(struct broker *b, int fd, const char *name);

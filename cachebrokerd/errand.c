@@ -106,12 +106,14 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	struct errand *e = p->owner;
 	bool proven = m->type == MSG_PROVEN;
 	uint32_t outcome = proven ? DONE_WELL : m->DONE.outcome;
+	uint32_t code = proven ? CODE_NONE : m->DONE.code;
 
-	if (e->done || outcome < DONE_WELL || outcome > DONE_REFUSED ||
+	if (e->done || outcome < DONE_WELL || outcome > DONE_REFUSED || code >= CODE_COUNT ||
+	    (code != CODE_NONE && (e->kind != JOB_LOGIN || outcome == DONE_WELL)) ||
 	    (!e->on_login && proven) || (e->kind != JOB_LOGIN && outcome == DONE_REFUSED))
 		return -EPROTO;
 	if (e->on_login) {
-		int r = e->on_login(e->context, verdicts[outcome], fd,
+		int r = e->on_login(e->context, verdicts[outcome], (enum response_code)code, fd,
 				    proven ? m->PROVEN.capabilities : SPAN_NONE);
 
 		e->done = true;
@@ -120,7 +122,8 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	}
 	e->done = true;
 	if (outcome == DONE_BADLY)
-		note_failure(e, "the mail host did not answer as it should");
+		note_failure(e, code == CODE_NONE ? "the mail host did not answer as it should"
+						  : code_word(code));
 	return 0;
 }
 
@@ -140,7 +143,7 @@ static void on_gone(struct peer *p)
 
 		note_failure(e, "its errand ended without a word");
 		if (e->on_login)
-			(void)e->on_login(e->context, VERDICT_NONE, &none, SPAN_NONE);
+			(void)e->on_login(e->context, VERDICT_NONE, CODE_NONE, &none, SPAN_NONE);
 	}
 	host_release(e->host);
 	loop_bury(b->loop, e, free);

@@ -6,6 +6,7 @@
 
 #include "cachebrokerd/broker.h"
 #include "cachebrokerd/caller.h"
+#include "lib/codes.h"
 
 /* Has LOGOUT said on the idle connection id of this account to this host and then closes it: takes
  * over fd, whose watch must have ended. Never waits. Without a listener, with too many errands at
@@ -30,10 +31,10 @@ enum errand_verdict {
 };
 
 /* Called once, not before errand_login() has returned. *fd is the connection's descriptor or -1:
- * take it with take_fd(), else it is closed. Returns 0, or -errno for a descriptor that the errand
- * must not send. */
-typedef int errand_login_fn(void *context, enum errand_verdict verdict, int *fd,
-			    struct span capabilities);
+ * take it with take_fd(), else it is closed. `code` is what the mail host said with its refusal.
+ * Returns 0, or -errno for a descriptor that the errand must not send. */
+typedef int errand_login_fn(void *context, enum errand_verdict verdict, enum response_code code,
+			    int *fd, struct span capabilities);
 
 /* Could a login be started now? Not without a listener, nor when too many errands run or have a
  * place reserved. And how many. */

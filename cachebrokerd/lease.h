@@ -40,6 +40,7 @@ struct lease {
 	bool promise;	   /* nobody has seen it turn anything on */
 	uint64_t client_id;
 	uint64_t settings; /* the configuration that the keys belong to */
+	uint32_t code;	   /* of lib/codes.h: what the mail host said to its errand */
 	struct host *hosts[ROUTE_HOSTS_MOST]; /* that serve the account, in order */
 	size_t host_count, host_at;
 	struct host *host; /* hosts[host_at], to which the keys belong; NULL: none yet */

@@ -8,9 +8,7 @@
  * without it finds cached connections while the directory is away.
  */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client.h"
@@ -80,9 +78,9 @@ static struct host *host_of(const struct client *c, const struct route *route, c
 /* Two proxies that have each other for the mail host would pass a login to and fro without end. */
 static void refuse_loop(struct client *c)
 {
-	char host[HOST_NAME_MAX + 1] = "", why[300];
+	char host[OWN_NAME_MAX + 1], why[300];
 
-	(void)gethostname(host, sizeof(host) - 1);
+	own_name(c->broker, host);
 	(void)snprintf(why, sizeof(why),
 		       "loop: the login came through %u proxies, %.64s would "
 		       "pass it on to %.80s",

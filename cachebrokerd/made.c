@@ -23,6 +23,7 @@
 struct made {
 	struct client *waits; /* or NULL */
 	struct connection *connection;
+	bool own_password; /* the directory's for the account, not a master user's */
 };
 
 const char *made_problem(const struct client *c, enum msg_refusal *ret_reason)
@@ -41,6 +42,17 @@ const char *made_problem(const struct client *c, enum msg_refusal *ret_reason)
 		return "master_separator stands in the name";
 	}
 	return errand_has_listener(b) ? NULL : "there is no listener for a login by errand";
+}
+
+/* The mail host may have said more about the account than that; not what it says about whoever has
+ * logged in: the client has shown who it is. Only of the account's own password it may be told that
+ * it is too old. */
+static uint32_t code_for(const struct made *m, enum errand_verdict verdict, enum response_code code)
+{
+	if (verdict == VERDICT_REFUSED)
+		return m->own_password && code == CODE_EXPIRED ? code : CODE_NONE;
+	return code == CODE_AUTHENTICATIONFAILED || code == CODE_AUTHORIZATIONFAILED ? CODE_NONE
+										     : code;
 }
 
 static void refuse(struct client *c, const struct host *h, enum errand_verdict verdict)
@@ -68,7 +80,8 @@ static void refuse(struct client *c, const struct host *h, enum errand_verdict v
 }
 
 /* The mail host's word, by the errand. */
-static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struct span capabilities)
+static int on_verdict(void *context, enum errand_verdict verdict, enum response_code code, int *fd,
+		      struct span capabilities)
 {
 	struct made *m = context;
 	struct connection *fresh = m->connection;
@@ -76,9 +89,11 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 	bool same = *fd >= 0 && connection_is(fresh, *fd);
 	int r = *fd >= 0 && !same ? -EBADF : 0;
 
-	free(m);
-	if (c)
+	if (c) {
 		c->lease.login = NULL;
+		c->lease.code = r == 0 ? code_for(m, verdict, code) : CODE_NONE;
+	}
+	free(m);
 	if (!same || verdict != VERDICT_ACCEPTED ||
 	    connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) < 0) {
 		if (c)
@@ -97,12 +112,17 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 	return 0;
 }
 
+static bool is_masters(const struct lease *l)
+{
+	return l->master || (l->verified && !l->secret);
+}
+
 /* What it is made with; borrows from the client's lease and the configuration. 0 or -errno. */
 static int choose(const struct client *c, const struct connection *fresh, struct errand_login *ret)
 {
 	const struct lease *l = &c->lease;
 
-	if (l->master || (l->verified && !l->secret))
+	if (is_masters(l))
 		return master_login(c->broker, l->verified, span_str(fresh->backend_user), ret);
 	if (!l->secret)
 		return -EACCES;
@@ -121,7 +141,9 @@ int made_start(struct client *c, struct connection *fresh, int fd, struct made *
 
 	if (m) {
 		with.caller = &c->caller;
-		*m = (struct made){ .waits = c, .connection = fresh };
+		*m = (struct made){ .waits = c,
+				    .connection = fresh,
+				    .own_password = !is_masters(&c->lease) };
 		r = errand_log_in(b, fresh->host, fresh->id, fd, &with, on_verdict, m);
 		if (r == 0)
 			*ret = m;

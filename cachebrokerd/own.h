@@ -19,6 +19,11 @@ struct host *own_server(struct broker *b, enum msg_service service);
 /* What is said when own_is() keeps the host from being dialled. Lives until the next call. */
 const char *own_problem(const struct host *h);
 
+/* What this host is called among proxies and clients: the first word of proxy_hostname, or else its
+ * own name. ret has room for OWN_NAME_MAX + 1. */
+#define OWN_NAME_MAX 255
+void own_name(const struct broker *b, char *ret);
+
 /* Is it the server that own_server() gives now? */
 bool own_is_server(const struct host *h);
 

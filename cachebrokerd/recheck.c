@@ -105,7 +105,8 @@ void recheck_refused(struct broker *b, const struct key *account, const struct k
 }
 
 /* The mail host's word, by the errand. */
-static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struct span capabilities)
+static int on_verdict(void *context, enum errand_verdict verdict, enum response_code code, int *fd,
+		      struct span capabilities)
 {
 	struct recheck *r = context;
 	struct broker *b = r->broker;
@@ -137,6 +138,9 @@ static int on_verdict(void *context, enum errand_verdict verdict, int *fd, struc
 		 */
 		recheck_refused(b, &r->account, &r->account, &r->key, !r->master);
 	}
+	/* a client that gets another connection than this one asks its mail host itself */
+	if (r->waits && verdict == VERDICT_REFUSED && !r->master)
+		r->waits->lease.code = code;
 	finish(r, verdict);
 	return 0;
 }

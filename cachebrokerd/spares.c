@@ -130,12 +130,14 @@ static int begin_waiting(struct spare *s, int *fd, struct span offered)
 	return 0;
 }
 
-static int on_greeted(void *context, enum errand_verdict verdict, int *fd, struct span offered)
+static int on_greeted(void *context, enum errand_verdict verdict, enum response_code code, int *fd,
+		      struct span offered)
 {
 	struct spare *s = context;
 	bool same = *fd >= 0 && s->cookie != 0 && cookie_of(*fd) == s->cookie;
 	int r = *fd >= 0 && !same ? -EBADF : 0;
 
+	(void)code;
 	s->with_errand = false;
 	if (!s->host)
 		free(s);

@@ -109,8 +109,8 @@ static void judge_challenges(struct config_problems *p)
 {
 	if (config_offers(p->config, SASL_CHALLENGES) && p->config->directory.count == 0)
 		config_say(p, false,
-			   "auth_mechanisms: CRAM and SCRAM are judged by what a directory has, "
-			   "and there is no line 'directory': they are not offered");
+			   "auth_mechanisms: CRAM, SCRAM and APOP are judged by what a directory "
+			   "has, and there is no line 'directory': they are not offered");
 }
 
 void config_login_judge(struct config_problems *p)

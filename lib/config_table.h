@@ -125,7 +125,8 @@
 	     "Mechanisms that AUTHENTICATE offers: PLAIN, LOGIN, and with tokens (OAuth 2.0) " \
 	     "XOAUTH2, OAUTHBEARER; by a challenge that a directory's passwords answer " \
 	     "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-SHA256, CRAM-SHA1, CRAM-MD5; EXTERNAL, by a " \
-	     "client's certificate (tls_client_ca_file); none: only the command LOGIN.") \
+	     "client's certificate (tls_client_ca_file); APOP: POP3's old command, weak as MD5 " \
+	     "is; none: only the command LOGIN.") \
 	NAME(imap_proxy_foreign, "", zero_one, RELOAD, \
 	     "No effect: clients are always told the capabilities of the mail host they are on.") \
 	TEXT(hide_capabilities, "", 1000, RELOAD, \

@@ -93,7 +93,8 @@ static bool check_mechanisms(struct config_problems *p, const struct config_row 
 		return true;
 	config_say(p, true,
 		   "%s: '%.*s' is not allowed: give none, or some of PLAIN LOGIN XOAUTH2 "
-		   "OAUTHBEARER SCRAM-SHA-256 SCRAM-SHA-1 CRAM-SHA256 CRAM-SHA1 CRAM-MD5 EXTERNAL",
+		   "OAUTHBEARER SCRAM-SHA-256 SCRAM-SHA-1 CRAM-SHA256 CRAM-SHA1 CRAM-MD5 EXTERNAL "
+		   "APOP",
 		   config_written_key(row), bad.n < 60 ? (int)bad.n : 60, bad.p);
 	return false;
 }

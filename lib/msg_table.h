@@ -123,10 +123,13 @@
 	TEXT(N, why, 200) \
 	TEXT(N, data, 4096)
 
-/* There is none; `reason` is of enum msg_refusal; `user` as in LEASED, empty if it was no LEASE. */
+/* There is none; `reason` is of enum msg_refusal; `user` as in LEASED, empty if it was no LEASE.
+ * `code`, of lib/codes.h: what the mail host said to an errand, for the client in the place of what
+ * the reason stands for. */
 #define MSG_REFUSED_FIELDS(N, U32, U64, TEXT) \
 	U64(N, session) \
 	U32(N, reason) \
+	U32(N, code) \
 	TEXT(N, user, 512) \
 	TEXT(N, text, 200)
 
@@ -182,10 +185,12 @@
 	TEXT(N, text, 200)
 
 /* A listener introduces itself; the descriptor is the receiving end of its children's door.
- * `sending_end` is the SO_COOKIE of the other one: who brings that through it brings no session. */
+ * `sending_end` is the SO_COOKIE of the other one: who brings that through it brings no session.
+ * `places`: where its sockets listen, each ADDRESS/PORT, with blanks between them. */
 #define MSG_LISTENER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, sockets) \
-	U64(N, sending_end)
+	U64(N, sending_end) \
+	TEXT(N, places, 900)
 
 /* The socket to the system's logger, for a listener that cannot reach it itself, and its children.
  * Comes before WELCOME, and again, with the other two, when the logger has another one. */
@@ -233,9 +238,11 @@
 	TEXT(N, preauth_command, 1000) \
 	TEXT(N, offered, 2000)
 
-/* An errand's last word: outcome is of enum msg_done. */
+/* An errand's last word: outcome is of enum msg_done; `code`, of lib/codes.h, what the mail host
+ * said with its refusal of a login. */
 #define MSG_DONE_FIELDS(N, U32, U64, TEXT) \
-	U32(N, outcome)
+	U32(N, outcome) \
+	U32(N, code)
 
 /* The last word of an errand that brings its connection back: the mail host accepted the password
  * (JOB_LOGIN: `capabilities` is its list after login) or has greeted (JOB_GREET: its

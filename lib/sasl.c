@@ -43,7 +43,7 @@ static uint32_t bit_of(struct span name)
 	for (size_t i = 0; i < ROWS; i++)
 		if (span_ieq(name, rows[i].name))
 			return rows[i].bit;
-	return 0;
+	return span_ieq(name, SPAN("APOP")) ? SASL_APOP : 0;
 }
 
 int sasl_list_read(struct span list, uint32_t *ret, struct span *ret_bad)

@@ -18,6 +18,7 @@ enum sasl_mechanism {
 	SASL_SCRAM_SHA_1 = 128,	  /* RFC 5802 */
 	SASL_SCRAM_SHA_256 = 256, /* RFC 7677 */
 	SASL_EXTERNAL = 512,	  /* RFC 4422 appendix A: by the client's certificate */
+	SASL_APOP = 1024,	  /* RFC 1939 section 7: POP3's command, no mechanism of SASL */
 };
 
 #define SASL_TOKENS (SASL_XOAUTH2 | SASL_OAUTHBEARER)
@@ -25,7 +26,7 @@ enum sasl_mechanism {
 #define SASL_SCRAMS (SASL_SCRAM_SHA_1 | SASL_SCRAM_SHA_256)
 
 /* Those that lookupd verifies, with what a directory has. */
-#define SASL_CHALLENGES (SASL_CRAMS | SASL_SCRAMS)
+#define SASL_CHALLENGES (SASL_CRAMS | SASL_SCRAMS | SASL_APOP)
 
 struct sasl_row {
 	struct span name;
@@ -39,8 +40,8 @@ bool sasl_row_at(size_t i, struct sasl_row *ret);
 /* The mechanism of a kind of token; false for another kind of proof. */
 bool sasl_token_of(uint32_t proof, struct sasl_row *ret);
 
-/* Reads names separated by blanks, in any case, or "none". 0; -EINVAL, then *ret_bad is the word
- * that is no such name. */
+/* Reads names separated by blanks, in any case, or "none". APOP, which is in no list of mechanisms,
+ * is one of the names. 0; -EINVAL, then *ret_bad is the word that is no such name. */
 int sasl_list_read(struct span list, uint32_t *ret, struct span *ret_bad);
 
 #endif

@@ -83,23 +83,58 @@ static bool is_ipv4(const struct cidr_address *a)
 	return memcmp(a, &mapped, 12) == 0;
 }
 
-bool selfhost_is_reached(const struct config *c, const struct cidr_address *address, uint32_t port,
-			 bool is_own)
+/* Does who connects to this address come to who listens on that one? One that has a name may be any
+ * of ours. */
+static bool leads_to(const struct config *c, struct span listens,
+		     const struct cidr_address *address, bool is_own)
 {
 	static const struct cidr_address any6 = { { 0 } };
 	struct cidr_address listening;
 
-	if (!selfhost_listens_on(c, port))
-		return false;
 	if (any_word(c, is_same_address, address))
 		return true;
-	/* one that has a name may be any of ours */
-	if (cidr_address_parse(span_str(c->listen_address), &listening) < 0 ||
+	if (cidr_address_parse(listens, &listening) < 0 ||
 	    memcmp(&listening, &any6, sizeof(any6)) == 0)
 		return is_own;
 	if (is_ipv4(&listening) && memcmp(listening.bytes + 12, any6.bytes, 4) == 0)
 		return is_own && is_ipv4(address);
 	return memcmp(&listening, address, sizeof(listening)) == 0;
+}
+
+bool selfhost_is_reached(const struct config *c, const struct cidr_address *address, uint32_t port,
+			 bool is_own)
+{
+	return selfhost_listens_on(c, port) &&
+	       leads_to(c, span_str(c->listen_address), address, is_own);
+}
+
+/* *ret is the address. */
+static bool is_place(struct span place, uint32_t port, struct span *ret)
+{
+	const char *slash = place.n > 0 ? memrchr(place.p, '/', place.n) : NULL;
+	uint64_t its_port;
+
+	if (!slash || span_u64(span_from(place, (size_t)(slash - place.p) + 1), 65535, &its_port))
+		return false;
+	*ret = (struct span){ place.p, (size_t)(slash - place.p) };
+	return port != 0 && its_port == port;
+}
+
+bool selfhost_socket_has(struct span place, uint32_t port)
+{
+	struct span listens;
+
+	return is_place(place, port, &listens);
+}
+
+bool selfhost_reaches_socket(const struct config *c, struct span place,
+			     const struct cidr_address *address, uint32_t port, bool is_own)
+{
+	struct cidr_address listening;
+	struct span listens;
+
+	return is_place(place, port, &listens) && cidr_address_parse(listens, &listening) == 0 &&
+	       leads_to(c, listens, address, is_own);
 }
 
 struct cidr_address selfhost_dialled(const struct cidr_address *address)

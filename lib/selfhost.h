@@ -21,6 +21,14 @@ bool selfhost_has_name(const struct config *c, struct span hostname, struct span
 bool selfhost_is_reached(const struct config *c, const struct cidr_address *address, uint32_t port,
 			 bool is_own);
 
+/* The same of one socket, wherever the configuration has it: `place` is where it listens,
+ * ADDRESS/PORT, as a listener tells the broker. What is no such text is not reached. */
+bool selfhost_reaches_socket(const struct config *c, struct span place,
+			     const struct cidr_address *address, uint32_t port, bool is_own);
+
+/* Is it of this port? */
+bool selfhost_socket_has(struct span place, uint32_t port);
+
 /* The address that the kernel dials when it is asked for this one: the unspecified ones lead to the
  * loopback interface. */
 struct cidr_address selfhost_dialled(const struct cidr_address *address);

@@ -36,6 +36,7 @@ static const struct mechanism {
 	{ SASL_CRAM_SHA256, DIGEST_SHA256, HMAC_SHA256, "cram-sha256" },
 	{ SASL_SCRAM_SHA_1, DIGEST_SHA1, HMACS, "SCRAM-SHA-1" },
 	{ SASL_SCRAM_SHA_256, DIGEST_SHA256, HMACS, "SCRAM-SHA-256" },
+	{ SASL_APOP, DIGEST_MD5, HMACS, "APOP" },
 };
 
 struct conversation {
@@ -181,6 +182,19 @@ static struct span states_of(const struct account *a, const struct mechanism *m)
 	return span_str(a->hmac[m->hmac]);
 }
 
+/* APOP (RFC 1939 section 7): no HMAC, the password just stands behind the timestamp. */
+static int make_plain_digest(struct span challenge, struct span password, unsigned char *ret)
+{
+	char data[FIRST_MAX + ACCOUNT_PASSWORD_MAX];
+	struct buf text = BUF_OVER(data);
+	int r = buf_add(&text, challenge) || buf_add(&text, password)
+			? -EIO
+			: digest_of(DIGEST_MD5, buf_span(&text), ret);
+
+	explicit_bzero(data, sizeof(data));
+	return r;
+}
+
 /* What the digest must be, of an account that has what is needed for that. 0; -ENOENT; -errno. An
  * empty password is none. */
 static int make_digest(const struct account *a, const struct mechanism *m, struct span challenge,
@@ -189,6 +203,8 @@ static int make_digest(const struct account *a, const struct mechanism *m, struc
 	const struct span password = span_str(a->password), hex = states_of(a, m);
 	unsigned char states[2 * DIGEST_MAX];
 
+	if (m->bit == SASL_APOP)
+		return password.n > 0 ? make_plain_digest(challenge, password, ret) : -ENOENT;
 	if (password.n > 0)
 		return digest_hmac(m->digest, password, challenge, ret);
 	if (hex.n == 0 || cram_read_states(hex, digest_length(m->digest), states) < 0)
@@ -238,7 +254,10 @@ static enum msg_auth judge_cram(struct directories *d, const struct conversation
 		(void)account_set_password(&a, SPAN("nobody's"));
 	int r = make_digest(&a, m, challenge, wanted);
 
-	if (known && r == -ENOENT) {
+	if (known && r == -ENOENT && m->bit == SASL_APOP) {
+		found = FOUND_NOT;
+		why_say(why, "the directory has no clear password for APOP");
+	} else if (known && r == -ENOENT) {
 		found = let_judge_cram(d, e, line, user, given, why);
 	} else if (known && r == 0) {
 		found = span_eq_secret((struct span){ (const char *)wanted, n },
@@ -270,6 +289,26 @@ static enum msg_auth go_on_cram(struct directories *d, const struct conversation
 	}
 	ret->user = buf_span(&name);
 	return judge_cram(d, e, buf_span(&name), given, &texts->why);
+}
+
+/* All at once: the broker has made the timestamp, when the client was greeted, and has put it in
+ * front of what the client said. */
+static enum msg_auth judge_apop(struct directories *d, const struct mechanism *m,
+				const struct msg_AUTH_STEP *step, struct challenge_texts *texts,
+				struct msg_AUTH_STEP *ret)
+{
+	struct conversation e = { .mechanism = m, .service = step->service };
+	struct msg_AUTH_STEP said = *step;
+	const struct span timestamp = span_word(&said.data, ' ');
+
+	if (timestamp.n == 0 || timestamp.n > FIRST_MAX) {
+		why_say(&texts->why, "there is no timestamp");
+		return AUTH_UNAVAILABLE;
+	}
+	said.data = span_from(said.data, 1);
+	memcpy(e.text, timestamp.p, timestamp.n);
+	e.length = timestamp.n;
+	return go_on_cram(d, &e, &said, texts, ret);
 }
 
 /* --- SCRAM ----------------------------------------------------------------------------------- */
@@ -445,6 +484,9 @@ static enum msg_auth begin_one(struct challenges *c, struct directories *d, int6
 			       struct msg_AUTH_STEP *ret)
 {
 	const struct mechanism *m = mechanism_of(step->mechanism);
+
+	if (m && m->bit == SASL_APOP)
+		return judge_apop(d, m, step, texts, ret);
 	struct conversation *e = m ? begin(c, m, step->service, now_ms) : NULL;
 
 	if (!e) {

@@ -136,7 +136,7 @@ static void print_usage(FILE *out)
 			       rows[i].letter && rows[i].name ? "," : " ",
 			       rows[i].name ? "--" : "", rows[i].name ? rows[i].name : "",
 			       rows[i].value ? rows[i].value : "");
-		fprintf(out, "  %-18s  %s\n", names, rows[i].meaning);
+		fprintf(out, "  %-20s  %s\n", names, rows[i].meaning);
 	}
 	trace_print_usage(out);
 }

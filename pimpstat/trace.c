@@ -163,7 +163,7 @@ void trace_print_usage(FILE *out)
 
 		(void)snprintf(names, sizeof(names), "    --%s %s", verbs[i].name,
 			       verbs[i].argument ? verbs[i].argument : "");
-		(void)fprintf(out, "  %-20s%s\n", names, verbs[i].meaning);
+		(void)fprintf(out, "  %-21s %s\n", names, verbs[i].meaning);
 	}
 }
 

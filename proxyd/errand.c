@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/clock.h"
+#include "lib/codes.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
 #include "lib/large.h"
@@ -117,6 +118,7 @@ static int log_in(struct work *w)
 	explicit_bzero(&c, sizeof(c));
 	if (verdict != BACKEND_ACCEPTED) {
 		w->last_word.DONE.outcome = answer.wrong ? DONE_REFUSED : DONE_BADLY;
+		w->last_word.DONE.code = code_of(answer.code);
 	} else if (b->in.len == 0) {
 		w->last_word = (struct msg){ .type = MSG_PROVEN };
 		w->last_word.PROVEN.capabilities =

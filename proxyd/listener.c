@@ -33,6 +33,7 @@
 #include "lib/log.h"
 #include "lib/msgsock.h"
 #include "proxyd/errand.h"
+#include "proxyd/hello.h"
 #include "proxyd/nursery.h"
 
 #define RETRY_MS       200
@@ -68,10 +69,33 @@ struct listener {
 	int reports; /* our end */
 };
 
+/* Where the sockets listen, whoever has made them: the broker dials none of these places. */
+static struct span describe_sockets(const struct listener *l, struct buf *out)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		struct msg_HELLO at;
+		size_t whole = out->len;
+
+		hello_describe(l->sockets[i], l->services[i]->service, &at);
+		if (at.local_port == 0)
+			continue; /* a path */
+		if ((whole > 0 && buf_add_char(out, ' ') < 0) || buf_add(out, at.local) < 0 ||
+		    buf_add_char(out, '/') < 0 || buf_add_u64(out, at.local_port) < 0) {
+			out->len = whole;
+			break;
+		}
+	}
+	return buf_span(out);
+}
+
 /* Connects to the broker and gives it the door. It answers with the settings and POOL. */
 static int meet_broker(struct listener *l)
 {
-	struct msg hello = { .type = MSG_LISTENER, .LISTENER = { .sockets = (uint32_t)l->count } };
+	char bytes[900];
+	struct buf places = BUF_OVER(bytes);
+	struct msg hello = { .type = MSG_LISTENER,
+			     .LISTENER = { .sockets = (uint32_t)l->count,
+					   .places = describe_sockets(l, &places) } };
 	socklen_t n = sizeof(hello.LISTENER.sending_end);
 
 	if (l->door[0] < 0 && msgsock_pair(l->door) < 0)

@@ -318,11 +318,8 @@ static enum login_result attempt(struct session *s, struct span tag, enum sessio
 						   SPAN("the broker did not answer"), ret_end);
 		if (*ret_end != END_NONE)
 			return LOGIN_OVER;
-		if (reply.type == MSG_REFUSED) {
-			s->id = reply.REFUSED.session;
-			return refusal_tell_reason(s, tag, reply.REFUSED.reason, reply.REFUSED.text,
-						   ret_end);
-		}
+		if (reply.type == MSG_REFUSED)
+			return refusal_tell_refused(s, tag, &reply.REFUSED, ret_end);
 		if (reply.type != MSG_LEASED) {
 			*ret_end = END_INTERNAL;
 			return LOGIN_OVER;

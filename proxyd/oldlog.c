@@ -36,6 +36,10 @@ static const struct line imapproxy_lines[OLDLOG_COUNT] = {
 				      "'$u' ($c).  Connection closed by server." },
 	[OLDLOG_REFUSED] = { LOG_INFO,
 			     LOGIN "failed: non-OK server response to LOGIN command: $w" },
+	[OLDLOG_REFUSED_USER] = { LOG_INFO,
+				  LOGIN "failed: non-OK server response to LOGIN command: $w" },
+	[OLDLOG_REFUSED_PASS] = { LOG_INFO,
+				  LOGIN "failed: non-OK server response to LOGIN command: $w" },
 	[OLDLOG_REFUSED_HERE] = { LOG_INFO, LOGIN "failed: non-OK server response to LOGIN "
 						  "command: NO [AUTHENTICATIONFAILED] $w" },
 	[OLDLOG_NO_HOST] = { LOG_INFO, LOGIN "failed: Unable to connect to IMAP server: $w" },
@@ -62,6 +66,8 @@ static const struct line courier_lines[OLDLOG_COUNT] = {
 	[OLDLOG_NEW] = { LOG_INFO, "LOGIN, user=$u, $a, protocol=$p" },
 	[OLDLOG_REUSED] = { LOG_INFO, "LOGIN, user=$u, $a, protocol=$p" },
 	[OLDLOG_REFUSED] = { LOG_WARNING, "Login to $h failed" },
+	[OLDLOG_REFUSED_USER] = { LOG_WARNING, "Login userid rejected by $h" },
+	[OLDLOG_REFUSED_PASS] = { LOG_WARNING, "Login password rejected by $h" },
 	[OLDLOG_NO_GREETING] = { LOG_WARNING, "Did not receive greeting from $h" },
 	[OLDLOG_DENIED] = { LOG_INFO, "LOGIN FAILED, user=$u, $m$a" },
 	[OLDLOG_TROUBLE] = { LOG_WARNING, "Temporary failure, user=$u, $m$a: $w" },
@@ -293,9 +299,12 @@ enum oldlog oldlog_failure(const struct backend *b)
 		[UNHEARD_GREETING] = OLDLOG_NO_GREETING,
 		[UNHEARD_PREAUTH] = OLDLOG_NO_PREAUTH,
 		[UNHEARD_LOGIN] = OLDLOG_NO_ANSWER,
+		[UNHEARD_USER] = OLDLOG_REFUSED_USER,
+		[UNHEARD_PASS] = OLDLOG_REFUSED_PASS,
 	};
 
-	return b->said_length > 0 ? OLDLOG_REFUSED : unheard[b->unheard];
+	return b->said_length > 0 && b->unheard < UNHEARD_USER ? OLDLOG_REFUSED
+							       : unheard[b->unheard];
 }
 
 /* With these the mail host judges whoever logs in, not itself. */

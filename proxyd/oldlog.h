@@ -14,6 +14,8 @@ enum oldlog {
 	OLDLOG_REUSED,	     /* or on one of before */
 	OLDLOG_DEAD,	     /* the one of before turned out to be dead */
 	OLDLOG_REFUSED,	     /* it failed: the mail host's words follow; */
+	OLDLOG_REFUSED_USER, /* the same with POP3's USER, */
+	OLDLOG_REFUSED_PASS, /* and its PASS */
 	OLDLOG_REFUSED_HERE, /* the mail host has said so before, ours follow; */
 	OLDLOG_NO_HOST,
 	OLDLOG_NO_GREETING,

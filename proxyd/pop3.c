@@ -2,8 +2,8 @@
  *
  * What a client may rely on is said before anybody knows which mail host it will be: so only what
  * every one does, or what the proxy itself does. After login CAPA is the mail host's. LANG is
- * answered, and not in the list: after login it is the mail host's, too, and few have it. There is
- * no APOP, for which the mail host's own greeting would be needed.
+ * answered, and not in the list: after login it is the mail host's, too, and few have it. APOP is
+ * the proxy's own: its challenge must be one that no client and no session can choose.
  */
 #include "proxyd/pop3.h"
 
@@ -14,9 +14,12 @@
 #include "proxyd/announced.h"
 #include "proxyd/command_reader.h"
 #include "proxyd/pop3_line.h"
+#include "proxyd/sasl_challenge.h"
 #include "proxyd/sasl_client.h"
 #include "proxyd/tls.h"
 #include "proxyd/tracer.h"
+
+#define APOP_DIGEST 32 /* MD5, in hex */
 
 /* What the dialogue shares: how long it may last, how often it may fail. */
 struct dialogue {
@@ -72,7 +75,7 @@ static enum session_end on_capa(struct dialogue *d, struct span args)
 	       (r = tls_is_offered(s) ? buf_add_str(&out, "STLS\r\n") : 0) ||
 	       (r = announced_trusts(s) ? buf_add_str(&out, "XCLIENT\r\n") : 0) ||
 	       (r = may_log_in ? buf_add_str(&out, "UTF8 USER\r\nUSER\r\n") : 0));
-	if (r == 0 && may_log_in && tls_mechanisms(s) != 0)
+	if (r == 0 && may_log_in && (tls_mechanisms(s) & ~(uint32_t)SASL_APOP))
 		(void)((r = buf_add_str(&out, "SASL")) || (r = add_mechanisms(s, " ", "", &out)) ||
 		       (r = buf_add_str(&out, "\r\n")));
 	if (r < 0 || buf_add_str(&out, "IMPLEMENTATION Keepwarm\r\n.\r\n") < 0)
@@ -198,6 +201,34 @@ static enum session_end on_auth(struct dialogue *d, struct span args)
 	return end == END_NONE ? refuse_message(d, r) : end;
 }
 
+/* RFC 1939 section 7. No mail host could be asked: the challenge is ours. */
+static enum session_end on_apop(struct dialogue *d, struct span args)
+{
+	struct credentials *to = &d->s->credentials;
+	int r = 0;
+
+	session_wipe_credentials(d->s);
+	d->user_length = 0;
+	if (d->s->apop == 0)
+		return complain(d, SPAN("-ERR There is no APOP here.\r\n"));
+	if (args.n == 0 || args.n > SESSION_USER_MAX + 1 + APOP_DIGEST)
+		return complain(d, SPAN("-ERR A name and a digest are needed.\r\n"));
+	memcpy(to->secret, args.p, args.n);
+	sasl_client_note_secret(to, args.n);
+	to->secret_length = args.n;
+	to->authzid_length = 0;
+	to->kind = PROOF_VERIFIED;
+	to->sasl = true;
+	to->mechanism = SPAN("APOP");
+	drop_command(d);
+	enum session_end end = sasl_challenge_apop(d->s, d->deadline, &r);
+
+	if (end == END_NONE && r == 0)
+		return try_login(d);
+	session_wipe_credentials(d->s);
+	return end == END_NONE ? refuse_message(d, r) : end;
+}
+
 /* RFC 6856 section 2.1: from now on the client takes messages and texts in UTF-8. It is told the
  * mail host with the login, if that knows the command. */
 static enum session_end on_utf8(struct dialogue *d, struct span args)
@@ -272,7 +303,7 @@ static const struct {
 	{ { "PASS", 4 }, on_pass, true },	 { { "AUTH", 4 }, on_auth, true },
 	{ { "STLS", 4 }, on_stls, false },	 { { "QUIT", 4 }, on_quit, false },
 	{ { "UTF8", 4 }, on_utf8, false },	 { { "LANG", 4 }, on_lang, false },
-	{ { "XCLIENT", 7 }, on_xclient, false },
+	{ { "XCLIENT", 7 }, on_xclient, false }, { { "APOP", 4 }, on_apop, true },
 };
 
 static enum session_end run_command(struct dialogue *d, struct span line)
@@ -300,11 +331,29 @@ static enum session_end judge(struct dialogue *d, enum command_read what, struct
 	return run_command(d, line);
 }
 
+bool pop3_greets_by_broker(const struct session *s)
+{
+	return s->hello.service == SERVICE_POP3 && tls_may_log_in(s) &&
+	       (tls_mechanisms(s) & SASL_APOP);
+}
+
 enum session_end pop3_greet(struct session *s)
 {
+	struct span challenge = SPAN_NONE;
+	char bytes[512];
+	struct buf out = BUF_OVER(bytes);
+	enum session_end end = pop3_greets_by_broker(s) ? sasl_challenge_greet(s, &challenge)
+							: END_NONE;
+	int r;
+
+	if (end != END_NONE)
+		return end;
 	/* the code saves Dovecot's proxy a CAPA */
-	return session_tell(s, announced_trusts(s) ? SPAN("+OK [XCLIENT] Keepwarm ready.\r\n")
-						   : SPAN("+OK Keepwarm ready.\r\n"));
+	(void)((r = buf_add_str(&out, announced_trusts(s) ? "+OK [XCLIENT] Keepwarm ready."
+							  : "+OK Keepwarm ready.")) ||
+	       (r = challenge.n > 0 ? buf_add_char(&out, ' ') : 0) ||
+	       (r = buf_add(&out, challenge)) || (r = buf_add_str(&out, "\r\n")));
+	return r < 0 ? END_INTERNAL : session_tell(s, buf_span(&out));
 }
 
 enum session_end pop3_run(struct session *s)

@@ -9,8 +9,9 @@
 
 #include "proxyd/session.h"
 
-/* Greets the client. */
+/* Greets the client: with APOP's challenge, if that is offered, which only the broker can make. */
 enum session_end pop3_greet(struct session *s);
+bool pop3_greets_by_broker(const struct session *s);
 
 /* The dialogue until a login succeeded: END_NONE, then s->backend is ready and the client has its
  * +OK. */

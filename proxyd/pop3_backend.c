@@ -117,6 +117,7 @@ static enum backend_verdict read_greeting(struct attempt *a)
 	backend_taken(a->b);
 	if (status == POP3_OK)
 		return BACKEND_ACCEPTED;
+	a->b->unheard = UNHEARD_GREETING;
 	return fail(a, status == POP3_ERR ? "the mail host greets with -ERR"
 					  : "the mail host's greeting is not POP3");
 }
@@ -139,9 +140,10 @@ static enum backend_verdict login_by_user(struct attempt *a, struct buf *out)
 	const struct {
 		const char *command;
 		struct span text;
+		enum backend_unheard refused;
 	} steps[] = {
-		{ "USER ", text_of(a->b->user, a->b->user_length) },
-		{ "PASS ", text_of(c->secret, c->secret_length) },
+		{ "USER ", text_of(a->b->user, a->b->user_length), UNHEARD_USER },
+		{ "PASS ", text_of(c->secret, c->secret_length), UNHEARD_PASS },
 	};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -150,8 +152,10 @@ static enum backend_verdict login_by_user(struct attempt *a, struct buf *out)
 
 		if (status == 0)
 			status = say(a, out, &line);
-		if (status == POP3_ERR)
+		if (status == POP3_ERR) {
+			a->b->unheard = steps[i].refused;
 			return refused(a, line);
+		}
 		if (status != POP3_OK)
 			return odd(a, UNHEARD_LOGIN, status);
 		backend_taken(a->b);

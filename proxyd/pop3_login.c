@@ -84,11 +84,8 @@ static enum login_result attempt(struct session *s, enum session_end *ret_end)
 					   SPAN("the broker did not answer"), ret_end);
 	if (*ret_end != END_NONE)
 		return LOGIN_OVER;
-	if (reply.type == MSG_REFUSED) {
-		s->id = reply.REFUSED.session;
-		return refusal_tell_reason(s, SPAN_NONE, reply.REFUSED.reason, reply.REFUSED.text,
-					   ret_end);
-	}
+	if (reply.type == MSG_REFUSED)
+		return refusal_tell_refused(s, SPAN_NONE, &reply.REFUSED, ret_end);
 	if (reply.type != MSG_LEASED || (reply.LEASED.cached && !reply.LEASED.made)) {
 		*ret_end = END_INTERNAL; /* a used connection of POP3 there must never be */
 		return LOGIN_OVER;

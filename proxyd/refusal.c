@@ -6,6 +6,7 @@
 #include "proxyd/refusal.h"
 
 #include "lib/clock.h"
+#include "lib/codes.h"
 #include "lib/kv.h"
 #include "lib/large.h"
 #include "lib/log.h"
@@ -146,15 +147,34 @@ enum login_result refusal_tell(struct session *s, struct span tag, const struct 
 	return *ret_end == END_NONE ? LOGIN_REFUSED : LOGIN_OVER;
 }
 
-enum login_result refusal_tell_reason(struct session *s, struct span tag, uint32_t reason,
-				      struct span why, enum session_end *ret_end)
+/* `code` is what a mail host has said, in the place of the reason's; empty: nothing. */
+static enum login_result tell(struct session *s, struct span tag, uint32_t reason, const char *code,
+			      struct span why, enum session_end *ret_end)
 {
 	size_t row = row_of(reason);
 	struct refusal f = { .code = refusals[row].code, .line = refusals[row].line, .why = why };
 
+	if (*code) {
+		f.code = code;
+		f.line = f.line == OLDLOG_NO_HOST ? OLDLOG_FAILED : f.line; /* it has answered */
+	}
 	if (f.line == OLDLOG_NO_HOST)
 		oldlog_write(s, OLDLOG_CREATING, SPAN_NONE);
 	return refusal_tell(s, tag, &f, ret_end);
+}
+
+enum login_result refusal_tell_reason(struct session *s, struct span tag, uint32_t reason,
+				      struct span why, enum session_end *ret_end)
+{
+	return tell(s, tag, reason, "", why, ret_end);
+}
+
+enum login_result refusal_tell_refused(struct session *s, struct span tag,
+				       const struct msg_REFUSED *refused,
+				       enum session_end *ret_end)
+{
+	s->id = refused->session;
+	return tell(s, tag, refused->reason, code_word(refused->code), refused->text, ret_end);
 }
 
 enum login_result refusal_tell_verdict(struct session *s, struct span tag,

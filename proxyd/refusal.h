@@ -18,7 +18,12 @@ struct refusal {
 enum login_result refusal_tell(struct session *s, struct span tag, const struct refusal *f,
 			       enum session_end *ret_end);
 
-/* The same where the broker gave no lease, for this reason (of enum msg_refusal). */
+/* The same where the broker gave no lease. */
+enum login_result refusal_tell_refused(struct session *s, struct span tag,
+				       const struct msg_REFUSED *refused,
+				       enum session_end *ret_end);
+
+/* The same for this reason (of enum msg_refusal). */
 enum login_result refusal_tell_reason(struct session *s, struct span tag, uint32_t reason,
 				      struct span why, enum session_end *ret_end);
 

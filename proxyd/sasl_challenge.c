@@ -162,10 +162,10 @@ static enum session_end take_reply(struct session *s, const struct msg *reply, i
 	}
 }
 
-enum session_end sasl_challenge_run(struct session *s, enum sasl_mechanism mechanism,
-				    int64_t deadline, int *ret)
+/* From this conversation on, or from a new one. */
+static enum session_end run(struct session *s, enum sasl_mechanism mechanism, uint64_t conversation,
+			    int64_t deadline, int *ret)
 {
-	uint64_t conversation = 0;
 	struct msg reply;
 
 	for (int steps = 0; steps < STEPS_MOST; steps++) {
@@ -181,4 +181,29 @@ enum session_end sasl_challenge_run(struct session *s, enum sasl_mechanism mecha
 			return end;
 	}
 	return END_INTERNAL;
+}
+
+enum session_end sasl_challenge_run(struct session *s, enum sasl_mechanism mechanism,
+				    int64_t deadline, int *ret)
+{
+	return run(s, mechanism, 0, deadline, ret);
+}
+
+enum session_end sasl_challenge_greet(struct session *s, struct span *ret)
+{
+	struct msg reply;
+	enum session_end end = ask_broker(s, SASL_APOP, 0, &reply);
+
+	*ret = SPAN_NONE;
+	if (end == END_NONE && reply.type == MSG_AUTH_STEP &&
+	    reply.AUTH_STEP.status == AUTH_CONTINUES) {
+		s->apop = reply.AUTH_STEP.conversation;
+		*ret = reply.AUTH_STEP.data;
+	}
+	return end;
+}
+
+enum session_end sasl_challenge_apop(struct session *s, int64_t deadline, int *ret)
+{
+	return run(s, SASL_APOP, s->apop, deadline, ret);
 }

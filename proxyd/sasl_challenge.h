@@ -14,4 +14,11 @@
 enum session_end sasl_challenge_run(struct session *s, enum sasl_mechanism mechanism,
 				    int64_t deadline, int *ret);
 
+/* Has the broker make APOP's challenge (RFC 1939 section 7), for the greeting: *ret borrows until
+ * the broker is asked again; empty: there is none. END_NONE, or why the session ends. */
+enum session_end sasl_challenge_greet(struct session *s, struct span *ret);
+
+/* Has the answer to that judged, which is in the place of the secret. As sasl_challenge_run(). */
+enum session_end sasl_challenge_apop(struct session *s, int64_t deadline, int *ret);
+
 #endif

@@ -437,7 +437,8 @@ static enum session_end ask_for_room(struct session *s)
 static enum session_end begin_in_jail(struct session *s, bool crowded)
 {
 	enum session_end end = END_NONE;
-	bool asks_first = crowded || s->stream == STREAM_TLS_DUE;
+	bool asks_first =
+		crowded || s->stream == STREAM_TLS_DUE || pop3_greets_by_broker(s);
 
 	if (announced_is_due(s))
 		end = announced_read(s);

@@ -52,8 +52,16 @@ struct session_settings {
 	char chroot_directory[256];
 };
 
-/* Which good answer the mail host owes a login that failed. */
-enum backend_unheard { HEARD_ALL, UNHEARD_GREETING, UNHEARD_PREAUTH, UNHEARD_LOGIN };
+/* Which good answer the mail host owes a login that failed; the last two: to USER and PASS of POP3,
+ * which it has refused. */
+enum backend_unheard {
+	HEARD_ALL,
+	UNHEARD_GREETING,
+	UNHEARD_PREAUTH,
+	UNHEARD_LOGIN,
+	UNHEARD_USER,
+	UNHEARD_PASS,
+};
 
 /* The backend connection of this session. */
 struct backend {
@@ -125,6 +133,7 @@ struct session {
 	struct msg_HELLO hello;
 	const struct msg_WELCOME *settings;
 	uint64_t id; /* the broker's number of this session; 0: not known */
+	uint64_t apop; /* and of the challenge in its greeting; 0: there is none */
 
 	struct buf in;			  /* from the client, not yet dealt with */
 	size_t command_line, command_end; /* in it: the last line of the command before login */

@@ -49,6 +49,17 @@ def check_migrating(keys, text):
             yield f"{key.name}: 'new' in the third column is for keys that up-imapproxy did not have"
 
 
+def check_chapters(keys, text):
+    """What the chapters promise in the last column of a table: a word with _ in it is one of our keys."""
+    known = [key.name for key in keys]
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] if line.startswith("| ") else []
+        for words in re.findall(r"`([^`]+)`", cells[-1]) if len(cells) > 1 else []:
+            name = words.split(" ", 1)[0]
+            if re.fullmatch(r"[a-z0-9]+(_[a-z0-9.]+)+", name) and name not in known:
+                yield f"'{name}' is no key; in the row: {line[:60]}"
+
+
 def check_manual(keys, text):
     items = dict(re.findall(r"^\.It Ic (\S+)(.*?)(?=^\.It |^\.El)", text, re.M | re.S))
     for key in keys:
@@ -73,7 +84,7 @@ def check_sample(keys, text):
             yield f"{key.name}: what is commented out is the default, {key.default}"
 
 
-CHECKS = (("docs/MIGRATING.md", check_migrating), ("man/imapproxy.conf.5", check_manual),
+CHECKS = (("docs/MIGRATING.md", check_migrating), ("docs/MIGRATING.md", check_chapters), ("man/imapproxy.conf.5", check_manual),
           ("conf/imapproxy.conf", check_sample))
 
 

@@ -149,10 +149,10 @@ class Door:
     """A door of our own: we play the listener and all its children. (The kernel says that each knock is this
     process's.)"""
 
-    def __init__(self, system):
+    def __init__(self, system, places=""):
         self.listener = Peer(system, "listener")
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.push("LISTENER", fds=[theirs.fileno()], sockets=1)
+        self.listener.push("LISTENER", fds=[theirs.fileno()], sockets=1, places=places)
         theirs.close()
         welcome, pool = self.listener.receive(), self.listener.receive()
         assert (welcome.name, pool.name) == ("WELCOME", "POOL")

@@ -265,7 +265,7 @@ def test_xclient_is_refused_from_others(popped):
 def loop(make):
     """Two systems, each the other's mail host; should nobody notice, there is room for a few steps only."""
     def start(**config):
-        config["max_clients"] = 12
+        config.update(max_clients=12, proxy_hostname="loop.example.org second.name")
         ports = [process.free_port() for _ in range(4)]
         first = make.system(SimpleNamespace(port=ports[0]), pop3_listen_port=ports[1], pop3_server_port=ports[2], **config)
         second = System(first.port, listen_port=ports[0], pop3_listen_port=ports[2], pop3_server_port=ports[1], **config)
@@ -280,7 +280,7 @@ def refused_at_once(systems, act):
     began = time.monotonic()
     answer = act()
     assert time.monotonic() - began < 5
-    wait_until(lambda: sum("loop: the login came through 3 proxies" in system.log_text() for system in systems) == 1,
+    wait_until(lambda: sum("loop: the login came through 3 proxies, loop.example.org would pass it on to " in system.log_text() for system in systems) == 1,
                lambda: systems[0].log_text() + systems[1].log_text())
     wait_until(lambda: all(not system.gauge("clients") for system in systems), "sessions are left")
     assert sum(system.log_text().count("creating a new one") for system in systems) == 4

@@ -132,6 +132,15 @@ def test_a_mail_host_that_does_not_take_the_directorys_password_is_no_wrong_pass
     system.wait_log("the mail host refused the login for a verified client")
 
 
+@pytest.mark.parametrize("said, told", [("EXPIRED", "EXPIRED"), ("LIMIT", "LIMIT"), ("AUTHENTICATIONFAILED", "UNAVAILABLE"),
+                                        ("AUTHORIZATIONFAILED", "UNAVAILABLE"), ("SERVERBUG", "SERVERBUG")])
+def test_what_the_mail_host_says_of_the_account_is_passed_on_as_a_code(system, backend, said, told):
+    backend.refusal = b"TAG NO [" + said.encode() + b"] Private words\r\n"
+    with system.client() as client:
+        assert login(client, "CRAM-MD5", "stale", "not-the-mail-hosts").tagged == b"NO [" + told.encode() + b"] AUTHENTICATE failed"
+    assert "Private words" not in system.log_text()
+
+
 def test_a_directory_that_is_away_is_no_wrong_password(start):
     system = start()
     system.write_config(directory=["authdaemon:/nowhere/socket"])
@@ -161,7 +170,7 @@ def test_only_what_the_site_names_is_offered(start):
 def test_without_a_directory_there_is_a_warning_and_no_offer(make, backend, tmp_path):
     (tmp_path / "conf").write_text("server_hostname x\nauth_mechanisms PLAIN SCRAM-SHA-256\n")
     run = subprocess.run([BUILD / "proxyd", "-n", "-f", tmp_path / "conf"], capture_output=True, text=True, check=False)
-    assert "CRAM and SCRAM are judged by what a directory has" in run.stderr
+    assert "CRAM, SCRAM and APOP are judged by what a directory has" in run.stderr
     system = make.system(backend, auth_mechanisms=OFFERED)
     with system.client() as client:
         assert b"AUTH=PLAIN AUTH=LOGIN XIMAPPROXY" in client.greeting

@@ -119,7 +119,7 @@ def test_the_filter_of_a_site_finds_a_failed_login(system, way):
     (found,) = [match for match in map(FILTER.search, lines(system)) if match]
     assert (found["user"], found["ip"]) == ("anna", "127.0.0.1")
     assert [line for line in lines(system) if OLDER.search(line)] == [found.string]
-    assert "Login to 127.0.0.1 failed" in system.log_text()
+    assert re.search(r"Login password rejected by|Login to 127\.0\.0\.1 failed", system.log_text())
     assert "login failed" not in system.log_text() and "wrong" not in system.log_text()
 
 
@@ -138,6 +138,24 @@ def test_a_mail_host_that_is_out_of_order_shuts_nobody_out(system):
     fail(system, "login", "bert")
     wait_line(system, rf"imapd: Temporary failure, user=bert, {PEER}: .*")
     assert not [line for line in lines(system) if GREEDY.search(line)]
+
+
+@pytest.mark.parametrize("greeting", [b"-ERR [SYS/TEMP] Private words\r\n", b"* OK This is IMAP\r\n"])
+def test_a_mail_host_of_pop3_that_does_not_greet(system, greeting):
+    system.host.greeting = greeting
+    fail(system, "pass")
+    wait_line(system, r"pop3d: Did not receive greeting from 127\.0\.0\.1")
+    wait_line(system, rf"pop3d: Temporary failure, user=anna, {PEER}: .*")
+    assert "rejected" not in system.log_text() and "failed" not in system.log_text()
+
+
+@pytest.mark.parametrize("verb, what", [("USER", "userid"), ("PASS", "password")])
+def test_a_mail_host_of_pop3_that_refuses(system, verb, what):
+    system.host.answers[verb] = b"-ERR Private words\r\n"
+    fail(system, "pass")
+    wait_line(system, rf"pop3d: Login {what} rejected by 127\.0\.0\.1")
+    wait_line(system, rf"pop3d: LOGIN FAILED, user=anna, {PEER}")
+    assert "Login to" not in system.log_text() and "Private words" not in system.log_text()
 
 
 FORGED = "x, ip=[192.0.2.9], port=[1]"

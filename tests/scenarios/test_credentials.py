@@ -404,6 +404,8 @@ LIES = {
     "no connection": lambda peer, job: peer.push("PROVEN", capabilities="IMAP4rev1"),
     "no verdict of ours": lambda peer, job: peer.push("DONE", outcome=9),
     "outcome 0": lambda peer, job: peer.push("DONE", outcome=0),
+    "a code that there is not": lambda peer, job: peer.push("DONE", outcome=DONE_BADLY, code=4711),
+    "a code of no refusal": lambda peer, job: peer.push("DONE", outcome=DONE_WELL, code=1),
     "a session's message": lambda peer, job: peer.push("OUTCOME", outcome=1),
 }
 

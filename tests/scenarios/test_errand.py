@@ -469,6 +469,7 @@ NOT_FROM_AN_ERRAND = {
     "JOB": lambda peer: peer.push("JOB", fds=[peer.sock.fileno()], kind=1),
     "DONE with a descriptor": lambda peer: peer.push("DONE", fds=[peer.sock.fileno()], outcome=DONE_WELL),
     "DONE of no kind": lambda peer: peer.push("DONE", outcome=3),
+    "DONE with a code": lambda peer: peer.push("DONE", outcome=DONE_BADLY, code=1),
     "no message": lambda peer: peer.send_bytes(b"bad"),
 }
 

@@ -147,6 +147,19 @@ def test_a_refusal_of_the_mail_host_is_passed_on(scene):
     session(system).logout()
 
 
+@pytest.mark.parametrize("said, told", [
+    (b"[LIMIT] Ten are enough", b"[LIMIT]"), (b"[UNAVAILABLE] Later", b"[UNAVAILABLE]"), (b"[INUSE] Somebody", b"[INUSE]"),
+    (b"[CONTACTADMIN] Call", b"[CONTACTADMIN]"), (b"[EXPIRED] Whose?", b"[AUTHENTICATIONFAILED]"),
+    (b"[AUTHORIZATIONFAILED] Not you", b"[AUTHENTICATIONFAILED]"), (b"[X-PRIVATE] Private words", b"[UNAVAILABLE]")])
+def test_why_there_is_no_login_is_passed_on_as_a_code(scene, said, told):
+    """What the mail host says of the master's own password is nobody else's business."""
+    system, office = scene
+    office.backend.answers["AUTHENTICATE"] = b"TAG NO " + said + b" of anna\r\n"
+    with system.client() as client:
+        assert client.login("anna", SHARED).tagged == b"NO " + told + b" LOGIN failed"
+    assert "of anna" not in system.log_text()
+
+
 def test_without_authenticate_plain_there_is_no_login(make):
     """The master's password must not go into LOGIN as the user's."""
     backend = make.backend(before="IMAP4rev1 AUTH=LOGIN")

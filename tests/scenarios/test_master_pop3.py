@@ -105,11 +105,21 @@ def test_a_refusal_and_a_silence_of_the_mail_host(scene):
     assert "Private words" not in scene.log_text()
 
 
+@pytest.mark.parametrize("said, told", [
+    (b"[IN-USE] The maildrop", b"[IN-USE] "), (b"[LOGIN-DELAY] Too soon", b"[LOGIN-DELAY] "), (b"[SYS/PERM] Broken", b"[SYS/PERM] "),
+    (b"[SYS/TEMP/X] Later", b"[SYS/TEMP] "), (b"[X-PRIVATE] Private words", b"[AUTH] "), (b"Private words", b"[AUTH] ")])
+def test_why_there_is_no_login_is_passed_on_as_a_code(scene, said, told):
+    scene.office.host.answers["AUTH"] = b"-ERR " + said + b" of anna\r\n"
+    with scene.pop() as client:
+        assert client.login("anna", SHARED) == b"-ERR " + told + b"Login failed.\r\n"
+    assert "of anna" not in scene.log_text()
+
+
 def test_without_auth_plain_there_is_no_login(start):
     """The master's password must not go into USER and PASS as the client's."""
     system = start(Office(capa=["USER", "TOP"]))
     with system.pop() as client:
-        assert client.login("anna", SHARED) == b"-ERR [SYS/TEMP] Login failed.\r\n"
+        assert client.login("anna", SHARED) == b"-ERR [SYS/PERM] Login failed.\r\n"
     for word in SHARED, PASSWORD, "PASS", "USER":
         assert word.encode() not in system.office.host.everything()
 

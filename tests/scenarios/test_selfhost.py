@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from keepwarm import pop3, process
+from keepwarm import imap, pop3, process
 from keepwarm.directory import Userdb, at, tell
-from keepwarm.messages import session
+from keepwarm.messages import Door, Peer, session
 from keepwarm.process import cpu_share, free_port, wait_until
 from keepwarm.system import BUILD, temp_folder
 
@@ -171,6 +171,62 @@ def test_without_a_local_server_nobody_is_dialled(start, backend):
     assert f"127.0.0.1:{system.port} is this proxy itself by listen_port, and local_server is not set" in text
     assert "does not answer" not in text
     assert not backend.logins
+
+
+@pytest.fixture
+def foreign(start, backend):
+    """A system without a listener of its own: systemd's socket is on a port that the configuration does not name."""
+    port, children = free_port(), []
+    system = start({"anna": f"mailhost=127.0.0.1:{port}", "bo": f"mailhost=127.0.0.9:{port}"}, run_listener="no")
+
+    def listen(address):
+        with open(system.log, "ab") as log:
+            children.append(process.start(["systemd-socket-activate", "-l", f"{address}:{port}", BUILD / "proxyd", "-r", system.run_directory],
+                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+
+        def client():
+            try:
+                return imap.Client(port)
+            except ConnectionRefusedError:
+                return None
+        return wait_until(client, lambda: "nobody listens:\n" + system.log_text())
+    system.foreign, system.port_of_socket = listen, port
+    yield system
+    for child in children:
+        child.terminate()
+        child.wait(process.DEADLINE)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
+def test_a_socket_of_systemds_is_ours_on_any_port(foreign, backend):
+    foreign.foreign("0.0.0.0").close()
+    for user in "anna", "bo":
+        with imap.Client(foreign.port_of_socket) as client:
+            assert client.login(user, f"pw-{user}").ok, foreign.log_text()
+            client.logout()
+    assert [login.user for login in backend.logins] == ["anna", "bo"]
+    assert "loop" not in foreign.log_text()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
+def test_such_a_socket_is_not_reached_at_another_address(foreign, make, backend):
+    with foreign.foreign("127.0.0.1") as client:
+        other = make.backend(address="127.0.0.9", port=foreign.port_of_socket)
+        assert client.login("bo", "pw-bo").ok, foreign.log_text()
+        client.logout()
+    assert [login.user for login in other.logins] == ["bo"] and not backend.logins
+
+
+def test_what_a_listener_says_that_is_no_place_is_nothing(start, backend):
+    port = free_port()
+    system = start({"anna": f"mailhost=127.0.0.1:{port}"}, run_listener="no", host_retry=0)
+    for places, kept in ("", False), ("x " * 400, False), (f"127.0.0.1/{port}0000 /{port} 127.0.0.1/ {port}", False), \
+            (f"junk 127.0.0.1/0 0.0.0.0/{port}", True):
+        with Door(system, places=places), Peer(system).hello() as peer:
+            reply = peer.request("LEASE", proof_kind=1, user="anna", secret="pw-anna")
+            assert (reply.name == "LEASED") == kept, (places, reply)
+            if kept:
+                assert reply.host_port == backend.port
 
 
 def test_the_next_host_serves_whom_this_one_cannot(start, make):

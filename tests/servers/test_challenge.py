@@ -27,7 +27,7 @@ def proxy(make, server):
     table = Passwords(None, **{user: (server.password(user), "") for user in server.names})
     make.started.append(table)
     pop = process.free_port()
-    system = make.system(server, directory=[table], no_mailhost="default", auth_mechanisms=challenge.OFFERED,
+    system = make.system(server, directory=[table], no_mailhost="default", auth_mechanisms=challenge.OFFERED + " APOP",
                          pop3_listen_port=pop, pop3_server_port=server.pop3_port, log_format="keepwarm")
     system.pop = pop
     return system
@@ -40,8 +40,8 @@ def folder():
     shutil.rmtree(made)
 
 
-def curl(url, user, password):
-    return subprocess.run(["curl", "-sS", "--max-time", "30", "--login-options", "AUTH=CRAM-MD5", "--user", f"{user}:{password}",
+def curl(url, user, password, how="AUTH=CRAM-MD5"):
+    return subprocess.run(["curl", "-sS", "--max-time", "30", "--login-options", how, "--user", f"{user}:{password}",
                            url], capture_output=True, check=False)
 
 
@@ -52,6 +52,13 @@ def test_curl(proxy, server, service):
     assert done.returncode == 0 and b"user1" in done.stdout, done
     assert curl(url, "user1", "wrong").returncode == 67
     assert curl(url, "user2", server.password("user1")).returncode == 67
+
+
+def test_curl_with_apop(proxy, server):
+    url = f"pop3://127.0.0.1:{proxy.pop}/1"
+    done = curl(url, "user2", server.password("user2"), "AUTH=+APOP")
+    assert done.returncode == 0 and b"user2" in done.stdout, done
+    assert curl(url, "user2", "wrong", "AUTH=+APOP").returncode == 67
 
 
 @pytest.mark.parametrize("mechanism", challenge.MECHANISMS)
@@ -73,9 +80,10 @@ def test_imaplib(proxy, server):
         client.login_cram_md5("user4", "wrong")
 
 
-def test_fetchmail(proxy, server, folder):
+@pytest.mark.parametrize("how", ["pop3 port {} auth cram-md5", "apop port {}"])
+def test_fetchmail(proxy, server, folder, how):
     out, control = folder / "mail", folder / "fetchmailrc"
-    control.write_text(f"poll 127.0.0.1 proto pop3 port {proxy.pop} auth cram-md5 user user5 password {server.password('user5')} "
+    control.write_text(f"poll 127.0.0.1 proto {how.format(proxy.pop)} user user5 password {server.password('user5')} "
                        f"keep fetchall sslproto '' mda 'cat >>{out}'\n")
     control.chmod(0o600)
     run = subprocess.run(["fetchmail", "-f", control, "--pidfile", folder / "pid", "--invisible", "--idfile", folder / "ids"],

@@ -1,4 +1,5 @@
-/* CRAM and SCRAM: the examples of the RFCs, what Courier and Dovecot store, and what is refused. */
+/* CRAM, SCRAM and APOP: the examples of the RFCs, what Courier and Dovecot store, and what is
+ * refused. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 
 #include "lib/base64.h"
 #include "lib/sasl.h"
+#include "lookupd/accountsdb.h"
 #include "lookupd/challenge.h"
 #include "lookupd/cram.h"
 #include "lookupd/scram.h"
@@ -29,6 +31,7 @@ static struct directories *directories;
 static struct challenges *table;
 static struct challenge_texts texts;
 static char userdb_path[] = "/tmp/keepwarm-challenge-XXXXXX";
+static char lmdb_path[sizeof(userdb_path) + 5];
 
 /* --- texts ----------------------------------------------------------------------------------- */
 static void the_example_of_rfc_2195(void **unused)
@@ -320,6 +323,45 @@ static void no_password_is_not_the_empty_password(void **unused)
 	assert_true(span_ihas(begun.why, SPAN("neither a clear password")));
 }
 
+/* What a broker sends that has greeted with this timestamp. */
+static struct msg_AUTH_STEP apop(const char *text)
+{
+	return step(0, SASL_APOP, span_str(text), 0);
+}
+
+static void the_example_of_rfc_1939(void **unused)
+{
+	struct msg_AUTH_STEP end = apop("<1896.697170952@dbc.mtview.ca.us> "
+					"mrose c4c9334bac560ecc979e58001b3e22fb");
+
+	(void)unused;
+	assert_int_equal(end.status, AUTH_ACCEPTED);
+	assert_int_equal(end.conversation, 0);
+	assert_true(span_eq(end.user, SPAN("mrose")));
+}
+
+static void apop_is_refused(void **unused)
+{
+	static const char *const wrong[] = {
+		"<1896.697170953@dbc.mtview.ca.us> mrose c4c9334bac560ecc979e58001b3e22fb",
+		"<1896.697170952@dbc.mtview.ca.us> mrose C4C9334BAC560ECC979E58001B3E22FB",
+		"<1896.697170952@dbc.mtview.ca.us> rose c4c9334bac560ecc979e58001b3e22fb",
+		"<1896.697170952@dbc.mtview.ca.us> tim c4c9334bac560ecc979e58001b3e22fb",
+		/* the MD5 of the timestamp alone: no password is not the empty one */
+		"<1896.697170952@dbc.mtview.ca.us> bare 6d7379174f7df9fb329480e5c47c1f1a",
+		"<1896.697170952@dbc.mtview.ca.us> mrose",
+		"<1896.697170952@dbc.mtview.ca.us>  c4c9334bac560ecc979e58001b3e22fb",
+		"<1896.697170952@dbc.mtview.ca.us>",
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(apop(wrong[i]).status, AUTH_REFUSED);
+	assert_true(span_ihas(apop(wrong[3]).why, SPAN("no clear password")));
+	assert_true(span_ihas(apop(wrong[4]).why, SPAN("no clear password")));
+	assert_int_equal(apop("").status, AUTH_UNAVAILABLE);
+}
+
 static void a_conversation_is_forgotten_in_time(void **unused)
 {
 	char room[200];
@@ -420,6 +462,22 @@ static int write_userdb(void)
 	return fclose(f);
 }
 
+/* RFC 1939's user, whose clear password is known. */
+static int write_lmdb(void)
+{
+	struct accountsdb *made;
+	struct why why;
+
+	(void)snprintf(lmdb_path, sizeof(lmdb_path), "%s.lmdb", userdb_path);
+	if (accountsdb_begin(lmdb_path, -1, &made, &why) < 0)
+		return -1;
+	if (accountsdb_add(made, SPAN("mrose"), SPAN("PASSWD2=tanstaaf\n"), &why) < 0) {
+		accountsdb_abandon(made);
+		return -1;
+	}
+	return accountsdb_finish(made, &why);
+}
+
 static void print(void *context, bool is_error, const char *line)
 {
 	(void)context;
@@ -441,6 +499,8 @@ int main(void)
 		cmocka_unit_test(passwords_that_need_no_preparation),
 		cmocka_unit_test(cram_by_what_userdb_has),
 		cmocka_unit_test(no_password_is_not_the_empty_password),
+		cmocka_unit_test(the_example_of_rfc_1939),
+		cmocka_unit_test(apop_is_refused),
 		cmocka_unit_test(a_conversation_is_forgotten_in_time),
 		cmocka_unit_test(the_oldest_makes_room),
 		cmocka_unit_test(who_is_unknown_has_a_salt_that_stays),
@@ -448,10 +508,11 @@ int main(void)
 	};
 	char text[200];
 
-	if (write_userdb() < 0)
+	if (write_userdb() < 0 || write_lmdb() < 0)
 		return 1;
-	int n = snprintf(text, sizeof(text), "directory userdb:%s\nno_mailhost default\n",
-			 userdb_path);
+	int n = snprintf(text, sizeof(text),
+			 "directory userdb:%s\ndirectory lmdb:%s\nno_mailhost default\n",
+			 userdb_path, lmdb_path);
 
 	if (config_init(&config) < 0 ||
 	    config_parse(&config, "f", text, (size_t)n, print, NULL, NULL) != 0 ||
@@ -464,5 +525,6 @@ int main(void)
 	directories_free(directories);
 	config_wipe(&config);
 	(void)unlink(userdb_path);
+	(void)unlink(lmdb_path);
 	return failed;
 }

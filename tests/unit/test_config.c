@@ -332,7 +332,7 @@ static void names_are_one_of_a_list(void **unused)
 	assert_error("auth_mechanisms PLAIN DIGEST-MD5",
 		     "f:1: auth_mechanisms: 'DIGEST-MD5' is not allowed: give none, or some of "
 		     "PLAIN LOGIN XOAUTH2 OAUTHBEARER SCRAM-SHA-256 SCRAM-SHA-1 CRAM-SHA256 "
-		     "CRAM-SHA1 CRAM-MD5 EXTERNAL");
+		     "CRAM-SHA1 CRAM-MD5 EXTERNAL APOP");
 	(void)parse("auth_mechanisms CRAM-MD5");
 	assert_non_null(strstr(reports, "there is no line 'directory': they are not offered"));
 	assert_clean("auth_mechanisms CRAM-MD5 scram-sha-256\ndirectory userdb:/x");

@@ -163,6 +163,44 @@ static void an_address_leads_to_us_where_a_listener_is(void **unused)
 	}
 }
 
+/* Of sockets that the configuration knows nothing of. */
+static void an_address_leads_to_us_where_a_socket_is(void **unused)
+{
+	static const struct {
+		const char *place, *address;
+		bool is_own, is_reached;
+	} rows[] = {
+		{ "0.0.0.0/1143", "127.0.0.1", true, true },
+		{ "0.0.0.0/1143", "192.0.2.1", false, false },
+		{ "0.0.0.0/1143", "192.0.2.7", false, true }, /* by proxy_hostname */
+		{ "0.0.0.0/1143", "::1", true, false },
+		{ "::/1143", "::1", true, true },
+		{ "::/1143", "127.0.0.1", true, true },
+		{ "127.0.0.1/1143", "127.0.0.1", true, true },
+		{ "127.0.0.1/1143", "127.0.0.2", true, false },
+		{ "127.0.0.1/143", "127.0.0.1", true, false },
+		{ "some.name/1143", "127.0.0.1", true, false },
+		{ "127.0.0.1/", "127.0.0.1", true, false },
+		{ "127.0.0.1/01143x", "127.0.0.1", true, false },
+		{ "127.0.0.1:1143", "127.0.0.1", true, false },
+		{ "/1143", "127.0.0.1", true, false },
+		{ "", "127.0.0.1", true, false },
+	};
+
+	(void)unused;
+	assert_int_equal(parse("listen_address 192.0.2.9\nproxy_hostname 192.0.2.7\n"), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct cidr_address a;
+
+		assert_int_equal(cidr_address_parse(span_str(rows[i].address), &a), 0);
+		if (selfhost_reaches_socket(&c, span_str(rows[i].place), &a, 1143,
+					    rows[i].is_own) != rows[i].is_reached)
+			fail_msg("row %zu: %s", i, rows[i].place);
+	}
+	assert_true(selfhost_socket_has(SPAN("::1/993"), 993));
+	assert_false(selfhost_socket_has(SPAN("::1/0"), 0));
+}
+
 static void every_address_of_127_is_this_machines(void **unused)
 {
 	static const struct {
@@ -237,6 +275,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(places_are_read_in_all_their_forms),
 		cmocka_unit_test(names_are_compared_as_names),
+		cmocka_unit_test(an_address_leads_to_us_where_a_socket_is),
 		cmocka_unit_test(ports_are_those_that_the_configuration_listens_on),
 		cmocka_unit_test(an_address_leads_to_us_where_a_listener_is),
 		cmocka_unit_test(every_address_of_127_is_this_machines),
