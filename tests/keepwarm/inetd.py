@@ -17,7 +17,7 @@ from pathlib import Path
 from keepwarm import process
 from keepwarm.debroot import CACHE
 from keepwarm.process import wait_until
-from keepwarm.system import BUILD, ROOT
+from keepwarm.system import ROOT
 
 XINETD = "/usr/sbin/xinetd"
 ACTIVATE = "systemd-socket-activate"

@@ -4,7 +4,11 @@ listener that they have started; the broker runs beside, under in.imapproxyd.
 Those of tests/servers/imapproxy/ are held with Dovecot as the mail host; then every service and every way to log in.
 """
 import contextlib
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from test_differential import shown
 
 from keepwarm import certs, conversation, dovecot, gaps, inetd, pop3, process, proxytalk, tls
 from keepwarm.imap import LOGINS, Client
-from keepwarm.system import temp_folder
+from keepwarm.system import BUILD, ROOT, temp_folder
 
 CONVERSATIONS = conversation.read_folder(Path(__file__).parent / "imapproxy")
 # Where a process is started for each connection there is nobody to start an errand (imapproxy.conf(5), auth_sasl_plain_password).
@@ -169,3 +173,23 @@ def test_pop3(whole):
     with pop3.Client(None, sock=tls.wrap(Client(ports["pop3s"], greet=False).sock, authority)) as client:
         client.session("anna")
         client.ok("QUIT")
+
+
+# --- the files as they are ----------------------------------------------------------------------------------
+IN_NEW_NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private")
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not Path("/usr/local/sbin").is_dir(), reason="needs root")
+@pytest.mark.parametrize("mode", REAL)
+def test_the_shipped_files_work_unchanged(mode):
+    """At ports 143, 993, 110 and 995, with the programs in /usr/local/sbin and the run directory /run/keepwarm."""
+    skip_without(mode)
+    if subprocess.run([*IN_NEW_NAMESPACES, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no namespaces can be made here")
+    run = subprocess.run([*IN_NEW_NAMESPACES, sys.executable, Path(__file__).with_name("inside_inetd.py"), ROOT / "tests", BUILD,
+                          mode, inetd.unpack_inetd()[0] or ""], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    seen = json.loads(run.stdout.splitlines()[-1])
+    families = 2 if mode.startswith("inetd") else 1
+    assert len(seen) == families * len(inetd.SERVICES)
+    assert all("BYE" in text or text.startswith("+OK") for text in seen.values()), seen
