@@ -12,6 +12,7 @@ from keepwarm import certs, inetd, process
 from keepwarm.failures import find_victim, sees_own_mail, wait_restarted
 from keepwarm.imap import DEADLINE, Client
 from keepwarm.process import wait_until
+from keepwarm.system import System
 
 HERE = "127.0.0.1"
 
@@ -240,3 +241,33 @@ def test_sessions_go_on_when_their_supervisor_is_stopped(system, mode):
             sees_own_mail(client, "anna")
             client.logout()
         system.wait_given()
+
+
+@by_mode(*inetd.NOWAIT, *inetd.WAIT)
+def test_in_imapproxyd_is_restarted_beside_the_supervisor(system, mode):
+    """A session that was there is told to end, as with its own listener; the next client meets the next broker."""
+    with inetd.started(system, mode):
+        with session(system, "anna") as client:
+            system.supervisor.terminate()
+            assert system.supervisor.wait(process.DEADLINE) == 0
+            assert b"* BYE " in client.read_to_end()
+        system.start()
+        wait_until(lambda: is_served(system), system.log_text)
+        for reused in (False, True):
+            with session(system, "anna") as client:
+                sees_own_mail(client, "anna")
+                client.logout()
+            system.wait_given()
+
+
+@by_mode(*inetd.WAIT)
+def test_a_client_that_comes_before_the_broker_is_greeted_when_it_is_there(make, backend, mode):
+    system = System(backend.port, run_listener="no")
+    make.started.append(system)
+    with inetd.started(system, mode):
+        with Client(system.port, greet=False) as client:
+            wait_until(lambda: system.pids("proxyd"), "nobody was started")
+            client.expect_nothing()
+            system.start()
+            assert client.line().startswith(b"* OK ")
+            assert client.login("anna", "pw-anna").ok

@@ -1,5 +1,5 @@
 """Run in namespaces of its own (network, mounts, processes): the shipped files unchanged, at their own ports and paths, as docs and
-README say it. usage: inside_inetd.py TESTS_FOLDER PROGRAMS_FOLDER MODE. What each port said is printed, as JSON."""
+README say it. usage: inside_inetd.py TESTS_FOLDER PROGRAMS_FOLDER MODE INETD_FOLDER. What each port said is printed, as JSON."""
 import fcntl
 import json
 import os
@@ -19,7 +19,7 @@ from keepwarm.imap import Client  # noqa: E402
 
 ROOT = Path(sys.argv[1]).parent
 PORTS = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995}
-INETD = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+INETD = Path(sys.argv[4])
 
 
 def bring_loopback_up():
@@ -43,21 +43,23 @@ def daemons(authority, backend, host):
     process.wait_until(lambda: Path("/run/keepwarm/session").is_socket(), "no session socket")
 
 
-def supervisor(mode):
-    kind, sort = mode.split(" ")
-    if kind == "xinetd":
-        folder = Path("/run/xinetd.d")  # as it were /etc/xinetd.d
-        folder.mkdir()
-        for service in PORTS:
-            shutil.copy2(ROOT / "xinetd.d" / ("wait" if sort == "wait" else ".") / service, folder)
-        Path("/run/xinetd.conf").write_text(f"defaults\n{{\n}}\nincludedir {folder}\n")
-        return ["/usr/sbin/xinetd", "-dontfork", "-f", "/run/xinetd.conf", "-pidfile", "/run/xinetd.pid"]
+def start_xinetd(sort):
+    """As README says it."""
+    cover("/etc/xinetd.d")
+    subprocess.run(["service", "xinetd", "start"], check=True, stdout=sys.stderr)
+    for service in PORTS:
+        shutil.copy2(ROOT / "xinetd.d" / ("wait" if sort == "wait" else ".") / service, "/etc/xinetd.d")
+    subprocess.run(["service", "xinetd", "restart"], check=True, stdout=sys.stderr)
+
+
+def start_inetd(sort):
+    """Not installed, so it has no service."""
     text = (ROOT / "conf/inetd.conf").read_text()
     if sort == "wait":  # the administrator's pencil: the lines of the one sort out, those of the other in
         text = re.sub(r"(?m)^(\w.*)$", r"#\1", text)
         text = re.sub(r"(?m)^#(\w+\tstream\ttcp\twait\t.*)$", r"\1", text)
     Path("/run/inetd.conf").write_text(text)
-    return ["env", f"LD_LIBRARY_PATH={INETD}", INETD / "inetd", "-i", "/run/inetd.conf"]
+    process.start(["env", f"LD_LIBRARY_PATH={INETD}", INETD / "inetd", "-i", "/run/inetd.conf"], stdout=sys.stderr)
 
 
 def visit(service, address, authority):
@@ -84,9 +86,10 @@ def main():
     folder.mkdir()
     authority = certs.Authority(folder)
     daemons(authority, backend, host)
-    process.start(supervisor(sys.argv[3]), stdout=sys.stderr)
+    kind, sort = sys.argv[3].split(" ")
+    {"xinetd": start_xinetd, "inetd": start_inetd}[kind](sort)
     seen = {}
-    for address in ("127.0.0.1", "::1") if sys.argv[3].startswith("inetd") else ("127.0.0.1",):
+    for address in ("127.0.0.1", "::1") if kind == "inetd" else ("127.0.0.1",):
         for service in PORTS:
             process.wait_until(lambda: connects(address, PORTS[service]), f"{service} at {address}")
             seen[f"{service} {address}"] = visit(service, address, authority)
