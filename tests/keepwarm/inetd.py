@@ -141,6 +141,15 @@ def listeners(system):
     return [pid for pid in proxyds if process.parent(pid) not in (None, *proxyds) and process.children(pid)]
 
 
+def end_what_is_left(system):
+    """Not every supervisor ends what it has started: a listener, perhaps one that has no children yet."""
+    proxyds = system.pids("proxyd")
+    for pid in proxyds:
+        if process.parent(pid) not in proxyds:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def started(system, mode, services=("imap",), prefix=(), **attributes):
     """The supervisor, on system.port for imap and ports of their own for the others: yields {service: port}, with
@@ -158,6 +167,4 @@ def started(system, mode, services=("imap",), prefix=(), **attributes):
     finally:
         system.starter.terminate()
         system.starter.wait(process.DEADLINE)
-        for pid in listeners(system):  # not every supervisor ends what it has started
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        end_what_is_left(system)
