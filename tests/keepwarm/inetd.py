@@ -46,7 +46,16 @@ def unpack_inetd():
         for path in [*(work / "root").glob("**/*.so.*"), work / "root/usr/sbin/inetd"]:
             if path.exists():
                 shutil.copy2(path, work / "flat" / path.name)
-        shutil.copytree(work / "flat", folder, dirs_exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        whole = Path(tempfile.mkdtemp(prefix="openbsd-inetd-", dir=CACHE))
+        whole.chmod(0o755)
+        shutil.copytree(work / "flat", whole, dirs_exist_ok=True)
+        try:
+            whole.rename(folder)  # all of it at once: other test processes may want it, too
+        except OSError:
+            shutil.rmtree(whole)
+            if not (folder / "inetd").exists():
+                raise
     return folder, None
 
 
