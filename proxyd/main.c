@@ -30,6 +30,7 @@
 #define DEFAULT_RUN_DIRECTORY "/run/keepwarm"
 #define DEFAULT_CONFIG	      "/etc/imapproxy.conf"
 #define EXIT_USAGE	      2
+#define BACKLOG		      4096
 
 struct options {
 	const char *run_directory;
@@ -51,11 +52,32 @@ static int usage(FILE *to, int status)
 	return status;
 }
 
+/* Is this descriptor the very socket that is standard input? */
+static bool is_standard_socket(int fd)
+{
+	struct stat input, other;
+
+	return fstat(STDIN_FILENO, &input) == 0 && fstat(fd, &other) == 0 &&
+	       S_ISSOCK(input.st_mode) && input.st_dev == other.st_dev &&
+	       input.st_ino == other.st_ino;
+}
+
+/* Under inetd nothing is said on standard error: it is the client's connection. */
+static int wrong_usage(void)
+{
+	if (!is_standard_socket(STDERR_FILENO))
+		return usage(stderr, EXIT_USAGE);
+	log_open("proxyd", LOG_TO_SYSLOG);
+	log_printf(LOG_ERR, "wrong options: see proxyd(8)");
+	return EXIT_USAGE;
+}
+
 /* -1: go on; else the exit status. */
 static int read_options(int argc, char **argv, struct options *o)
 {
 	int c;
 
+	opterr = !is_standard_socket(STDERR_FILENO);
 	while ((c = getopt(argc, argv, "r:f:l:s:nph")) != -1) {
 		switch (c) {
 		case 'r':
@@ -66,12 +88,12 @@ static int read_options(int argc, char **argv, struct options *o)
 			break;
 		case 'l':
 			if (log_target_parse(optarg, &o->target) < 0)
-				return usage(stderr, EXIT_USAGE);
+				return wrong_usage();
 			break;
 		case 's':
 			o->service = service_find(optarg);
 			if (!o->service)
-				return usage(stderr, EXIT_USAGE);
+				return wrong_usage();
 			break;
 		case 'n':
 			o->check = true;
@@ -82,10 +104,10 @@ static int read_options(int argc, char **argv, struct options *o)
 		case 'h':
 			return usage(stdout, 0);
 		default:
-			return usage(stderr, EXIT_USAGE);
+			return wrong_usage();
 		}
 	}
-	return optind < argc ? usage(stderr, EXIT_USAGE) : -1;
+	return optind < argc ? wrong_usage() : -1;
 }
 
 /* 1: listening, 0: a connection, -errno: neither. */
@@ -127,18 +149,19 @@ static int fill_standard_places(void)
 	return 0;
 }
 
-/* Under inetd the client's connection is standard input, output and error. There it would stay open
- * when tlsrelayd has it, and a line on standard error would be the client's. */
-static int leave_standard_places(int *client)
+/* Under inetd the socket is standard input, output and error. There a client's connection would
+ * stay open when tlsrelayd has it, and a line on standard error would be the client's; of a
+ * listening one every session would have a copy, at which it could accept other clients. */
+static int leave_standard_places(int *sock)
 {
 	AUTO_FD nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct stat theirs, here;
 
-	if (nothing < 0 || fstat(*client, &theirs) < 0)
+	if (nothing < 0 || fstat(*sock, &theirs) < 0)
 		return -errno;
-	if (*client <= STDERR_FILENO)
-		*client = fcntl(*client, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (*client < 0)
+	if (*sock <= STDERR_FILENO)
+		*sock = fcntl(*sock, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (*sock < 0)
 		return -errno;
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		if (fstat(fd, &here) == 0 && here.st_dev == theirs.st_dev &&
@@ -156,12 +179,7 @@ static int serve_one(const struct options *o, const struct activation_fd *connec
 	struct session_start start = { .client = connection->fd,
 				       .link = { .door = -1 },
 				       .tls = service->tls };
-	int r = leave_standard_places(&start.client);
 
-	if (r < 0) {
-		log_printf(LOG_ERR, "cannot take the connection over: %s", strerror(-r));
-		return 1;
-	}
 	if (in_run_directory(o, "session", path, sizeof(path)) < 0)
 		return 1;
 	io_init();
@@ -175,17 +193,40 @@ static int serve_one(const struct options *o, const struct activation_fd *connec
 	return session_run(&start);
 }
 
-static int serve(const struct options *o)
+/* The sockets that were passed to us, by LISTEN_FDS or as standard input, out of the standard
+ * places. Returns how many, or -errno. */
+static int take_sockets(struct activation_fd fds[POOLS_MAX])
 {
-	struct activation_fd fds[POOLS_MAX];
 	int count = activation_take(fds, POOLS_MAX);
+	bool inetd = count == 0;
 
 	if (count < 0) {
 		log_printf(LOG_ERR, "LISTEN_FDS makes no sense: %s", strerror(-count));
-		return 1;
+		return count;
 	}
-	if (count == 0)
+	if (inetd)
 		fds[count++] = (struct activation_fd){ .fd = STDIN_FILENO };
+	for (int i = 0; i < count; i++) {
+		int r = leave_standard_places(&fds[i].fd);
+
+		if (r < 0) {
+			log_printf(LOG_ERR, "cannot take a socket over: %s", strerror(-r));
+			return r;
+		}
+	}
+	/* xinetd's queue of 64 would lose clients in a burst */
+	if (inetd && is_listening(fds[0].fd) > 0)
+		(void)listen(fds[0].fd, BACKLOG);
+	return count;
+}
+
+static int serve(const struct options *o)
+{
+	struct activation_fd fds[POOLS_MAX];
+	int count = take_sockets(fds);
+
+	if (count < 0)
+		return 1;
 	for (int i = 0; i < count; i++) {
 		int listening = is_listening(fds[i].fd);
 

@@ -161,6 +161,13 @@ static long try_shut_log(struct session *s)
 	return shutdown(JAIL_LOG, SHUT_RDWR);
 }
 
+/* inetd's listening socket comes as standard input: no session may accept other clients at it. */
+static long try_accept_standard(struct session *s)
+{
+	(void)s;
+	return syscall(SYS_accept4, STDIN_FILENO, NULL, NULL, SOCK_NONBLOCK);
+}
+
 static long try_inet_pair(struct session *s)
 {
 	int pair[2];
@@ -289,6 +296,7 @@ static long try_shut_the_moved_door(struct session *s)
 	ROW(shut_door) \
 	ROW(shut_link) \
 	ROW(shut_log) \
+	ROW(accept_standard) \
 	ROW(inet_pair) \
 	ROW(write_elsewhere) \
 	ROW(wait4) \

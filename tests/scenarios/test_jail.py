@@ -53,7 +53,7 @@ def test_there_are_enough_attempts():
 
 # What the nursery may and its children inherit from it, to no avail: no socket of theirs listens (EINVAL), no
 # process may be made (EAGAIN).
-REFUSED = {"accept4": errno.EINVAL, "fork": errno.EAGAIN, "clone": errno.EAGAIN, "wait4": errno.ECHILD}
+REFUSED = {"accept4": errno.EINVAL, "accept_standard": errno.ENOTSOCK, "fork": errno.EAGAIN, "clone": errno.EAGAIN, "wait4": errno.ECHILD}
 
 # What it may do, and what must not help it.
 ALLOWED = ("empty_knock", "knock_with_the_door", "wrap_the_door", "shut_the_moved_door")

@@ -38,13 +38,15 @@ static void write_accounts(void)
 static enum found find(const char *place)
 {
 	static struct account account;
-	struct config c = { .directory = { .count = 1 } };
+	struct config c;
 	char value[100];
 	struct directories *d;
 	struct why why;
 	unsigned line;
 
+	assert_int_equal(config_init(&c), 0);
 	(void)snprintf(value, sizeof(value), "%s", place);
+	c.directory.count = 1;
 	c.directory.items[0] = value;
 	c.directory.lines[0] = 1;
 	assert_int_equal(directories_new(&c, &d), 0);
@@ -52,6 +54,8 @@ static enum found find(const char *place)
 	enum found found = directories_find(d, "imap", SPAN("anna"), &account, &line, &why);
 
 	directories_free(d);
+	c.directory.count = 0; /* value is not the configuration's to free */
+	config_wipe(&c);
 	return found;
 }
 
