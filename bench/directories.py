@@ -2,6 +2,7 @@
 a route that is known and one that is not add to a login."""
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import time
@@ -177,6 +178,7 @@ def measure_share(options):
 # --- all of it --------------------------------------------------------------------------------------------
 def measure(options, skipped):
     """options: a copy of our own, which gets what only this part has."""
+    os.environ["KEEPWARM_BUILD"] = str(options.build)  # for the tests' servers
     options.rounds = min(options.rounds, ROUNDS)
     options.accounts = ACCOUNTS_QUICK if options.quick else ACCOUNTS
     options.seconds = 1

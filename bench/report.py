@@ -7,7 +7,8 @@ import time
 import parts
 
 OWN_TARGETS = ("tls", "pop3", "directories")  # parts whose targets are in `more`
-PACKAGES = {"imapproxy": "imapproxy", "nginx": "nginx", "haproxy": "haproxy", "Dovecot": "dovecot-core"}
+PACKAGES = {"imapproxy": "imapproxy", "nginx": "nginx", "haproxy": "haproxy", "Dovecot": "dovecot-core",
+            "slapd": "slapd", "PostgreSQL": "postgresql-15", "MariaDB": "mariadb-server"}
 
 
 def values(rounds, *path):

@@ -14,13 +14,12 @@ import parts
 import peers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from keepwarm import directory_real  # noqa: E402
-from keepwarm.directory import USERDB  # noqa: E402
 from keepwarm.process import TestTimeout  # noqa: E402
 
 REPEATS = 3
 HOST = "127.0.0.1"  # of all mail; server_port says where
 OPTIONS = f"mailhost={HOST}"
+USERDB = "{name}\tuid=1|gid=1|home=/x|systempw=$1$x$y|options={options}\n"
 
 
 def timed(ask, names):
@@ -163,13 +162,18 @@ http {{
 
 
 class Server(Static):
-    """One of the tests' throwaway servers."""
-    make = None
+    """One of the tests' throwaway servers, `name` there."""
+    name = ""
+
+    @classmethod
+    def make(cls):
+        from keepwarm import directory_real  # not before it is needed: it looks for programs at once
+        return getattr(directory_real, cls.name)
 
     def __init__(self, options, names):
         super().__init__(options, names)
         try:
-            self.server = self.make((HOST, HOST), {name: OPTIONS for name in names})
+            self.server = self.make()((HOST, HOST), {name: OPTIONS for name in names})
         except (TestTimeout, subprocess.SubprocessError) as problem:
             raise OSError(str(problem).splitlines()[0]) from problem
         if hasattr(self.server, "rc"):
@@ -178,7 +182,7 @@ class Server(Static):
 
     @classmethod
     def missing(cls):
-        return cls.make.missing()
+        return cls.make().missing()
 
     def query(self, names):
         return timed(self.ask, names)
@@ -194,7 +198,7 @@ class Server(Static):
 
 
 class Ldap(Server):
-    kind, make = "ldap", directory_real.Slapd
+    kind, name = "ldap", "Slapd"
 
     def ask(self, names):
         admin = f"cn=proxy,{self.server.BASE}"
@@ -207,7 +211,7 @@ SELECT = "SELECT id, crypt, clear, uid, gid, home, '', '', name, options FROM ac
 
 
 class Pgsql(Server):
-    kind, make = "pgsql", directory_real.Postgres
+    kind, name = "pgsql", "Postgres"
 
     def ask(self, names):
         self.ask_with(["psql", "-q", "-A", "-t", "-h", HOST, "-p", self.server.port, "-U", "postgres", "-d", "postgres",
@@ -215,7 +219,7 @@ class Pgsql(Server):
 
 
 class Mysql(Server):
-    kind, make = "mysql", directory_real.Mariadb
+    kind, name = "mysql", "Mariadb"
 
     def ask(self, names):
         run(["mariadb", "--no-defaults", "-B", "-N", "-h", HOST, "-P", self.server.port, "-u", "proxy", "-pproxy", "mail"],
@@ -223,7 +227,7 @@ class Mysql(Server):
 
 
 class Authdaemon(Server):
-    kind, make = "authdaemon", directory_real.Authlib
+    kind, name = "authdaemon", "Authlib"
 
     def ask(self, names):
         for name in names:
