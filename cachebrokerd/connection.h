@@ -75,6 +75,16 @@ int connection_describe(struct connection *c, struct span capabilities, struct s
  */
 int connection_given(struct connection *c, int *fd);
 
+/* Puts a leased connection into the cache and watches it there: it is idle since then (monotonic
+ * ms). *fd is taken over if that went well. 0 or -errno. */
+int connection_shelve(struct connection *c, int64_t since, int *fd);
+
+/* Has the mail host neither said anything nor hung up? */
+bool connection_is_silent(int fd);
+
+/* Would it be made in another way now, or not at all? */
+bool connection_is_outdated(const struct connection *c);
+
 /* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
  * closed. It is leased from now on; *ret_fd is the caller's to send and close, *ret_idle the
  * milliseconds it lay. NULL: there is none. */
