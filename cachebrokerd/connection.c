@@ -477,6 +477,15 @@ void connection_expire(struct broker *b)
 		evict(oldest->owner, COUNTER_expired);
 }
 
+void connection_keep_to_size(struct broker *b)
+{
+	struct cache_entry *oldest;
+
+	while (b->leased + b->spares + cache_count(b->cache) > b->connections_most &&
+	       (oldest = cache_oldest(b->cache)) != NULL)
+		evict(oldest->owner, COUNTER_evicted);
+}
+
 void connection_flush_outdated(struct broker *b)
 {
 	for (struct host *h = b->hosts; h; h = h->next)

@@ -139,6 +139,9 @@ void connection_disown(struct connection *c);
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);
 
+/* Logs out the oldest idle connections if there are more in all than there may be (cache_size). */
+void connection_keep_to_size(struct broker *b);
+
 /* Logs out idle connections to hosts that are spoken to in another way now, after a reload. */
 void connection_flush_outdated(struct broker *b);
 

@@ -104,8 +104,7 @@ static bool is_wanted(const struct connection *c)
 	return b->config.cache_expiration_time > 0 && !c->unwanted &&
 	       c->host->service == SERVICE_IMAP && !connection_is_outdated(c) &&
 	       c->host->order != STATEFILE_ORDER_DRAIN && c->capabilities &&
-	       proofs_current(b->proofs, &c->record, &c->plain) &&
-	       b->leased + cache_count(b->cache) <= b->connections_most;
+	       proofs_current(b->proofs, &c->record, &c->plain);
 }
 
 int connection_unpack_idle(struct connection *c, int64_t since, int *fd)

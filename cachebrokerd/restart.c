@@ -247,7 +247,13 @@ static int hand_over(struct packer *p)
 		r = store(p->receiving, "FDSTORE=1\nFDNAME=" RESTART_SOCKETS "\nFDPOLL=0");
 	if (r == 0)
 		r = store(p->text, "FDSTORE=1\nFDNAME=" RESTART_TEXT "\nFDPOLL=0");
-	return r == 0 ? await_supervisor() : r;
+	if (r < 0)
+		return r;
+	r = await_supervisor();
+	if (r < 0) /* it may have it all the same */
+		log_printf(LOG_WARNING, "restart: the supervisor has not said that it keeps it: %s",
+			   strerror(-r));
+	return 0;
 }
 
 static void pack_all(struct broker *b)

@@ -256,6 +256,7 @@ void restart_take(struct broker *b, int sockets, int text)
 	}
 	drop_connection(&u);
 	drop_waiting(&u);
+	connection_keep_to_size(b); /* the configuration may be another one */
 	if (r < 0 && r != -EPROTONOSUPPORT) /* that has been said */
 		log_printf(LOG_WARNING, "restart: what the broker before has left is broken: %s",
 			   strerror(-r));
