@@ -181,7 +181,7 @@ static void on_end(struct run *run, struct child *c, int status)
 	pid_t pid = c->pid;
 	bool was_ready = c->ready;
 
-	child_ended(c, clock_ms());
+	child_ended(c, status, clock_ms());
 	child_words(status, words, sizeof(words));
 	if (run->phase == STARTING) {
 		report(LOG_ERR, "%s %s %s; its own lines in the log say why", child_program(c),
