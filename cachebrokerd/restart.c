@@ -326,7 +326,7 @@ void restart_begin(struct broker *b)
 		return;
 	}
 	b->restarting = true;
-	peer_stop_listening();
+	peer_hold_gate(&client_peer_kind); /* tlsrelayd may be about to come */
 	door_hold();
 	spares_flush_all(b);
 	for (struct client *c = b->clients, *next; c; c = next) {

@@ -331,7 +331,7 @@ def test_a_broken_pack_harms_nobody(make, backend, how):
             with system.session(user) as other:
                 sees_own_mail(other, user)
     (system.folder / "tamper").unlink()
-    system.wait_cached(system.gauge("cached"))
+    wait_until(lambda: system.gauge("active") == 0, "a session is left")
     restart(system)
     failures.check_connections(system, backend)
 
