@@ -133,6 +133,20 @@ def test_a_connection_that_is_given_while_there_is_no_broker(system, backend):
     assert len(backend.logins) == 1
 
 
+def test_a_restart_between_returning_and_give(system, backend):
+    client = system.session("anna")
+    sees_own_mail(client, "anna")
+    gate = backend.gate("UNSELECT")
+    client.logout()
+    gate.wait()
+    restart(system)
+    backend.ungate("UNSELECT")
+    system.wait_cached(1)
+    with system.session("anna", reused=True) as again:
+        sees_own_mail(again, "anna")
+    assert len(backend.logins) == 1
+
+
 def test_a_client_that_has_come_while_there_is_no_broker(system, backend):
     old = broker(system)
     with process.frozen(old):
@@ -330,6 +344,8 @@ def test_a_broken_pack_harms_nobody(make, backend, how):
         for user in [f"user{n}" for n in range(5)]:
             with system.session(user) as other:
                 sees_own_mail(other, user)
+    if how not in ("flip", "less_sockets"):
+        assert "has left is broken" in system.log_text()
     (system.folder / "tamper").unlink()
     wait_until(lambda: system.gauge("active") == 0, "a session is left")
     restart(system)
