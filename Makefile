@@ -168,17 +168,19 @@ FUZZ_SECONDS ?= 60
 
 $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/run_corpus.o $(ARCHIVES)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDHOST) $< $(B)/obj/tests/fuzz/run_corpus.o $(B)/obj/proxyd.a $(B)/obj/lookupd.a $(B)/obj/lib.a -o $@
+	$(CC) $(CFLAGS) $(LDHOST) $< $(B)/obj/tests/fuzz/run_corpus.o $(addprefix $(B)/obj/,proxyd.a lookupd.a cachebrokerd.a lib.a) -o $@
 
 fuzz-corpus: $(FUZZ_RUN)
 
-# Of lookupd what is pure.
+# Of lookupd and the broker what is pure.
 FUZZ_LOOKUPD := $(addprefix lookupd/,account.c authrc.c cram.c ldapquery.c scram.c sqlquery.c textline.c why.c)
 
-build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(FUZZ_LOOKUPD) $(LIB_C) $(FILTER)
+FUZZ_BROKER  := cachebrokerd/pack.c
+
+build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(FUZZ_LOOKUPD) $(FUZZ_BROKER) $(LIB_C) $(FILTER)
 	@mkdir -p $(@D)
 	clang -std=c17 -O1 -g -I. -I$(B)/gen -D_GNU_SOURCE= -DKEEPWARM_VERSION='"fuzz"' -fsanitize=fuzzer,address,undefined $< \
-		$(call not_main,$(SRC_proxyd)) $(FUZZ_LOOKUPD) $(LIB_C) -o $@
+		$(call not_main,$(SRC_proxyd)) $(FUZZ_LOOKUPD) $(FUZZ_BROKER) $(LIB_C) -o $@
 
 fuzz: $(FUZZERS)
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f); mkdir -p build/corpus/$$n; \

@@ -1,6 +1,7 @@
 /* The broker as a whole: bounds, reload, stop. */
 #include "cachebrokerd/broker.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sys/random.h>
@@ -14,6 +15,7 @@
 #include "cachebrokerd/spares.h"
 #include "cachebrokerd/tls_policy.h"
 #include "lib/clock.h"
+#include "lib/fd.h"
 #include "lib/log.h"
 
 #define RESERVE \
@@ -31,6 +33,15 @@ static unsigned descriptor_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit); /* what we have is enough to go on, smaller */
 	(void)getrlimit(RLIMIT_NOFILE, &limit);
 	return limit.rlim_cur > 1000000 ? 1000000 : (unsigned)limit.rlim_cur;
+}
+
+/* The kernel's table of our descriptors grows at once: when there is a second thread (the state's
+ * writer), each doubling of it waits for all CPUs, some 30 ms. */
+static void make_room_for_descriptors(unsigned count)
+{
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)count - 1);
+
+	fd_drop(&fd);
 }
 
 void broker_set_bounds(struct broker *b)
@@ -53,6 +64,7 @@ void broker_set_bounds(struct broker *b)
 			LOG_WARNING,
 			"max_clients %u does not fit into %u descriptors (RLIMIT_NOFILE): %u it is",
 			b->config.max_clients, limit, b->clients_most);
+	make_room_for_descriptors(b->clients_most + b->connections_most + reserve);
 }
 
 void broker_count(struct broker *b)

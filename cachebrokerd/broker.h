@@ -71,6 +71,7 @@ struct broker {
 	unsigned clients_most;
 	unsigned connections_most; /* leased and cached */
 	bool stopping;
+	bool restarting; /* a successor will go on: restart.h */
 	bool retiring; /* our supervisor is gone: no new ones, and the end with the last session */
 };
 

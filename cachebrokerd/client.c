@@ -126,7 +126,7 @@ int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reaso
 	return client_refuse_code(c, serial, reason, CODE_NONE, text);
 }
 
-static void leave_silent(struct client *c)
+void client_introduced(struct client *c)
 {
 	if (c->state != CLIENT_NEW)
 		return;
@@ -178,7 +178,7 @@ static void note_ends(struct client *c, uint32_t client_port, struct span local,
 
 static void is_new(struct client *c)
 {
-	leave_silent(c);
+	client_introduced(c);
 	c->state = CLIENT_READY;
 	state_count(c->broker->state, COUNTER_clients, 1);
 }
@@ -194,7 +194,7 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 		return 0;
 	note_ends(c, m->HELLO.client_port, m->HELLO.local, m->HELLO.local_port);
 	if (c->state == CLIENT_NEW && admit_is_proxy(c->broker, m->HELLO.client)) {
-		leave_silent(c);
+		client_introduced(c);
 		c->state = CLIENT_ANNOUNCING;
 	} else {
 		is_new(c);
@@ -218,7 +218,7 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 	if (knock->user.n > 0) {
 		/* it goes on with a connection that the broker before us leased, and that cannot
 		 * come back */
-		leave_silent(c);
+		client_introduced(c);
 		c->orphan = true;
 		c->state = CLIENT_DONE;
 		c->lease.user_length = knock->user.n;
@@ -332,7 +332,7 @@ static void client_gone(struct peer *p)
 	admin_gone(&c->admin);
 	if (c->orphan)
 		b->orphans--;
-	leave_silent(c);
+	client_introduced(c);
 	tries_leave(b->tries, &c->visit);
 	if (c->joined)
 		admit_gone(b, c->service, c->origin);

@@ -64,6 +64,32 @@ bool client_challenge_paid(struct client *c)
 	return paid;
 }
 
+void client_challenge_pay(struct client *c)
+{
+	if (c->challenge)
+		c->challenge->paid = true;
+}
+
+bool client_in_challenge(const struct client *c)
+{
+	return c->challenge && (c->challenge->question || c->challenge->conversation != 0);
+}
+
+void client_challenge_restore(struct client *c, struct span user, bool paid)
+{
+	struct challenge *h = calloc(1, sizeof(*h));
+
+	if (!h || user.n > sizeof(h->user)) {
+		free(h);
+		return;
+	}
+	h->verified = true;
+	h->paid = paid;
+	h->user_length = user.n;
+	memcpy(h->user, user.p, user.n);
+	c->challenge = h;
+}
+
 void client_leave_challenge(struct client *c)
 {
 	if (!c->challenge)

@@ -23,6 +23,16 @@ bool client_challenge_is_old(const struct client *c);
  * well. */
 bool client_challenge_paid(struct client *c);
 
+/* That login was not made after all, and will be made again. */
+void client_challenge_pay(struct client *c);
+
+/* Is a conversation under way? */
+bool client_in_challenge(const struct client *c);
+
+/* Goes on after a restart with whom a worker had verified; paid: for a login that is still to come.
+ */
+void client_challenge_restore(struct client *c, struct span user, bool paid);
+
 /* The client is gone. */
 void client_leave_challenge(struct client *c);
 

@@ -22,6 +22,9 @@ void client_lose_connection(struct client *c);
 /* Its row in the state file: it is logged in there as this user. */
 void client_show_active(struct client *c, struct span user, const char *host);
 
+/* It has introduced itself: it does not count as silent any more. */
+void client_introduced(struct client *c);
+
 /* Answers with REFUSED. 0 or -errno. */
 int client_refuse_with(struct client *c, uint32_t serial, enum msg_refusal reason,
 		       const char *text);

@@ -185,8 +185,7 @@ static bool too_old(const struct connection *c, int64_t now)
 	return now - c->born >= (int64_t)c->broker->config.cache_max_age * 1000;
 }
 
-/* Would it be made in another way now, or not at all? */
-static bool is_outdated(const struct connection *c)
+bool connection_is_outdated(const struct connection *c)
 {
 	return !host_is_current(c->host) || c->tls != host_tls(c->host);
 }
@@ -200,8 +199,7 @@ static void keep_to_limit_per_account(struct connection *c)
 		evict(oldest->owner, COUNTER_evicted);
 }
 
-/* Into the cache, watched. */
-static int put_into_cache(struct connection *c, int *fd)
+int connection_shelve(struct connection *c, int64_t since, int *fd)
 {
 	struct broker *b = c->broker;
 	int r = loop_watch(b->loop, *fd, EPOLLIN | EPOLLRDHUP, on_event, c, &c->watch);
@@ -209,7 +207,7 @@ static int put_into_cache(struct connection *c, int *fd)
 	if (r < 0)
 		return r;
 	keep_to_limit_per_account(c);
-	c->entry.since = clock_ms();
+	c->entry.since = since;
 	r = cache_add(b->cache, &c->entry);
 	if (r < 0)
 		return r;
@@ -217,7 +215,6 @@ static int put_into_cache(struct connection *c, int *fd)
 	c->host->idle_count++;
 	c->fd = take_fd(fd);
 	b->leased--;
-	state_count(b->state, COUNTER_given, 1);
 	state_session(b->state, c->id, STATEFILE_CACHED, SERVICE_IMAP, span_str(c->user), SPAN_NONE,
 		      span_str(c->host->label));
 	state_session_moved(b->state, c->id, c->from_client, c->from_backend);
@@ -312,13 +309,15 @@ int connection_given(struct connection *c, int *fd)
 	else if (c->broker->stopping || c->broker->retiring)
 		r = -ECANCELED;
 	else if (c->broker->config.cache_expiration_time == 0 || too_old(c, clock_ms()) ||
-		 is_outdated(c) || c->unwanted || c->host->order == STATEFILE_ORDER_DRAIN ||
-		 is_known_elsewhere(c))
+		 connection_is_outdated(c) || c->unwanted ||
+		 c->host->order == STATEFILE_ORDER_DRAIN || is_known_elsewhere(c))
 		r = -ESTALE;
 	else if (!proofs_current(c->broker->proofs, &c->record, &c->plain))
 		r = -EKEYREJECTED;
 	if (r == 0)
-		r = put_into_cache(c, &given);
+		r = connection_shelve(c, clock_ms(), &given);
+	if (r == 0)
+		state_count(c->broker->state, COUNTER_given, 1);
 	if (r == -EKEYREJECTED)
 		state_count(c->broker->state, COUNTER_superseded, 1);
 	if (r == -ESTALE || r == -EKEYREJECTED)
@@ -328,7 +327,7 @@ int connection_given(struct connection *c, int *fd)
 	return r;
 }
 
-static bool is_silent(int fd)
+bool connection_is_silent(int fd)
 {
 	char byte;
 
@@ -349,7 +348,7 @@ struct connection *connection_take(struct broker *b, const struct key *key, int 
 			continue;
 		}
 		watch_end(&c->watch);
-		if (!is_silent(c->fd)) {
+		if (!connection_is_silent(c->fd)) {
 			bury(c);
 			continue;
 		}
@@ -503,12 +502,21 @@ void connection_expire(struct broker *b)
 		evict(oldest->owner, COUNTER_expired);
 }
 
+void connection_keep_to_size(struct broker *b)
+{
+	struct cache_entry *oldest;
+
+	while (b->leased + b->spares + cache_count(b->cache) > b->connections_most &&
+	       (oldest = cache_oldest(b->cache)) != NULL)
+		evict(oldest->owner, COUNTER_evicted);
+}
+
 void connection_flush_outdated(struct broker *b)
 {
 	for (struct host *h = b->hosts; h; h = h->next)
 		for (struct connection *c = h->idle, *next; c; c = next) {
 			next = c->host_next;
-			if (is_outdated(c))
+			if (connection_is_outdated(c))
 				evict(c, COUNTER_flushed);
 		}
 }

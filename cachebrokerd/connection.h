@@ -76,6 +76,16 @@ int connection_describe(struct connection *c, struct span capabilities, struct s
  */
 int connection_given(struct connection *c, int *fd);
 
+/* Puts a leased connection into the cache and watches it there: it is idle since then (monotonic
+ * ms). *fd is taken over if that went well. 0 or -errno. */
+int connection_shelve(struct connection *c, int64_t since, int *fd);
+
+/* Has the mail host neither said anything nor hung up? */
+bool connection_is_silent(int fd);
+
+/* Would it be made in another way now, or not at all? */
+bool connection_is_outdated(const struct connection *c);
+
 /* Takes the newest usable idle connection of the key out of the cache; dead ones met on the way are
  * closed. It is leased from now on; *ret_fd is the caller's to send and close, *ret_idle the
  * milliseconds it lay. NULL: there is none. */
@@ -132,6 +142,9 @@ void connection_disown_user(const struct key *user);
 
 /* Logs out idle connections that lay too long. */
 void connection_expire(struct broker *b);
+
+/* Logs out the oldest idle connections if there are more in all than there may be (cache_size). */
+void connection_keep_to_size(struct broker *b);
 
 /* Logs out idle connections to hosts that are spoken to in another way now, after a reload. */
 void connection_flush_outdated(struct broker *b);

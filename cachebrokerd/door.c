@@ -163,6 +163,14 @@ bool door_is_open(void)
 	return doors != NULL;
 }
 
+void door_hold(void)
+{
+	for (struct door *d = doors; d; d = d->next) {
+		d->closed = false; /* never again, for door_reopen() */
+		watch_end(&d->watch);
+	}
+}
+
 void door_reopen(void)
 {
 	for (struct door *d = doors; d; d = d->next)

@@ -21,6 +21,9 @@ void door_leave_all(struct broker *b);
 /* Has any door still a process behind it? */
 bool door_is_open(void);
 
+/* No knock is let in any more: what is brought waits for our successor. */
+void door_hold(void);
+
 /* Lets sessions in again through doors that had been closed because the house was full. Call it now
  * and then. */
 void door_reopen(void);

@@ -83,3 +83,34 @@ void habits_forget(struct habits *h, const struct key *who)
 	if (one->seen > 0 && key_same(&one->who, who))
 		one->seen = 0;
 }
+
+bool habits_next(const struct habits *h, size_t *at, struct habits_row *ret)
+{
+	while (*at < HABITS_SLOTS) {
+		const struct habit *one = &h->slots[(*at)++];
+
+		if (one->seen == 0)
+			continue;
+		*ret = (struct habits_row){ .who = one->who,
+					    .seen = one->seen,
+					    .enables = one->enables,
+					    .plain_turns = one->plain_turns,
+					    .fingerprint = { one->text, one->length } };
+		return true;
+	}
+	return false;
+}
+
+void habits_restore(struct habits *h, const struct habits_row *row)
+{
+	struct habit *one = &h->slots[slot_of(&row->who)];
+
+	if (row->seen <= 0 || row->fingerprint.n > HABITS_TEXT)
+		return;
+	*one = (struct habit){ .who = row->who,
+			       .seen = row->seen,
+			       .enables = row->enables,
+			       .plain_turns = (unsigned char)(row->plain_turns % HABITS_TURNS),
+			       .length = (unsigned char)row->fingerprint.n };
+	memcpy(one->text, row->fingerprint.p, row->fingerprint.n);
+}

@@ -27,6 +27,22 @@ void habits_free(struct habits *h);
 struct span habits_find(const struct habits *h, const struct key *who, int64_t now,
 			bool *ret_promise);
 
+/* One habit, as a successor must know it. */
+struct habits_row {
+	struct key who;
+	int64_t seen;
+	bool enables;
+	unsigned plain_turns;
+	struct span fingerprint;
+};
+
+/* The first one at slot *at or behind it; *at is behind it then. Its text lives until the next
+ * change. False: there are no more. */
+bool habits_next(const struct habits *h, size_t *at, struct habits_row *ret);
+
+/* Takes one over that was known before us. What makes no sense is left out. */
+void habits_restore(struct habits *h, const struct habits_row *row);
+
 /* A session of it has ended with this fingerprint. */
 void habits_note(struct habits *h, const struct key *who, struct span fingerprint, int64_t now);
 

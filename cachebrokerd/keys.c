@@ -12,6 +12,7 @@
 struct keys {
 	EVP_MAC *mac;
 	EVP_MAC_CTX *template; /* keyed, nothing added yet */
+	struct key secret;     /* for our successor: OpenSSL does not give it back */
 };
 
 /* The purposes, as first field, keep digests of different kinds apart. */
@@ -27,9 +28,8 @@ static const struct span purpose_tokens = { "tokens", 6 };
 static const struct span purpose_verified = { "verified", 8 };
 static const struct span purpose_habit = { "habit", 5 };
 
-int keys_new(struct keys **ret)
+int keys_adopt(const struct key *secret, struct keys **ret)
 {
-	unsigned char key[KEY_BYTES];
 	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
 								 (char[]){ "SHA256" }, 0),
 				OSSL_PARAM_construct_end() };
@@ -37,16 +37,31 @@ int keys_new(struct keys **ret)
 
 	if (!k)
 		return -ENOMEM;
+	k->secret = *secret;
 	k->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	k->template = k->mac ? EVP_MAC_CTX_new(k->mac) : NULL;
-	if (!k->template || RAND_bytes(key, sizeof(key)) != 1 ||
-	    EVP_MAC_init(k->template, key, sizeof(key), params) != 1) {
+	if (!k->template ||
+	    EVP_MAC_init(k->template, secret->bytes, sizeof(secret->bytes), params) != 1) {
 		keys_free(k);
 		return -EIO;
 	}
-	OPENSSL_cleanse(key, sizeof(key));
 	*ret = k;
 	return 0;
+}
+
+int keys_new(struct keys **ret)
+{
+	struct key secret;
+	int r = RAND_bytes(secret.bytes, sizeof(secret.bytes)) == 1 ? keys_adopt(&secret, ret)
+								     : -EIO;
+
+	OPENSSL_cleanse(&secret, sizeof(secret));
+	return r;
+}
+
+const struct key *keys_secret(const struct keys *k)
+{
+	return &k->secret;
 }
 
 void keys_free(struct keys *k)
@@ -55,6 +70,7 @@ void keys_free(struct keys *k)
 		return;
 	EVP_MAC_CTX_free(k->template);
 	EVP_MAC_free(k->mac);
+	OPENSSL_cleanse(k, sizeof(*k));
 	free(k);
 }
 

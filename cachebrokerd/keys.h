@@ -29,6 +29,12 @@ struct key_account {
 
 /* Makes the key of this start. 0 or -errno. */
 int keys_new(struct keys **ret);
+
+/* The same with the key of a broker before us, whose digests are gone on with. */
+int keys_adopt(const struct key *secret, struct keys **ret);
+
+/* The key itself, for that. The caller wipes what he makes of it. */
+const struct key *keys_secret(const struct keys *k);
 void keys_free(struct keys *k);
 
 /* The digest of what the client proved itself with. */

@@ -24,6 +24,7 @@
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
+#include "cachebrokerd/restart.h"
 #include "cachebrokerd/sockets.h"
 #include "cachebrokerd/spares.h"
 #include "cachebrokerd/tls.h"
@@ -215,7 +216,7 @@ static void on_signal(void *context, int number)
 	else if (number == SIGUSR2)
 		broker_retire(b);
 	else
-		loop_end(b->loop, 0);
+		restart_begin(b);
 }
 
 static void on_alarm(int number)
@@ -343,6 +344,8 @@ static int start(struct broker *b, const struct options *o)
 	if (!b->tracing)
 		return 1;
 	admin_warn(b);
+	restart_take(b, passed_fd(fds, count, RESTART_SOCKETS),
+		     passed_fd(fds, count, RESTART_TEXT));
 	adopt_doors(b, fds, count);
 	return serve(b);
 }

@@ -59,6 +59,15 @@ void peer_stop_listening(void)
 	}
 }
 
+void peer_hold_gate(const struct peer_kind *kind)
+{
+	for (struct gate *g = gates; g; g = g->next)
+		if (g->kind == kind) {
+			g->closed = false; /* never again, for peer_reopen() */
+			watch_end(&g->watch);
+		}
+}
+
 void peer_end(struct peer *p)
 {
 	if (p->ended)

@@ -51,6 +51,9 @@ bool peer_house_is_full(const struct broker *b);
  */
 void peer_stop_listening(void);
 
+/* Lets no further peer of this kind in: those who connect wait for our successor. */
+void peer_hold_gate(const struct peer_kind *kind);
+
 /* Lets peers in again where peer_listen() had stopped because of that. Call it now and then. */
 void peer_reopen(void);
 

@@ -95,6 +95,13 @@ bool proofs_fresh(const struct proofs *p, const struct key *account, const struc
 	return e && e->accepted >= since;
 }
 
+int64_t proofs_when(const struct proofs *p, const struct key *account, const struct key *key)
+{
+	const struct entry *e = find_current(p, account, key);
+
+	return e ? e->accepted : 0;
+}
+
 bool proofs_try(struct proofs *p, const struct key *account, int64_t since, int64_t now)
 {
 	struct entry *e = find(p, account);

@@ -31,6 +31,9 @@ void proofs_refuse(struct proofs *p, const struct key *account, const struct key
  * may lie in the cache. */
 bool proofs_current(const struct proofs *p, const struct key *account, const struct key *key);
 
+/* The same, and when was that? 0: it is not. */
+int64_t proofs_when(const struct proofs *p, const struct key *account, const struct key *key);
+
 /* The same, and was that at `since` or later? */
 bool proofs_fresh(const struct proofs *p, const struct key *account, const struct key *key,
 		  int64_t since);

@@ -109,6 +109,25 @@ bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed
 	return before;
 }
 
+unsigned tries_used(struct tries *t, const struct tries_visit *visit, unsigned *ret_deeds)
+{
+	const struct slot *s = find(t, visit);
+
+	*ret_deeds = s ? s->deeds : 0;
+	return s ? s->used : 0;
+}
+
+void tries_restore(struct tries *t, const struct tries_visit *visit, unsigned used, unsigned deeds)
+{
+	struct slot *s = find(t, visit);
+
+	tries_set(t, visit, used);
+	if (s) {
+		s->deeds = deeds;
+		s->again = true; /* whether it was the first one nobody knows any more */
+	}
+}
+
 void tries_leave(struct tries *t, const struct tries_visit *visit)
 {
 	struct slot *s = find(t, visit);

@@ -48,6 +48,12 @@ void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
  * over whatever socket. */
 bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed deed);
 
+/* How many it has used, and bits of what it has done; and the same told to the table of a broker
+ * that goes on with the socket. */
+unsigned tries_used(struct tries *t, const struct tries_visit *visit, unsigned *ret_deeds);
+void tries_restore(struct tries *t, const struct tries_visit *visit, unsigned used,
+		   unsigned deeds);
+
 /* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);
 

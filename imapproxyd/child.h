@@ -58,7 +58,7 @@ void child_close_fds(struct child *c);
 int child_start(struct child *c, const struct child_setup *setup, int64_t now, int64_t limit_ms);
 
 /* The program has ended with this status of waitpid(2): decides when it is started again. */
-void child_ended(struct child *c, int64_t now);
+void child_ended(struct child *c, int status, int64_t now);
 
 /* Starting it failed: tries again after a pause. */
 void child_retry(struct child *c, int64_t now);

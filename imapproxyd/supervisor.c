@@ -181,15 +181,16 @@ static void on_end(struct run *run, struct child *c, int status)
 	pid_t pid = c->pid;
 	bool was_ready = c->ready;
 
-	child_ended(c, clock_ms());
+	child_ended(c, status, clock_ms());
 	child_words(status, words, sizeof(words));
 	if (run->phase == STARTING) {
 		report(LOG_ERR, "%s %s %s; its own lines in the log say why", child_program(c),
 		       words, was_ready ? "during the start" : "before it was ready");
 		begin_stop(run, -ECHILD);
 	} else if (run->phase == RUNNING) {
-		report(LOG_ERR, "%s (process %d) %s; it is started again%s", child_program(c), pid,
-		       words, c->pause ? " after a pause" : "");
+		report(status == 0 ? LOG_NOTICE : LOG_ERR,
+		       "%s (process %d) %s; it is started again%s", child_program(c), pid, words,
+		       c->pause ? " after a pause" : "");
 	} else if (status != 0) {
 		report(LOG_WARNING, "%s (process %d) %s", child_program(c), pid, words);
 	}

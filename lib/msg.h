@@ -53,6 +53,7 @@ enum msg_refusal {
 	REFUSAL_SECRET,	  /* the client's password is not auth_shared_secret */
 	REFUSAL_ROOM,	  /* cache_size connections are in use */
 	REFUSAL_PER_IP,	  /* the client's address has max_per_ip connections */
+	REFUSAL_AGAIN,	  /* none: the broker is restarted; the same request once more */
 };
 
 enum msg_outcome {

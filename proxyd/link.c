@@ -122,9 +122,14 @@ static int await_reply(struct link *l, struct msg *reply, int *ret_fd, int64_t d
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
 		 int64_t deadline)
 {
-	int r = send_request(l, request, -1, deadline);
+	int r;
 
-	return r < 0 ? r : await_reply(l, reply, ret_fd, deadline);
+	do {
+		r = send_request(l, request, -1, deadline);
+		if (r == 0)
+			r = await_reply(l, reply, ret_fd, deadline);
+	} while (r == 0 && reply->type == MSG_REFUSED && reply->REFUSED.reason == REFUSAL_AGAIN);
+	return r;
 }
 
 int link_hand_over(struct link *l, struct msg *request, int *fd, struct msg *reply, int *ret_fd,

@@ -36,9 +36,9 @@ enum session_end link_end_of(uint32_t reason);
 int link_knock(struct link *l, const struct msg *knock, int64_t deadline);
 
 /* Sends a request and waits for its reply, whose texts live until the next call. *ret_fd is its
- * descriptor (the caller's) or -1. Late replies to earlier requests are dropped with their
- * descriptors. 0; -ECONNRESET or -EPIPE when the broker is gone; -ETIMEDOUT; -ECANCELED, also when
- * the broker told this session to end. */
+ * descriptor (the caller's) or -1. A broker that is restarted meanwhile is asked once more. Late
+ * replies to earlier requests are dropped with their descriptors. 0; -ECONNRESET or -EPIPE when the
+ * broker is gone; -ETIMEDOUT; -ECANCELED, also when the broker told this session to end. */
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
 		 int64_t deadline);
 

@@ -128,6 +128,43 @@ static void a_text_that_is_too_long_is_none(void **unused)
 	assert_habit(1, 6, text, false);
 }
 
+static void a_successor_knows_them_all(void **unused)
+{
+	struct habits *before = habits;
+	struct habits_row row;
+	size_t at = 0, count = 0;
+
+	(void)unused;
+	note(1, "CONDSTORE", 5);
+	note(2, "", 5);
+	habits = habits_new();
+	assert_non_null(habits);
+	for (; habits_next(before, &at, &row); count++)
+		habits_restore(habits, &row);
+	habits_free(before);
+	assert_int_equal(count, 2);
+	assert_habit(1, 6, "CONDSTORE", false);
+	assert_habit(2, 6, "", true);
+	for (unsigned turn = 0; turn < HABITS_TURNS; turn++)
+		note(1, "", 7);
+	assert_habit(1, 8, "", false);
+}
+
+static void what_makes_no_sense_is_not_gone_on_with(void **unused)
+{
+	static char text[HABITS_TEXT + 1];
+	struct habits_row row = { .who = who(1),
+				  .seen = 5,
+				  .fingerprint = { text, HABITS_TEXT + 1 } };
+
+	(void)unused;
+	habits_restore(habits, &row);
+	assert_habit(1, 6, "", false);
+	row = (struct habits_row){ .who = who(1), .seen = -1, .fingerprint = SPAN("CONDSTORE") };
+	habits_restore(habits, &row);
+	assert_habit(1, 6, "", false);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, drop)
@@ -138,6 +175,8 @@ int main(void)
 		TEST(a_habit_is_forgotten_in_time),
 		TEST(a_session_without_an_end_is_forgotten_at_once),
 		TEST(a_newer_one_takes_an_olders_place),
+		TEST(a_successor_knows_them_all),
+		TEST(what_makes_no_sense_is_not_gone_on_with),
 		TEST(a_text_that_is_too_long_is_none),
 	};
 

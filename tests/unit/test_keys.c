@@ -286,6 +286,20 @@ static void an_accounts_tokens_have_a_record_of_their_own(void **unused)
 	assert_all_differ(all, 4);
 }
 
+static void a_successor_goes_on_with_the_key(void **unused)
+{
+	struct key before = account_of(base, NULL), after;
+	struct keys *mine = keys, *successor;
+
+	(void)unused;
+	assert_int_equal(keys_adopt(keys_secret(keys), &successor), 0);
+	keys = successor;
+	after = account_of(base, NULL);
+	keys = mine;
+	keys_free(successor);
+	assert_true(key_same(&before, &after));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +315,7 @@ int main(void)
 		cmocka_unit_test(a_digest_leaves_nothing_for_the_next_one),
 		cmocka_unit_test(a_token_is_another_proof_by_each_mechanism_and_no_password),
 		cmocka_unit_test(an_accounts_tokens_have_a_record_of_their_own),
+		cmocka_unit_test(a_successor_goes_on_with_the_key),
 		cmocka_unit_test(keys_are_the_same_only_with_every_byte),
 	};
 

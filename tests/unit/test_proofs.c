@@ -185,6 +185,23 @@ static void test_secrets_are_bounded(void **state)
 	}
 }
 
+static void test_when_the_current_one_was_accepted_is_told(void **state)
+{
+	struct proofs *p = proofs_new();
+	const struct key account = { { 1 } }, old = { { 2 } }, current = { { 3 } };
+
+	(void)state;
+	assert_non_null(p);
+	assert_int_equal(proofs_when(p, &account, &current), 0);
+	proofs_accept(p, &account, &old, 1000);
+	proofs_accept(p, &account, &current, 2000);
+	assert_int_equal(proofs_when(p, &account, &current), 2000);
+	assert_int_equal(proofs_when(p, &account, &old), 0);
+	proofs_refuse(p, &account, &current);
+	assert_int_equal(proofs_when(p, &account, &current), 0);
+	proofs_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +211,7 @@ int main(void)
 		cmocka_unit_test(test_a_refusal_of_the_current_one_leaves_none),
 		cmocka_unit_test(test_tries_have_a_pause),
 		cmocka_unit_test(test_the_accounts_are_bounded_and_the_last_heard_of_stay),
+		cmocka_unit_test(test_when_the_current_one_was_accepted_is_told),
 		cmocka_unit_test(test_three_ends_within_two_seconds_are_a_burst),
 		cmocka_unit_test(test_slower_ends_are_none),
 		cmocka_unit_test(test_a_secret_is_overwritten_and_its_place_used_again),

@@ -249,6 +249,30 @@ static void the_start_of_a_living_process_is_seen(void **unused)
 	assert_true(process_started(child) < 0);
 }
 
+static void what_was_used_is_gone_on_with(void **unused)
+{
+	struct tries *t = make(900), *successor;
+	struct tries_visit v;
+	unsigned deeds;
+
+	(void)unused;
+	assert_int_equal(tries_knock(t, PID, 1000, &v), 0);
+	tries_set(t, &v, 2);
+	assert_false(tries_did(t, &v, TRIES_TLS));
+	assert_int_equal(tries_used(t, &v, &deeds), 2);
+	assert_int_equal(deeds, TRIES_TLS);
+	tries_free(t);
+
+	successor = make(900);
+	assert_int_equal(tries_knock(successor, PID, 1000, &v), 0);
+	tries_restore(successor, &v, 2, deeds);
+	assert_true(tries_did(successor, &v, TRIES_TLS));
+	assert_false(tries_is_first(successor, &v));
+	tries_leave(successor, &v);
+	assert_int_equal(visit(successor, PID, 2000, 0), 2);
+	tries_free(successor);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +288,7 @@ int main(void)
 		cmocka_unit_test(an_old_socket_does_not_speak_for_a_later_process),
 		cmocka_unit_test(more_attempts_than_can_be_counted_stay_used_up),
 		cmocka_unit_test(a_process_that_nobody_names_is_not_counted),
+		cmocka_unit_test(what_was_used_is_gone_on_with),
 		cmocka_unit_test(the_start_of_a_living_process_is_seen),
 	};
 
