@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "lib/activation.h"
+#include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/log.h"
 #include "tlsrelayd/sandbox.h"
@@ -172,6 +173,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *context)
 	(void)usec;
 	crew_tick(m);
 	tell_state(m);
+	(void)activation_watchdog(clock_ms());
 	(void)sd_event_source_set_time_relative(source, TICK_US);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
