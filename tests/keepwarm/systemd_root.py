@@ -3,6 +3,7 @@
 The root is an overlay of / in memory (debroot.py), the processes are in a cgroup of their own, and the network is one
 with nothing but lo, so that the units have their ports. It ends with SIGKILL to its PID 1, whatever the test did.
 """
+import contextlib
 import ctypes
 import os
 import re
@@ -55,7 +56,7 @@ umount -l run/old
 rmdir run/old
 mount --make-rshared /
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \\
-	""" + SYSTEMD + """ --system --unit=test.target --log-target=console --show-status=no
+	""" + SYSTEMD + """ --system --unit=test.target --log-target=journal --show-status=no
 """
 
 
@@ -163,6 +164,7 @@ class Root:
         return True
 
     def console_text(self):
+        """What went wrong in the boot script."""
         return self.console.read_text(errors="replace")
 
     # --- within -------------------------------------------------------------------------------------
@@ -206,11 +208,9 @@ class Root:
     def pids(self, program=None):
         """The programs of Keepwarm that run inside."""
         found = []
-        for procs in self.cgroup.rglob("cgroup.procs"):
-            try:
-                found += map(int, procs.read_text().split())
-            except OSError:
-                continue  # the group has gone
+        for folder, _, _ in os.walk(self.cgroup):  # groups come and go meanwhile
+            with contextlib.suppress(OSError):
+                found += map(int, Path(folder, "cgroup.procs").read_text(encoding="ascii").split())
         return sorted(pid for pid in found if process.alive(pid) and process.program(pid) in (program, *PROGRAMS)
                       and program in (None, process.program(pid)))
 

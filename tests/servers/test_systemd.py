@@ -66,10 +66,9 @@ class Site:
 
     def session_pid(self, client):
         """The process that serves this client."""
-        inside = f"/proc/{self.root.pid}/net/tcp"
-        pattern = rf":{PORTS['imap']:04X} \w+:{client.port:04X} 01(?: \S+){{5}} (\d+)"
-        with open(inside, encoding="ascii") as tcp:
-            inode = int(re.search(pattern, tcp.read())[1])
+        pattern = rf":{PORTS['imap']:04X} \w+:{client.port:04X} 01(?: +\S+){{5}} +(\d+)"
+        rows = b"".join(process.read_proc(self.root.pid, f"net/{name}") for name in ("tcp", "tcp6"))
+        inode = int(re.search(pattern, rows.decode())[1])
         holders = [pid for pid in self.root.pids("proxyd") if inode in process.socket_inodes(pid)]
         assert len(holders) == 1, holders
         return holders[0]
@@ -123,8 +122,7 @@ def test_one_command_starts_all_and_a_login_is_reused(site, mode):
         site.wait_cached(1)
     assert len(site.backend.connections) == 1
     assert site.root.systemctl("list-units", "--failed", "--plain", "--no-legend") == ""
-    assert site.root.systemctl("is-enabled", f"keepwarm-{mode}.target", f"proxyd-imap{site.suffix}.socket") == \
-        "enabled\nenabled"
+    assert site.root.systemctl("is-enabled", f"keepwarm-{mode}.target") == "enabled"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -231,3 +229,200 @@ def test_no_login_fails_while_a_unit_is_hit(site, mode, unit, hit):
         assert b"<bystander>" in bystander.ok("FETCH 1 BODY[]").text
     load.check(site)
     assert site.root.systemctl("is-active", service) == "active"
+
+
+def test_a_broker_that_hangs_is_killed_and_waiting_logins_succeed(site):
+    """By the watchdog, with the time that the unit has."""
+    site.start("listener")
+    clients = [Client(PORTS["imap"]) for _ in range(CLIENTS)]
+    broker = site.root.main_pid("cachebrokerd.service")
+    os.kill(broker, signal.SIGSTOP)
+    wait_until(lambda: process.is_stopped(broker), "not stopped")
+    for number, client in enumerate(clients):
+        client.send(f"a LOGIN user{number} pw-user{number}\r\n")
+    for client in clients:
+        assert client.reply("a", deadline=process.START_DEADLINE).ok
+        client.logout()
+    assert not process.alive(broker)
+    assert site.root.show("cachebrokerd.service", "NRestarts") == "1"
+    assert "Watchdog timeout" in site.root.journal()
+
+
+@pytest.mark.parametrize("unit", ["lookupd", "tlsrelayd"])
+def test_others_that_hang_are_killed_too(site, unit):
+    """With less patience than the unit has."""
+    site.root.drop_in(f"{unit}.service", "[Service]\nWatchdogSec=3\n")
+    site.start("listener", "imaps")
+    before = site.root.main_pid(f"{unit}.service")
+    os.kill(before, signal.SIGSTOP)
+    wait_until(lambda: site.root.main_pid(f"{unit}.service") not in (None, before), "not started again",
+               process.START_DEADLINE)
+    with site.session() as client:
+        client.logout()
+
+
+# --- one way, the other way ------------------------------------------------------------------------------------------
+def test_the_other_way_is_started_by_its_target_and_the_cache_stays(site):
+    site.start("listener")
+    with site.session() as client:
+        client.logout()
+    site.wait_cached(1)
+    broker = site.root.main_pid("cachebrokerd.service")
+    for mode in ("each", "listener", "each"):
+        site.root.systemctl("disable", "--now", f"keepwarm-{'listener' if mode == 'each' else 'each'}.target")
+        site.start(mode)
+        with site.session(reused=True) as client:
+            # a process of systemd's, or of the listener's
+            assert (process.parent(site.session_pid(client)) == site.root.pid) == (mode == "each")
+            client.logout()
+        site.wait_cached(1)
+    site.root.systemctl("start", "keepwarm-listener.target")  # without a stop of the other: they exclude each other
+    assert site.root.systemctl("is-active", "keepwarm-each.target", "proxyd-imap-each.socket", check=False) == \
+        "inactive\ninactive"
+    with site.session(reused=True) as client:
+        client.logout()
+    assert site.root.main_pid("cachebrokerd.service") == broker
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stopping_the_target_stops_all_and_it_can_be_started_again(site, mode):
+    for _ in range(2):
+        site.start(mode, "imaps", "pop3")
+        with site.session() as client:
+            client.logout()
+        site.root.systemctl("stop", "keepwarm.target")
+        wait_until(lambda: not site.root.pids(), lambda: f"left behind: {site.root.pids()}")
+        assert site.root.systemctl("list-units", "--plain", "--no-legend", "--state=active", "proxyd*", "cachebrokerd*",
+                                   "lookupd*", "tlsrelayd*", "keepwarm*") == ""
+        with pytest.raises(ConnectionRefusedError):
+            Client(PORTS["imap"])
+
+
+def test_the_easy_start_and_the_units_exclude_each_other(site):
+    site.configure(stat_filename="/run/pimpstats", tls_server_cert_file="/etc/credstore/keepwarm-tls.pem",
+                   tls_server_key_file="/etc/credstore/keepwarm-tls.key")
+    site.start("listener")
+    site.root.systemctl("start", "in.imapproxyd.service")
+    assert site.root.systemctl("is-active", "keepwarm.target", "cachebrokerd.service", "proxyd-imap.socket",
+                               check=False) == "inactive\n" * 2 + "inactive"
+    with site.session() as client:
+        client.logout()
+    with site.session(reused=True) as client:
+        client.logout()
+    site.root.systemctl("start", "keepwarm-each.target")
+    assert site.root.systemctl("is-active", "in.imapproxyd.service", check=False) == "inactive"
+    with site.session() as client:
+        client.logout()
+
+
+BURST = 300
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_burst_of_connections_does_not_stop_the_port(site, mode):
+    """A socket with the defaults is dead after 200 within two seconds, and refuses what comes beyond 64 at once."""
+    site.start(mode)
+    clients = [Client(PORTS["imap"], greet=False) for _ in range(BURST)]
+    for client in clients:
+        assert client.line(process.START_DEADLINE).startswith(b"* OK")
+    for client in clients:
+        client.close()
+    with site.session() as client:
+        client.logout()
+    site.root.systemctl("is-active", f"proxyd-imap{site.suffix}.socket")
+    wait_until(lambda: site.root.systemctl("list-units", "--all", "--plain", "--no-legend", "proxyd-imap-each@*") == "",
+               "instances pile up")
+
+
+# --- the jail -------------------------------------------------------------------------------------------------------
+def status_of(pid):
+    lines = process.read_proc(pid, "status").decode().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def check_jail(site, client, root=None):
+    """Everything of proxyd's own, whatever systemd has done before; root: the folder that it is shut into."""
+    pid = site.session_pid(client)
+    status, uid = status_of(pid), site.root.path("/var/lib/keepwarm").stat().st_uid
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    assert {status[key] for key in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {"0" * 16}
+    assert set(status["Uid"].split()) == {str(uid)} and uid != 0 and status["Groups"].split() in ([], [str(uid)])
+    assert re.search(r"Max processes +0 +0", process.read_proc(pid, "limits").decode())
+    assert root is None or os.path.samefile(f"/proc/{pid}/root/", site.root.path(root))
+    return pid
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_is_locked_up(site, mode):
+    site.start(mode)
+    with site.session() as client:
+        check_jail(site, client)
+        client.logout()
+
+
+def test_a_listener_in_a_root_of_its_own(site):
+    """RootDirectory=: nothing is there but the program, the broker's sockets and the log's."""
+    site.root.path("/srv/jail").mkdir(parents=True)
+    site.root.drop_in("proxyd.service", """[Service]
+RootDirectory=/srv/jail
+MountAPIVFS=yes
+BindReadOnlyPaths=/usr/local/sbin/proxyd /run/keepwarm /dev/log /run/systemd/journal
+""")
+    site.start("listener")
+    for reused in (False, True):
+        with site.session(reused=reused) as client:
+            pid = check_jail(site, client)
+            assert set(os.listdir(f"/proc/{pid}/root/")) >= {"usr"} and not os.path.exists(f"/proc/{pid}/root/etc/passwd")
+            client.logout()
+        site.wait_cached(1)
+
+
+# chroot_directory needs root and some of its rights, for a moment: they are gone before a client is heard. The
+# listener's socket is the user keepwarm's alone, hence CAP_DAC_OVERRIDE.
+AS_ROOT = {
+    "listener": ("proxyd.service", """[Service]
+User=root
+PrivateUsers=no
+CapabilityBoundingSet=CAP_SYS_CHROOT CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE
+SystemCallFilter=chroot @setuid
+"""),
+    "each": ("proxyd-imap-each@.service", """[Service]
+User=root
+CapabilityBoundingSet=CAP_SYS_CHROOT CAP_SETUID CAP_SETGID
+"""),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_is_shut_into_chroot_directory(site, mode):
+    site.configure(chroot_directory="/run/keepwarm/empty")
+    site.root.drop_in(*AS_ROOT[mode])
+    site.start(mode)
+    for reused in (False, True):
+        with site.session(reused=reused) as client:
+            check_jail(site, client, "/run/keepwarm/empty")
+            client.logout()
+        site.wait_cached(1)
+
+
+# --- what systemd says of the units ---------------------------------------------------------------------------------
+def unit_names(root, *suffixes):
+    names = [path.name for path in root.path("/usr/local/lib/systemd/system").iterdir()]
+    return sorted(name for name in names if name.endswith(suffixes))
+
+
+def test_systemd_has_no_complaint_about_a_unit(site):
+    names = unit_names(site.root, ".service", ".socket", ".target")
+    assert len(names) >= 20
+    run = site.root.run("systemd-analyze", "verify", *[name.replace("@.", "@1.") for name in names], check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+EXPOSED_MOST = 15  # tenths
+
+
+@pytest.mark.parametrize("unit", systemd_root.PROGRAMS)
+def test_a_service_that_runs_always_is_exposed_little(site, unit):
+    run = site.root.run("systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={EXPOSED_MOST}",
+                        f"/usr/local/lib/systemd/system/{unit}.service", check=False)
+    assert run.returncode == 0, run.stdout
