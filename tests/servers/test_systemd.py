@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 
 import pytest
@@ -143,7 +144,6 @@ def test_all_four_services_are_served(site, mode, authority):
 
 
 def pop3_socket(service):
-    import socket
     return socket.create_connection(("127.0.0.1", PORTS[service]), timeout=process.DEADLINE)
 
 
@@ -156,7 +156,7 @@ class Load:
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.logins, self.reused = 0, 0
-        self.failed, self.wrong = [], []
+        self.failed, self.wrong, self.cut_off = [], [], []
         self.threads = [threading.Thread(target=self.work, args=(f"user{n}",), daemon=True) for n in range(users)]
 
     def __enter__(self):
@@ -179,7 +179,13 @@ class Load:
     def work(self, user):
         while not self.stopping.is_set():
             try:
-                with self.connect() as client:
+                client = self.connect()
+            except (OSError, AssertionError) as problem:
+                with self.lock:
+                    self.cut_off.append(f"{user}: {problem!r}")
+                continue
+            try:
+                with client:
                     self.one(client, user)
             except (OSError, AssertionError) as problem:
                 with self.lock:
@@ -197,8 +203,11 @@ class Load:
                 self.wrong.append((user, text))
         client.logout()
 
-    def check(self, site):
-        assert (self.failed, self.wrong) == ([], []), (len(self.failed), self.logins, site.root.journal()[-3000:])
+    def check(self, site, cut_off=0):
+        """No login has failed, no answer was wrong; so many clients at most were cut off before they were greeted."""
+        figures = f"{len(self.failed)} failed, {len(self.cut_off)} cut off, {self.logins} logins"
+        assert (self.failed, self.wrong) == ([], []), (figures, site.root.journal()[-3000:])
+        assert len(self.cut_off) <= cut_off, (figures, self.cut_off, site.root.journal()[-3000:])
 
 
 def plain():
@@ -229,6 +238,34 @@ def test_no_login_fails_while_a_unit_is_hit(site, mode, unit, hit):
         assert b"<bystander>" in bystander.ok("FETCH 1 BODY[]").text
     load.check(site)
     assert site.root.systemctl("is-active", service) == "active"
+
+
+# A client's handshake is in the hands of both: with one that dies it dies, and the client must come again.
+CUT_OFF = {("tlsrelayd", "restart"): 0}
+
+
+@pytest.mark.parametrize("hit", HITS)
+@pytest.mark.parametrize("unit", ["cachebrokerd", "tlsrelayd"])
+def test_no_login_in_tls_fails_while_a_unit_is_hit(site, authority, unit, hit):
+    """What has begun goes on; at most the handshakes under way are lost."""
+    site.start("listener", "imaps")
+    service = f"{unit}.service"
+    secure = tls.context(authority)
+
+    def connect():
+        sock = socket.create_connection(("127.0.0.1", PORTS["imaps"]), timeout=process.DEADLINE)
+        return Client(None, sock=secure.wrap_socket(sock, server_hostname="127.0.0.1"))
+
+    with Load(connect) as load, connect() as bystander:
+        assert bystander.login("bystander", "pw-bystander").ok
+        for _ in range(HITS_EACH):
+            before = site.root.main_pid(service)
+            HITS[hit](site.root, service)
+            wait_until(lambda: site.root.main_pid(service) not in (None, before), "it is not started again")
+            load.wait_more()
+        bystander.ok("SELECT INBOX")
+        assert b"<bystander>" in bystander.ok("FETCH 1 BODY[]").text
+    load.check(site, CUT_OFF.get((unit, hit), HITS_EACH * CLIENTS))
 
 
 def test_a_broker_that_hangs_is_killed_and_waiting_logins_succeed(site):
