@@ -146,8 +146,8 @@ int activation_notify(const char *text, const int *fds, size_t count)
 	return sendmsg(fd, &header, MSG_NOSIGNAL) < 0 ? -errno : 1;
 }
 
-/* Half of what the supervisor waits for, or -1. It is our own only if it names our pid: what a parent
- * of ours was asked for is inherited, too. */
+/* Half of what the supervisor waits for, or -1. It is our own only if it names our pid: what a
+ * parent of ours was asked for is inherited, too. */
 static int64_t watchdog_interval(void)
 {
 	uint64_t pid, usec;

