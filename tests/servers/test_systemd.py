@@ -11,6 +11,7 @@ import pytest
 
 from keepwarm import pop3, process, systemd_root, tls
 from keepwarm.backend import Backend
+from keepwarm.directory import USERDB
 from keepwarm.imap import Client
 from keepwarm.process import wait_until
 
@@ -501,3 +502,34 @@ def test_a_service_that_runs_always_is_exposed_little(site, unit):
     run = site.root.run("systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={EXPOSED_MOST}",
                         f"/usr/local/lib/systemd/system/{unit}.service", check=False)
     assert run.returncode == 0, run.stdout
+
+
+# --- what the documents say -----------------------------------------------------------------------------------------
+def commands_of(page, heading):
+    """The indented lines of a section."""
+    text = (systemd_root.ROOT / page).read_text(encoding="utf-8")
+    section = re.search(rf"^### {heading}\n(.*?)^#", text, re.M | re.S)[1]
+    return [line.strip() for line in section.splitlines() if line.startswith("    ")]
+
+
+def test_the_commands_of_the_readme_work(site, authority):
+    commands = commands_of("README.md", "systemd")
+    assert len(commands) >= 10
+    for command in commands:
+        site.root.run("sh", "-ec", command)
+        if "enable" in command:
+            site.session().logout()
+        if "restart keepwarm" in command:
+            with tls.imaps(PORTS["imaps"], authority) as client:
+                assert client.login("anna", "pw-anna").ok
+    with pytest.raises(ConnectionRefusedError):
+        Client(PORTS["imap"])
+
+
+def test_a_directory_may_be_a_credential(site):
+    """Readable for root alone, and lookupd is not root."""
+    site.root.write("/etc/credstore/keepwarm-directory", USERDB.format(name="anna", options=f"mailhost=127.0.0.1:{site.backend.port}"), 0o600)
+    site.configure(directory="userdb:/run/credentials/lookupd.service/keepwarm-directory", server_port=1)
+    site.start("listener")
+    with site.session() as client:
+        client.logout()
