@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from keepwarm import debroot, process
@@ -68,6 +69,17 @@ def cgroup_mount():
     return None
 
 
+def remove_old_cgroups():
+    """Those of tests that were killed: nothing is in them any more, or they cannot be removed. A new one may be empty
+    for a moment."""
+    for old in cgroup_mount().glob("keepwarm-test-*"):
+        if time.time() - old.stat().st_mtime < 60:
+            continue
+        for folder, _, _ in os.walk(old, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
 def missing():
     """Why there can be no systemd here, or None."""
     if SANITIZED:
@@ -119,6 +131,7 @@ class Root:
     # --- start and end ------------------------------------------------------------------------------
     def boot(self):
         (self.folder / "work").mkdir()
+        remove_old_cgroups()
         self.cgroup.mkdir()
         environment = dict(os.environ, work=str(self.folder / "work"), tar=str(make_tree(self.folder)),
                            masked=MASKED.replace("\n", " "), target=TARGET, cgroup=str(self.cgroup))
