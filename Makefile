@@ -10,6 +10,7 @@ MANDIR   ?= $(PREFIX)/share/man
 SYSCONFDIR  ?= /etc
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 
 B        := $(if $(SAN),build/san,build)
 CC       ?= gcc
@@ -230,12 +231,13 @@ install-conf:
 PLACES   := sed -e 's,/usr/local/sbin/,$(SBINDIR)/,' -e 's,/etc/imapproxy.conf,$(SYSCONFDIR)/imapproxy.conf,' \
             -e 's,@SBINDIR@,$(SBINDIR),g' -e 's,@SYSCONFDIR@,$(SYSCONFDIR),g'
 install-init:
-	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR)
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
 	$(PLACES) init.d/in.imapproxyd >$(DESTDIR)$(SYSCONFDIR)/init.d/in.imapproxyd
 	chmod 0755 $(DESTDIR)$(SYSCONFDIR)/init.d/in.imapproxyd
-	set -e; for unit in $(notdir $(wildcard units/*.service units/*.socket)); do \
+	set -e; for unit in $(notdir $(wildcard units/*.service units/*.socket units/*.target)); do \
 		$(PLACES) units/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; done
 	install -m 0644 units/keepwarm.sysusers $(DESTDIR)$(SYSUSERSDIR)/keepwarm.conf
+	install -m 0644 units/keepwarm.tmpfiles $(DESTDIR)$(TMPFILESDIR)/keepwarm.conf
 
 clean:
 	rm -rf build

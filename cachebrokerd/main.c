@@ -202,6 +202,7 @@ static void on_tick(void *context)
 	broker_count(b);
 	host_show_all(b);
 	state_tick(b->state, clock_ms());
+	(void)activation_watchdog(clock_ms());
 	(void)loop_timer(b->loop, TICK_MS, on_tick, b, &b->tick);
 }
 

@@ -48,6 +48,7 @@ struct relay {
 	struct peer *peer;
 	struct relay *next;
 	bool ready; /* it has introduced itself */
+	bool leaving; /* and takes no requests any more */
 	bool serves;
 	uint32_t workers, connections;
 };
@@ -253,11 +254,27 @@ static void hand_over(struct tls_request *r, struct relay *relay)
 			 on_timeout, r, &r->timer);
 }
 
+static bool takes_requests(const struct relay *r)
+{
+	return r && r->ready && !r->leaving;
+}
+
+/* It leaves (SIGUSR1) and will read nothing more, but answer what it has; or it is gone, as its
+ * hang-up will say. The line waits for the next one. */
+static void stop_asking(struct tls *t, struct relay *relay)
+{
+	relay->leaving = true;
+	LL_DELETE(t->relays, relay);
+	LL_APPEND(t->relays, relay);
+	if (!takes_requests(t->relays))
+		begin_away(t);
+}
+
 static void serve_line(struct tls *t)
 {
 	struct relay *relay = t->relays;
 
-	if (!relay || !relay->ready)
+	if (!takes_requests(relay))
 		return;
 	while (t->waiting) {
 		struct tls_request *r = t->waiting;
@@ -272,6 +289,11 @@ static void serve_line(struct tls *t)
 		if (e == -EAGAIN || e == -ETOOMANYREFS) {
 			if (!t->retry)
 				(void)loop_timer(t->broker->loop, FULL_MS, on_retry, t, &t->retry);
+			return;
+		}
+		if (e == -EPIPE) {
+			stop_asking(t, relay);
+			serve_line(t);
 			return;
 		}
 		if (e < 0) {
@@ -415,7 +437,7 @@ static void on_gone(struct peer *p)
 	lose_requests(t, relay);
 	free(relay);
 	show_figures(t);
-	if (t->relays && t->relays->ready)
+	if (takes_requests(t->relays))
 		set_serves(t, t->relays->serves);
 	else
 		begin_away(t);

@@ -145,3 +145,31 @@ int activation_notify(const char *text, const int *fds, size_t count)
 	}
 	return sendmsg(fd, &header, MSG_NOSIGNAL) < 0 ? -errno : 1;
 }
+
+/* Half of what the supervisor waits for, or -1. It is our own only if it names our pid: what a
+ * parent of ours was asked for is inherited, too. */
+static int64_t watchdog_interval(void)
+{
+	uint64_t pid, usec;
+
+	if (!*supervisor() || number_from("WATCHDOG_USEC", INT64_MAX, &usec) < 0 || usec < 2000)
+		return -1;
+	if (getenv("WATCHDOG_PID") &&
+	    (number_from("WATCHDOG_PID", INT32_MAX, &pid) < 0 || pid != (uint64_t)getpid()))
+		return -1;
+	return (int64_t)(usec / 2000);
+}
+
+int64_t activation_watchdog(int64_t now_ms)
+{
+	static int64_t due_ms;
+	int64_t interval = watchdog_interval();
+
+	if (interval < 0)
+		return -1;
+	if (now_ms >= due_ms) {
+		(void)activation_notify("WATCHDOG=1", NULL, 0);
+		due_ms = now_ms + interval;
+	}
+	return due_ms - now_ms;
+}

@@ -5,6 +5,7 @@
 #define LIB_ACTIVATION_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define ACTIVATION_MAX	 64
 #define ACTIVATION_FIRST 3
@@ -27,5 +28,10 @@ int activation_notify_prepare(void);
 /* Tells the supervisor, e.g. "READY=1" or "FDSTORE=1\nFDNAME=door", with count descriptors. Returns
  * 1 when sent, 0 without a supervisor, -errno. */
 int activation_notify(const char *state, const int *fds, size_t count);
+
+/* Tells a supervisor that wants to hear it (WatchdogSec=, WATCHDOG_USEC) that this process is
+ * alive, twice as often as that: to be called whenever it has done something. Returns in how many
+ * milliseconds it must be called again, or -1 when nobody wants to know. */
+int64_t activation_watchdog(int64_t now_ms);
 
 #endif

@@ -337,8 +337,10 @@ static void reload(struct master *m)
 /* How long until the next restart that is due. */
 static int64_t next_wait(const struct master *m)
 {
-	int64_t now_ms = clock_ms(), wait = WAIT_MOST_MS;
+	int64_t now_ms = clock_ms(), wait = activation_watchdog(now_ms);
 
+	if (wait < 0 || wait > WAIT_MOST_MS)
+		wait = WAIT_MOST_MS;
 	for (size_t i = 0; i < m->slot_count && !m->orphaned; i++) {
 		int64_t left = m->slots[i].restart_ms - now_ms;
 

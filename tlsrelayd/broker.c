@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
@@ -60,7 +61,15 @@ int broker_send(struct master *m, const struct msg *message, int fd)
 void broker_wait(struct master *m)
 {
 	if (m->broker_source)
-		(void)sd_event_source_set_io_events(m->broker_source, EPOLLIN | EPOLLOUT);
+		(void)sd_event_source_set_io_events(m->broker_source,
+						    m->has_all ? EPOLLOUT : EPOLLIN | EPOLLOUT);
+}
+
+/* Of a Unix socket that is shut down for reading what is in its queue can still be read, and its
+ * peer's next send() fails with EPIPE: nothing is lost between the two. */
+void broker_leave(struct master *m)
+{
+	m->has_all = m->broker < 0 || shutdown(m->broker, SHUT_RD) < 0;
 }
 
 void broker_introduce(struct master *m)
@@ -95,12 +104,15 @@ static int on_broker(sd_event_source *source, int fd, uint32_t events, void *con
 
 	(void)fd;
 	if (events & EPOLLOUT) {
-		(void)sd_event_source_set_io_events(source, EPOLLIN);
+		(void)sd_event_source_set_io_events(source, m->has_all ? 0 : EPOLLIN);
 		seats_send_unsent(m);
 	}
 	for (int i = 0; i < MESSAGES_ONCE && r == 0 && m->broker >= 0; i++)
 		r = take_message(m);
-	if (r < 0 && r != -EAGAIN)
+	if (r == -ECONNRESET && m->leaving && !m->has_all)
+		/* the end that broker_leave() has made: there is nothing more to read, ever */
+		m->has_all = sd_event_source_set_io_events(source, 0) >= 0;
+	else if (r < 0 && r != -EAGAIN)
 		lose_broker(m, r);
 	return 0;
 }
@@ -113,6 +125,8 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *context)
 
 	(void)source;
 	(void)usec;
+	if (m->leaving)
+		return 0;
 	if (m->orphaned)
 		return sd_event_exit(m->event, 0); /* whoever that is, it is not our broker */
 	if (sock < 0) {

@@ -77,7 +77,7 @@ static int on_report(sd_event_source *source, int fd, uint32_t events, void *con
 /* The child's side of the fork. */
 __attribute__((noreturn)) static void become_worker(struct master *m, enum kind kind, int link)
 {
-	static const int ignored[] = { SIGHUP, SIGINT, SIGUSR2, SIGPIPE };
+	static const int ignored[] = { SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGPIPE };
 	const struct worker_setup setup = {
 		.contexts = m->contexts,
 		.link = link,

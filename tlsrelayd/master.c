@@ -16,11 +16,14 @@
 #include <unistd.h>
 
 #include "lib/activation.h"
+#include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/log.h"
 #include "tlsrelayd/sandbox.h"
 
-#define TICK_US 1000000
+#define TICK_US	      1000000
+#define LEAVE_TICK_US 10000
+#define LEAVE_MS      1500 /* the broker waits for the next one for 2 s */
 
 /* The broker warns about unknown keys: once is enough. */
 static void report_config(void *context, bool is_error, const char *line)
@@ -108,7 +111,7 @@ int master_load(struct master *m)
 
 static void reload(struct master *m)
 {
-	if (m->orphaned)
+	if (m->orphaned || m->leaving)
 		return;
 	if (master_load(m) < 0) {
 		log_printf(LOG_ERR, "%s has errors: going on with the settings of before",
@@ -128,6 +131,18 @@ static void become_orphan(struct master *m)
 		(void)sd_event_exit(m->event, 0);
 }
 
+/* Its place shall be taken by another one, which a supervisor starts when this process has ended.
+ * Workers stay with the connections that they have. */
+static int leave(struct master *m)
+{
+	if (m->leaving)
+		return 0;
+	m->leaving = true;
+	m->leave_by_ms = clock_ms() + LEAVE_MS;
+	broker_leave(m);
+	return sd_event_source_set_time_relative(m->tick, 0);
+}
+
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
 {
 	struct master *m = context;
@@ -137,6 +152,8 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
 	case SIGHUP:
 		reload(m);
 		break;
+	case SIGUSR1:
+		return leave(m);
 	case SIGUSR2:
 		become_orphan(m);
 		break;
@@ -172,13 +189,16 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *context)
 	(void)usec;
 	crew_tick(m);
 	tell_state(m);
-	(void)sd_event_source_set_time_relative(source, TICK_US);
+	(void)activation_watchdog(clock_ms());
+	if (m->leaving && ((m->has_all && !seats_are_awaited(m)) || clock_ms() >= m->leave_by_ms))
+		return sd_event_exit(m->event, 0);
+	(void)sd_event_source_set_time_relative(source, m->leaving ? LEAVE_TICK_US : TICK_US);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 static int watch_signals(struct master *m)
 {
-	static const int numbers[] = { SIGHUP, SIGTERM, SIGINT, SIGUSR2, SIGCHLD };
+	static const int numbers[] = { SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGCHLD };
 	sigset_t set;
 	int r = 0;
 
@@ -215,8 +235,8 @@ static int prepare(struct master *m)
 	if (r >= 0)
 		r = watch_signals(m);
 	if (r >= 0)
-		r = sd_event_add_time_relative(m->event, NULL, CLOCK_MONOTONIC, TICK_US, 0, on_tick,
-					       m);
+		r = sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, TICK_US, 0,
+					       on_tick, m);
 	if (r >= 0)
 		r = broker_begin(m);
 	return r;
@@ -235,11 +255,12 @@ int master_run(struct master *m)
 		log_printf(LOG_ERR, "tlsrelayd ends: %s", strerror(-r));
 	(void)activation_notify("STOPPING=1", NULL, 0);
 	broker_end(m);
-	/* an orphan leaves its workers to those who still use them */
-	if (!m->orphaned)
+	/* an orphan leaves its workers to those who still use them, and so does who is replaced */
+	if (!m->orphaned && !m->leaving)
 		crew_end(m);
 	tickets_free(m->tickets);
 	contexts_free(m->contexts);
+	sd_event_source_unref(m->tick);
 	sd_event_unref(m->event);
 	return r < 0 ? 1 : 0;
 }

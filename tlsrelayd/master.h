@@ -36,12 +36,15 @@ struct master {
 	struct settings settings;
 	struct contexts *contexts;
 	struct sd_event *event;
+	struct sd_event_source *tick;
+	int64_t leave_by_ms;
 	sigset_t before; /* what was blocked when we started */
 	/* broker.c */
 	int broker; /* or -1 */
 	struct sd_event_source *broker_source, *retry_source;
 	int pause_ms;
 	bool missed_broker;
+	bool has_all; /* while leaving: the broker's last request was read */
 	struct msg_TLS_STATE told;
 	/* crew.c, seats.c */
 	struct worker_proc *workers;
@@ -53,6 +56,7 @@ struct master {
 	struct tickets *tickets;
 	uint32_t truncated, workers_lost; /* since the last TLS_STATE */
 	/* for good: */
+	bool leaving; /* takes no more requests, and ends when those that it has are answered */
 	bool orphaned; /* the supervisor is gone: serves the broker that is there, and no other */
 };
 
@@ -74,6 +78,10 @@ void broker_end(struct master *m);
 /* Tells it whether there is a certificate. */
 void broker_introduce(struct master *m);
 
+/* From now on it sends us nothing more, and keeps its requests for the next tlsrelayd; what it has
+ * sent already is read, and answered. */
+void broker_leave(struct master *m);
+
 /* Sends m; -EAGAIN: later, broker_wait() says when; any other error has ended the connection. */
 int broker_send(struct master *m, const struct msg *message, int fd);
 
@@ -89,6 +97,9 @@ void seats_take(struct master *m, const struct msg *request, int tcp);
 void seats_forget_requests(struct master *m);
 
 void seats_send_unsent(struct master *m);
+
+/* Does the broker still wait for an answer? */
+bool seats_are_awaited(const struct master *m);
 
 /* --- crew.c --- */
 

@@ -177,6 +177,11 @@ void seats_send_unsent(struct master *m)
 	}
 }
 
+bool seats_are_awaited(const struct master *m)
+{
+	return m->unsent || m->shaking_count[KIND_CLIENTS] > 0 || m->shaking_count[KIND_HOSTS] > 0;
+}
+
 void seats_forget_requests(struct master *m)
 {
 	struct seat *s, *next;

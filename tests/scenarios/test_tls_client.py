@@ -360,6 +360,47 @@ def test_a_session_within_tls_survives_the_broker(facing, make):
     wait_until(again, system.log_text)
 
 
+def master_of(system):
+    return next(pid for pid in system.pids("tlsrelayd") if process.parent(pid) == system.supervisor.pid)
+
+
+def test_tlsrelayd_leaves_for_the_next_one_and_no_handshake_is_lost(facing, make, pki):
+    """SIGUSR1, as systemd's unit sends it for a restart: what is open and what has begun goes on."""
+    backend = make.backend()
+    system = facing(backend)
+    with tls.imaps(system.imaps, pki.authority) as client:
+        assert client.login("anna", "pw-anna").ok
+        master = master_of(system)
+        begun = socket.create_connection(("127.0.0.1", system.imaps), timeout=process.DEADLINE)
+        wait_until(lambda: system.gauge("tls_connections") == 2, "the handshake has not got to tlsrelayd")
+        carrying = set(system.pids("tlsrelayd")) - {master}
+        os.kill(master, signal.SIGUSR1)
+        with Client(None, sock=tls.wrap(begun, pki.authority)) as other:
+            assert other.login("bert", "pw-bert").ok
+            wait_until(lambda: not process.alive(master), "it does not leave")
+            wait_until(lambda: set(system.pids("tlsrelayd")) - carrying, "there is no next one")
+            with tls.imaps(system.imaps, pki.authority) as third:  # it waits for the next one, if it must
+                assert third.login("carl", "pw-carl").ok
+                third.logout()
+            other.ok("NOOP")
+            other.logout()
+        client.ok("NOOP")
+        client.logout()
+    wait_until(lambda: not carrying & set(system.pids("tlsrelayd")), "a worker stays without a connection")
+    assert system.counter("tls_handshakes_failed") == 0
+
+
+def test_a_silent_handshake_does_not_keep_tlsrelayd_from_leaving(facing, pki):
+    system = facing()
+    with socket.create_connection(("127.0.0.1", system.imaps), timeout=process.DEADLINE):
+        wait_until(lambda: system.gauge("tls_connections") == 1, "the handshake has not got to tlsrelayd")
+        master = master_of(system)
+        os.kill(master, signal.SIGUSR1)
+        wait_until(lambda: not process.alive(master), "it does not leave")
+        with tls.imaps(system.imaps, pki.authority) as client:
+            assert client.login("anna", "pw-anna").ok
+
+
 def test_without_tlsrelayd_starttls_is_not_offered(facing):
     """But a client that was told so before hears that it is not there, or comes through to the next one."""
     system = facing()
