@@ -229,11 +229,9 @@ HITS_EACH = 5
 HIT_MOST = HITS_EACH * CLIENTS  # that are on their way while it happens, each time
 
 # An instance per connection meets its broker before it is locked up, and cannot look for another one: a client that is
-# on its way to its login when the broker ends is told NO [UNAVAILABLE] (docs/ARCHITECTURE.md, what dies).
-LOST_MOST = {("each", "cachebrokerd", "kill -9"): HIT_MOST, ("each", "cachebrokerd", "restart"): HIT_MOST}
+# on its way to its login when the broker is killed is told NO [UNAVAILABLE] (docs/ARCHITECTURE.md, what dies).
+LOST_MOST = {("each", "cachebrokerd", "kill -9"): HIT_MOST}
 
-# Does the broker hand what is idle to its successor at `systemctl restart`?
-IDLE_IS_KEPT = True
 UNITS = [("listener", "cachebrokerd"), ("listener", "lookupd"), ("listener", "proxyd"), ("each", "cachebrokerd"),
          ("each", "lookupd")]
 HITS = {"restart": lambda root, unit: root.systemctl("restart", unit),
@@ -258,7 +256,6 @@ def test_no_login_fails_while_a_unit_is_hit(site, mode, unit, hit):
     assert site.root.systemctl("is-active", service) == "active"
 
 
-@pytest.mark.skipif(not IDLE_IS_KEPT, reason="the broker does not keep what is idle yet")
 @pytest.mark.parametrize("mode", MODES)
 def test_idle_connections_are_reused_after_a_restart_of_the_broker(site, mode):
     site.start(mode)
@@ -277,7 +274,7 @@ def test_idle_connections_are_reused_after_a_restart_of_the_broker(site, mode):
 
 
 # A client's handshake is in the hands of both: with one that dies it dies, and the client must come again.
-CUT_OFF = {("tlsrelayd", "restart"): 0}
+CUT_OFF = {("tlsrelayd", "restart"): 0, ("cachebrokerd", "restart"): 0}
 
 
 @pytest.mark.parametrize("hit", HITS)
