@@ -389,10 +389,13 @@ def test_a_certificate_that_expires_meanwhile_is_nobodys(system, pki, version):
 
 
 def reload(system, **changes):
-    count = system.log_text().count("was read again")
+    def reloads():
+        return len(re.findall(r"^tlsrelayd\[\d+\]: \S+ was read again", system.log_text(), re.MULTILINE))
+
+    count = reloads()
     system.write_config(**changes)
     system.supervisor.send_signal(1)
-    wait_until(lambda: system.log_text().count("was read again") > count, lambda: "no reload\n" + system.log_text())
+    wait_until(lambda: reloads() > count, lambda: "no reload\n" + system.log_text())
 
 
 @WAYS

@@ -84,7 +84,7 @@ def test_an_unknown_mechanism_is_an_error_with_its_place(tmp_path):
     assert run.returncode == 1
     assert run.stderr == (f"{tmp_path}/conf:2: auth_mechanisms: 'DIGEST-MD5' is not allowed: give none, or some of "
                           "PLAIN LOGIN XOAUTH2 OAUTHBEARER SCRAM-SHA-256 SCRAM-SHA-1 CRAM-SHA256 CRAM-SHA1 "
-                          "CRAM-MD5 EXTERNAL\n")
+                          "CRAM-MD5 EXTERNAL APOP\n")
 
 
 def test_a_master_users_site_takes_no_tokens(make, backend):
