@@ -191,6 +191,18 @@ static void add(struct accounts *a, struct entry *e, const struct key *user)
 	}
 }
 
+/* A password that the directory takes now: others that it took before may have been replaced by it,
+ * and are not believed for longer than any answer is. */
+static void age_others(const struct accounts *a, const struct key *login, const struct key *user)
+{
+	const struct user *u = key_same(login, user) ? NULL : find_user(a, user);
+
+	for (struct entry *e = u ? u->entries : NULL; e; e = e->next)
+		if (!e->none && !key_same(&e->login, login) && !key_same(&e->login, user) &&
+		    e->until > e->fresh_until)
+			e->until = e->fresh_until;
+}
+
 void accounts_store(struct accounts *a, const struct key *login, const struct key *user,
 		    const struct account *account, int64_t fresh_until, int64_t until)
 {
@@ -207,6 +219,7 @@ void accounts_store(struct accounts *a, const struct key *login, const struct ke
 	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
 	e->other_password = account->other_password;
+	age_others(a, login, user);
 	add(a, e, user);
 }
 

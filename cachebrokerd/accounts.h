@@ -43,8 +43,9 @@ enum accounts_state accounts_find(struct accounts *a, const struct key *login, i
 enum accounts_state accounts_find_user(const struct accounts *a, const struct key *user,
 				       int64_t now, struct account *ret);
 
-/* Remembers a copy: it is fresh, then stale, until then. Without memory it is just not remembered.
- */
+/* Remembers a copy: it is fresh, then stale, until then. Where a login is a name with a password,
+ * the user's other ones are not good any more when they are stale. Without memory it is just not
+ * remembered. */
 void accounts_store(struct accounts *a, const struct key *login, const struct key *user,
 		    const struct account *account, int64_t fresh_until, int64_t until);
 

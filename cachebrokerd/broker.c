@@ -132,6 +132,11 @@ void broker_settle_tls(struct broker *b)
 	b->tls_unsettled = false;
 }
 
+void broker_unsettle(struct broker *b)
+{
+	b->settled_at = clock_ms() + SETTLE_MS;
+}
+
 void broker_reload(struct broker *b)
 {
 	struct config fresh;
@@ -148,7 +153,7 @@ void broker_reload(struct broker *b)
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	broker_set_bounds(b);
 	accounts_forget(b->accounts);
-	b->settled_at = clock_ms() + SETTLE_MS;
+	broker_unsettle(b);
 	connection_expire(b);
 	spares_flush_all(b);
 	door_tell_pools(b);

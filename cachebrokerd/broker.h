@@ -86,6 +86,10 @@ void broker_report_config(void *context, bool is_error, const char *line);
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);
 
+/* lookupd's workers may still answer by settings of before: for a while nothing that they say is
+ * remembered. */
+void broker_unsettle(struct broker *b);
+
 /* tlsrelayd has read the configuration. What it made since we have may have been made with what was
  * in force before: that is ended. */
 void broker_settle_tls(struct broker *b);

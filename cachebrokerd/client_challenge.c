@@ -72,7 +72,11 @@ void client_challenge_pay(struct client *c)
 
 bool client_in_challenge(const struct client *c)
 {
-	return c->challenge && (c->challenge->question || c->challenge->conversation != 0);
+	const struct challenge *h = c->challenge;
+
+	/* one that the client gave up is not told of; the greeting's is no conversation yet */
+	return h && (h->question || (h->conversation != 0 && h->conversation != h->apop &&
+				     !c->connection));
 }
 
 void client_challenge_restore(struct client *c, struct span user, bool paid)
@@ -84,6 +88,7 @@ void client_challenge_restore(struct client *c, struct span user, bool paid)
 		return;
 	}
 	h->verified = true;
+	h->settled_at = c->broker->settled_at;
 	h->paid = paid;
 	h->user_length = user.n;
 	memcpy(h->user, user.p, user.n);

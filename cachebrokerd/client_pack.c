@@ -56,7 +56,7 @@ static uint64_t cookie_of(int fd)
 
 bool client_is_busy(const struct client *c)
 {
-	return c->state == CLIENT_SECURING || c->state == CLIENT_CHALLENGED;
+	return c->state == CLIENT_SECURING || c->state == CLIENT_CHALLENGED || c->admin.request;
 }
 
 /* The attempt that its LEASE was is taken back, since it will come again. */
@@ -103,12 +103,15 @@ bool client_pack(struct client *c, struct pack_CLIENT *ret)
 	unsigned set = 0, deeds;
 
 	if (c->refused || c->peer->ended || client_is_busy(c) || client_in_challenge(c) ||
-	    c->admin.request)
+	    c->state == CLIENT_WAITING)
 		return false;
 	for (size_t i = 0; i < FLAGS; i++)
 		if (*flag_of(c, i))
 			set |= flags[i].flag;
-	if (client_verified(c, &verified) && client_challenge_paid(c))
+	if (!c->bound &&
+	    client_challenge_is_old(c)) /* of before a reload: it is not brought back to life */
+		verified = SPAN_NONE;
+	else if (client_verified(c, &verified) && client_challenge_paid(c))
 		set |= PACK_PAID;
 	*ret = (struct pack_CLIENT){
 		.id = c->id,
@@ -130,7 +133,10 @@ bool client_pack(struct client *c, struct pack_CLIENT *ret)
 		.address = span_str(c->address),
 		.origin = span_str(c->origin),
 		.tls = span_str(c->tls ? c->tls : ""),
-		.identity = span_str(c->identity ? c->identity : ""),
+		.identity = span_str(
+			c->identity && (c->bound || c->identity_of == c->broker->settled_at)
+				? c->identity
+				: ""),
 		.verified = verified,
 	};
 	pack_ends(c, ret);
@@ -180,6 +186,7 @@ static void unpack_facts(struct client *c, const struct pack_CLIENT *from)
 		c->tls = strndup(from->tls.p, from->tls.n);
 	if (from->identity.n > 0)
 		c->identity = strndup(from->identity.p, from->identity.n);
+	c->identity_of = c->broker->settled_at;
 	if (from->verified.n > 0)
 		client_challenge_restore(c, from->verified, from->flags & PACK_PAID);
 }

@@ -193,7 +193,8 @@ int door_adopt(struct broker *b, int fd, const char *name)
 	/* "door-RECEIVING-SENDING", see on_listener() */
 	d->sending_end = strtoull(strrchr(name, '-') + 1, NULL, 16);
 	(void)snprintf(d->name, sizeof(d->name), "%s", name);
-	int r = loop_watch(b->loop, fd, EPOLLIN, on_door, d, &d->watch);
+	/* behind the beginning of a restart it is the next broker that hears it */
+	int r = b->restarting ? 0 : loop_watch(b->loop, fd, EPOLLIN, on_door, d, &d->watch);
 
 	if (r < 0) {
 		free(d);

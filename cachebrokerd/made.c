@@ -59,7 +59,11 @@ static void refuse(struct client *c, const struct host *h, enum errand_verdict v
 {
 	const bool master = c->lease.master;
 
-	if (c->lease.verified) {
+	if (verdict == VERDICT_REFUSED && (c->lease.verified || c->lease.checked))
+		log_printf(LOG_WARNING, "%s is refused by %s",
+			   master ? "the master user's login" : "a password of the directory",
+			   h->label);
+	if (c->lease.verified || c->lease.checked) {
 		/* the client has shown who it is: whatever is wrong, it is not its password */
 		client_refuse(c, REFUSAL_UNAVAILABLE,
 			      verdict == VERDICT_REFUSED

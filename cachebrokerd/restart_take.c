@@ -95,8 +95,11 @@ static int take_head(struct unpacker *u, struct span *rest)
 		b->next_id = record.HEAD.next_id;
 	/* what was made under other settings is found by nobody */
 	b->tls_settings = record.HEAD.tls_settings;
-	if (record.HEAD.tls_policy != b->tls_policy)
+	broker_unsettle(b);
+	if (record.HEAD.tls_policy != b->tls_policy) {
 		b->tls_settings += 0x10; /* host_tls() adds the mode */
+		b->tls_unsettled = true;
+	}
 	return 0;
 }
 

@@ -175,7 +175,7 @@ static bool is_wanted(const struct host *h, int64_t now)
 	       of->ready_count < b->config.spare_backend_connections &&
 	       of->used > 0 && now - of->used < USED_MS && now >= of->pause_until &&
 	       host_is_open(h) && host_is_up(h) && host_is_current(h) && !b->stopping &&
-	       !b->retiring &&
+	       !b->retiring && !b->restarting &&
 	       errand_room(b) > ERRANDS_LEFT + dialled && connection_has_free_room(b, h);
 }
 

@@ -277,8 +277,9 @@ static enum found check_by_bind(const struct ldap_source *s, struct span secret,
 	LDAP *ld = NULL;
 	enum found found = FOUND_REFUSED;
 	int r = open_connection(s, &ld);
+	bool asked = r == LDAP_SUCCESS;
 
-	if (r == LDAP_SUCCESS)
+	if (asked)
 		r = bind_as(ld, s->dn, secret);
 	switch (r) {
 	case LDAP_SUCCESS:
@@ -294,6 +295,9 @@ static enum found check_by_bind(const struct ldap_source *s, struct span secret,
 		break;
 	default:
 		found = judge_error(r, why);
+		/* servers are slow with wrong passwords on purpose: that is no word on others */
+		if (asked && found == FOUND_DOWN)
+			found = FOUND_TROUBLE;
 	}
 	if (ld)
 		(void)ldap_unbind_ext_s(ld, NULL, NULL);

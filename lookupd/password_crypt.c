@@ -87,8 +87,10 @@ static enum cost judge_sha(struct span rest)
 
 static enum cost judge_sun(struct span rest)
 {
-	return rest.n > 0 && rest.p[0] == ',' ? judge_rounds(span_from(rest, 1), SUN_ROUNDS_MOST)
-					      : COST_FINE;
+	/* crypt(3) takes them behind either */
+	return rest.n > 0 && (rest.p[0] == ',' || rest.p[0] == '$')
+		       ? judge_rounds(span_from(rest, 1), SUN_ROUNDS_MOST)
+		       : COST_BROKEN;
 }
 
 static enum cost judge_sha1(struct span rest)

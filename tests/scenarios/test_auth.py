@@ -221,7 +221,7 @@ def test_a_password_of_the_directory_that_the_mail_host_refuses(make, backend, w
     Office(backend)
     web.given = "veraltet"
     system = make.system(backend, directory=[web.server], auth="directory", server_port=free_port())
-    assert login(system, "anna", "wort").tagged == WRONG
+    assert login(system, "anna", "wort").tagged.startswith(b"NO [UNAVAILABLE]")  # anna's own was right
     assert "a password of the directory is refused by" in system.log_text() and "veraltet" not in system.log_text()
 
 
@@ -232,7 +232,6 @@ def test_what_is_cached_serves_while_the_directory_with_the_password_is_away(mak
     system.wait_given()
     web.server.stop()
     system.session("anna", "wort", reused=True).close()  # it is not given back: gone
-    wait_until(lambda: system.gauge("cached") == 0 or True, "")
     assert login(system, "anna", "falsch").tagged.startswith(b"NO [UNAVAILABLE]")
 
 

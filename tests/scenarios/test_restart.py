@@ -361,8 +361,9 @@ def test_restarts_in_a_row_and_within_each_other(system, backend):
         for _ in range(3):
             restart(system)
         for _ in range(3):  # as soon as there is one
-            os.kill(broker(system), signal.SIGTERM)
-            os.kill(broker(system), signal.SIGTERM)
+            for _ in range(2):
+                with contextlib.suppress(ProcessLookupError):  # it is quick
+                    os.kill(broker(system), signal.SIGTERM)
         sees_own_mail(client, "anna")
         with system.session("idle", reused=True) as idle:
             sees_own_mail(idle, "idle")

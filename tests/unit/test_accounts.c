@@ -60,6 +60,26 @@ static void the_last_word_counts(void **unused)
 	accounts_free(a);
 }
 
+/* A password that the directory takes now may have replaced the others. */
+static void a_new_password_ends_what_is_stale_of_the_old_one(void **unused)
+{
+	struct accounts *a = accounts_new();
+	struct key user = key_of(1), old = key_of(2), new = key_of(3), other = key_of(4);
+	struct account found;
+
+	(void)unused;
+	accounts_store(a, &user, &user, &anna, 100, 900); /* of a token, say */
+	accounts_store(a, &old, &user, &anna, 100, 900);
+	accounts_store(a, &other, &other, &anna, 100, 900);
+	accounts_store(a, &new, &user, &anna, 150, 950);
+	assert_int_equal(accounts_find(a, &old, 99, &found), ACCOUNTS_FRESH);
+	assert_int_equal(accounts_find(a, &old, 100, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(a, &new, 949, &found), ACCOUNTS_STALE);
+	assert_int_equal(accounts_find(a, &user, 899, &found), ACCOUNTS_STALE);
+	assert_int_equal(accounts_find(a, &other, 899, &found), ACCOUNTS_STALE);
+	accounts_free(a);
+}
+
 static void strangers_names_push_out_no_account(void **unused)
 {
 	struct accounts *a = accounts_new();
@@ -136,6 +156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_account_is_fresh_then_stale_then_nothing),
 		cmocka_unit_test(the_last_word_counts),
+		cmocka_unit_test(a_new_password_ends_what_is_stale_of_the_old_one),
 		cmocka_unit_test(strangers_names_push_out_no_account),
 		cmocka_unit_test(a_users_logins_are_found_and_forgotten_together),
 		cmocka_unit_test(wrong_passwords_say_nothing_of_where_an_account_is),

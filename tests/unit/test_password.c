@@ -223,6 +223,7 @@ static void what_would_take_minutes_is_not_begun(void **unused)
 		"$7$CU..../zzzzk2XAnEHBqQ1Ct2aMXFKNa/$SdS4PN7xsN/8RO1liL6pLrrPoI714GiHnwPvpAjnwGC",
 		"$sha1$4294967295$saltsalt$pF6/D1kJ7w04Kd6jZzjElf8x2EPD",
 		"$md5,rounds=4294967295$saltsalt$$nqDeC2la0eKN3k0t/Ze0D.",
+		"$md5$rounds=4294963199$saltsalt$$nqDeC2la0eKN3k0t/Ze0D.",
 		"{PBKDF2}$1$p9OmN66Pz11uFCoA$4000000000$f01a95afe264d8b2880bfc0116dbbe71bf5e884e",
 		"{PBKDF2-SHA256}99999999999999999999$MDEyMzQ1Njc4OWFiY2RlZg$9fXbZ8WCVJSLRtUvw"
 		"RBRWYfiAvb9llMwOTNX/2C06RQ",
