@@ -2,9 +2,10 @@
  *
  * A question that has been sent stays with its worker until the answer comes, even when nobody
  * waits for it any more, since the worker is busy until then. A worker that dies gives its question
- * back to the line, once: a second worker that dies over it, or one that has worked on it for long,
- * shows that it is the question (of one with a password it may be the stored hash), and all workers
- * would go the same way. One that is for this worker only is answered with nothing.
+ * back to the line. A reload ends all of them at once, so that a question may see as many deaths as
+ * there are workers; one more, or one behind long work, shows that it is the question they die of
+ * (of one with a password it may be the stored hash). One that is for this worker only is answered
+ * with nothing.
  *
  * The secret of a LOOKUP lies in the memory of secrets.c until the answer is there or nobody waits
  * for it.
@@ -23,7 +24,6 @@
 
 #define QUESTIONS_MOST 4096
 #define WORK_LONG_MS   5000 /* a worker that ends behind so long was held up by the question */
-#define DEATHS_MOST    2
 
 struct question {
 	struct lookup *lookup;
@@ -381,7 +381,8 @@ static void on_gone(struct peer *p)
 	if (w->question) {
 		struct question *q = w->question;
 
-		if (++q->deaths >= DEATHS_MOST || clock_ms() - q->given >= WORK_LONG_MS)
+		if (++q->deaths > l->broker->config.lookup_processes ||
+		    clock_ms() - q->given >= WORK_LONG_MS)
 			give_up_soon(q);
 		join_line(l, q);
 	}

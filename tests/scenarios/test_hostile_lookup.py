@@ -58,9 +58,9 @@ def asking(system, user, worker):
                 return
 
 
-def test_a_question_that_two_workers_die_over_is_given_up(make, backend):
-    """One death may be an accident; all others would go the same way. What is known of before counts."""
-    system = make.system(backend, lookup_ttl=1)
+def test_a_question_that_workers_die_over_is_given_up(make, backend):
+    """As many as there are may end by a reload; one more is no accident. What is known of before counts."""
+    system = make.system(backend, lookup_ttl=1, lookup_processes=1)
     system.session("anna").close()
     for user, known in (("carl", False), ("anna", True)):
         with Worker(system) as first, Worker(system) as second, asking(system, user, second) as client:
@@ -182,3 +182,13 @@ def test_a_late_reply_with_a_connection_is_dropped_with_it(backend, tmp_path):
     finally:
         child.kill()
         child.wait()
+
+
+def test_workers_that_a_reload_ends_cost_no_login(make, backend):
+    """Each one in turn may have got the question when it is told to end."""
+    system = make.system(backend, lookup_ttl=1, lookup_processes=2)
+    with Worker(system) as first, Worker(system) as second, asking(system, "carl", second) as client:
+        for worker in (second, first):
+            assert worker.receive().user == b"carl"
+            worker.sock.close()
+        assert client.reply("a1").ok
