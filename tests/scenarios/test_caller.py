@@ -5,6 +5,7 @@ import shutil
 import socket
 import time
 from types import SimpleNamespace
+from functools import partial
 
 import pytest
 
@@ -184,12 +185,12 @@ def test_who_is_served_makes_no_difference_for_reuse(make, backend):
 def test_a_process_that_is_not_trusted_cannot_forge_it(make, backend):
     system = make.system(backend, trusted_addresses="10.0.0.1", proxy_protocol_hosts="all")
     backend.proxied = True
-    for address, wanted in ("203.0.113.1", "203.0.113.1"), ("10.0.0.1", "192.0.2.9"):
+    for seen, (address, wanted) in enumerate((("203.0.113.1", "203.0.113.1"), ("10.0.0.1", "192.0.2.9"))):
         with Peer(system).hello(client=address, client_port=4, local="203.0.113.2", local_port=5) as peer:
             reply = peer.request("LEASE", proof_kind=1, user="anna", secret="pw-anna", origin="192.0.2.9", origin_port=6)
             assert reply.name == "LEASED"
-            conn = backend.accepted[-1]
-            wait_until(lambda: conn.announced, "no header")  # pylint: disable=cell-var-from-loop
+            said = partial(lambda seen: [one for one in backend.accepted if one.announced][seen:], seen)
+            conn = wait_until(said, "no header")[0]  # the look at the host at the start announces nobody
             assert conn.announced == (wanted, 6 if wanted != address else 4, "203.0.113.2", 5)
 
 

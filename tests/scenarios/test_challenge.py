@@ -9,8 +9,8 @@ import pytest
 from keepwarm import challenge
 from keepwarm.challenge import CRAMS, MECHANISMS, OFFERED, SCRAMS, Cancelled, Scram, begin, cram_answer, login, prompt, say, session
 from keepwarm.directory import Passwords, Userdb, at
-from keepwarm.process import free_port, wait_until
-from keepwarm.system import BUILD
+from keepwarm.process import free_port, memory, parent, wait_until
+from keepwarm.system import BUILD, SANITIZED
 
 WRONG = b"NO [AUTHENTICATIONFAILED] AUTHENTICATE failed"
 LATER = b"NO [UNAVAILABLE] AUTHENTICATE failed"
@@ -372,8 +372,7 @@ def test_a_reused_connection_that_is_dead_is_replaced(system, backend):
 
 # --- workers -------------------------------------------------------------------------------------------------------
 def workers(system):
-    from keepwarm import process
-    return [pid for pid in system.pids("lookupd") if process.parent(pid) in system.pids("lookupd")]
+    return [pid for pid in system.pids("lookupd") if parent(pid) in system.pids("lookupd")]
 
 
 @pytest.mark.parametrize("mechanism", ["CRAM-MD5", "SCRAM-SHA-256"])
@@ -428,3 +427,16 @@ def test_a_thousand_that_are_left_harm_nobody(start):
                 client.send("*\r\n")
                 assert client.reply(tag).tagged == CANCELLED
     session(system, "anna", "pw-anna", "CRAM-MD5").close()
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps what was freed")
+def test_the_directorys_password_stays_nowhere(start, backend):
+    """Not in the broker, nor in a process that serves a client."""
+    secret = "Geheim-9d41c7e0a5b2"
+    backend.passwords = {"anna": secret.encode()}
+    system = start({"anna": (secret, "")})
+    with session(system, "anna", secret) as client:
+        assert b"<anna>" in mail_of(client)
+        for name in "cachebrokerd", "proxyd", "in.imapproxyd":
+            for pid in system.pids(name):
+                assert secret.encode() not in memory(pid), name
