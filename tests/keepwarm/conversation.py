@@ -29,8 +29,6 @@ import re
 from keepwarm.imap import Client
 
 SECONDS = 8.0
-# Courier says this now and then when the machine has no inotify instances left: it is no answer to anything.
-OUT_OF_WATCHES = b"* OK [ALERT] Filesystem notification initialization error"
 CLOSED, NOTHING = b"<closed>", b"<nothing came>"
 DATE = "14-Nov-2023 22:13:20 +0000"  # of the messages that are there from the beginning
 SECONDS_OF_DATE = 1700000000
@@ -234,8 +232,7 @@ class Held:
             if self.client.buffer:
                 self.lines.append((self.step, self.client.take(len(self.client.buffer))))
             self.over = True
-        if not line.startswith(OUT_OF_WATCHES):
-            self.lines.append((self.step, line))
+        self.lines.append((self.step, line))
         return None if self.over else line
 
     def wait(self):

@@ -335,6 +335,8 @@ static void the_example_of_rfc_1939(void **unused)
 					"mrose c4c9334bac560ecc979e58001b3e22fb");
 
 	(void)unused;
+	if (getenv("KEEPWARM_LEAK_CHECK"))
+		skip(); /* it needs the table */
 	assert_int_equal(end.status, AUTH_ACCEPTED);
 	assert_int_equal(end.conversation, 0);
 	assert_true(span_eq(end.user, SPAN("mrose")));
@@ -508,14 +510,14 @@ int main(void)
 	};
 	char text[200];
 
-	if (getenv("KEEPWARM_LEAK_CHECK")) {
-		(void)puts("skipped: valgrind has no room for LMDB's map");
-		return 0;
-	}
-	if (write_userdb() < 0 || write_lmdb() < 0)
+	/* valgrind has no room for LMDB's map: the tests that need the table are left out */
+	const bool has_table = !getenv("KEEPWARM_LEAK_CHECK");
+
+	if (write_userdb() < 0 || (has_table && write_lmdb() < 0))
 		return 1;
 	int n = snprintf(text, sizeof(text),
-			 "directory userdb:%s\ndirectory lmdb:%s\nno_mailhost default\n",
+			 has_table ? "directory userdb:%s\ndirectory lmdb:%s\nno_mailhost default\n"
+				   : "directory userdb:%s\nno_mailhost default\n",
 			 userdb_path, lmdb_path);
 
 	if (config_init(&config) < 0 ||
