@@ -1,6 +1,6 @@
 /* What clients were seen to turn on.
  *
- * The keys are HMACs, so their first bytes may choose the slot: nobody can aim at another one's.
+ * The keys are HMACs, so their first bytes may choose the set: nobody can aim at another one's.
  */
 #include "cachebrokerd/habits.h"
 
@@ -8,7 +8,7 @@
 
 struct habit {
 	struct key who;
-	int64_t seen; /* 0: an empty slot */
+	int64_t seen; /* 0: an empty place */
 	bool enables; /* it has turned something on, ever */
 	unsigned char plain_turns;
 	unsigned char length;
@@ -18,7 +18,7 @@ struct habit {
 _Static_assert(HABITS_TEXT <= 255, "the length is one byte");
 
 struct habits {
-	struct habit slots[HABITS_SLOTS];
+	struct habit sets[HABITS_SETS][HABITS_WAYS];
 };
 
 struct habits *habits_new(void)
@@ -31,12 +31,12 @@ void habits_free(struct habits *h)
 	free(h);
 }
 
-static size_t slot_of(const struct key *who)
+static size_t set_of(const struct key *who)
 {
 	uint32_t n;
 
 	memcpy(&n, who->bytes, sizeof(n));
-	return n % HABITS_SLOTS;
+	return n % HABITS_SETS;
 }
 
 static bool is_of(const struct habit *h, const struct key *who, int64_t now)
@@ -44,10 +44,33 @@ static bool is_of(const struct habit *h, const struct key *who, int64_t now)
 	return h->seen > 0 && now - h->seen < HABITS_MEMORY && key_same(&h->who, who);
 }
 
+/* The one of this client, or the place that one would get: an empty one or the one not seen for
+ * longest. Which of both, is_of() says. */
+static size_t way_of(const struct habit *set, const struct key *who)
+{
+	size_t oldest = 0;
+
+	for (size_t i = 0; i < HABITS_WAYS; i++) {
+		if (set[i].seen > 0 && key_same(&set[i].who, who))
+			return i;
+		if (set[i].seen < set[oldest].seen)
+			oldest = i;
+	}
+	return oldest;
+}
+
+static struct habit *place_of(struct habits *h, const struct key *who)
+{
+	struct habit *set = h->sets[set_of(who)];
+
+	return &set[way_of(set, who)];
+}
+
 struct span habits_find(const struct habits *h, const struct key *who, int64_t now,
 			bool *ret_promise)
 {
-	const struct habit *one = &h->slots[slot_of(who)];
+	const struct habit *set = h->sets[set_of(who)];
+	const struct habit *one = &set[way_of(set, who)];
 
 	*ret_promise = is_of(one, who, now) && !one->enables;
 	return is_of(one, who, now) ? (struct span){ one->text, one->length } : SPAN_NONE;
@@ -55,7 +78,7 @@ struct span habits_find(const struct habits *h, const struct key *who, int64_t n
 
 void habits_note(struct habits *h, const struct key *who, struct span fingerprint, int64_t now)
 {
-	struct habit *one = &h->slots[slot_of(who)];
+	struct habit *one = place_of(h, who);
 
 	if (!is_of(one, who, now))
 		*one = (struct habit){ .who = *who };
@@ -78,7 +101,7 @@ void habits_note(struct habits *h, const struct key *who, struct span fingerprin
 
 void habits_forget(struct habits *h, const struct key *who)
 {
-	struct habit *one = &h->slots[slot_of(who)];
+	struct habit *one = place_of(h, who);
 
 	if (one->seen > 0 && key_same(&one->who, who))
 		one->seen = 0;
@@ -86,8 +109,10 @@ void habits_forget(struct habits *h, const struct key *who)
 
 bool habits_next(const struct habits *h, size_t *at, struct habits_row *ret)
 {
-	while (*at < HABITS_SLOTS) {
-		const struct habit *one = &h->slots[(*at)++];
+	while (*at < HABITS_SETS * HABITS_WAYS) {
+		const struct habit *one = &h->sets[*at / HABITS_WAYS][*at % HABITS_WAYS];
+
+		(*at)++;
 
 		if (one->seen == 0)
 			continue;
@@ -103,7 +128,7 @@ bool habits_next(const struct habits *h, size_t *at, struct habits_row *ret)
 
 void habits_restore(struct habits *h, const struct habits_row *row)
 {
-	struct habit *one = &h->slots[slot_of(&row->who)];
+	struct habit *one = place_of(h, &row->who);
 
 	if (row->seen <= 0 || row->fingerprint.n > HABITS_TEXT)
 		return;

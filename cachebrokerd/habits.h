@@ -2,7 +2,7 @@
  * left on a connection. Pure: the time is an argument.
  *
  * Only a guess comes from it: a session makes sure that its client wants what it is offered. A
- * table of fixed size; a newer habit takes the place of an older one, and whose is forgotten gets
+ * table of fixed size; a newer habit takes the place of an old one, and whose is forgotten gets
  * plain connections and no promise.
  */
 #ifndef CACHEBROKERD_HABITS_H
@@ -10,7 +10,8 @@
 
 #include "cachebrokerd/keys.h"
 
-#define HABITS_SLOTS  8192
+#define HABITS_SETS   4096
+#define HABITS_WAYS   4		       /* in a set; the one not seen for longest gives way */
 #define HABITS_TEXT   200	       /* the longest fingerprint, as in lib/msg_table.h */
 #define HABITS_TURNS  4		       /* plain sessions in a row that make it forget one */
 #define HABITS_MEMORY (24 * 3600000LL) /* ms since it was seen last */
@@ -36,7 +37,7 @@ struct habits_row {
 	struct span fingerprint;
 };
 
-/* The first one at slot *at or behind it; *at is behind it then. Its text lives until the next
+/* The first one at place *at or behind it; *at is behind it then. Its text lives until the next
  * change. False: there are no more. */
 bool habits_next(const struct habits *h, size_t *at, struct habits_row *ret);
 

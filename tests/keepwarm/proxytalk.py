@@ -237,6 +237,7 @@ class Site:
         """{name: lines, or the exception that came instead}"""
         try:
             proxy.start()
+            proxy.settle([])  # who has waited for the start is not one of those that are counted
             with ThreadPoolExecutor(THREADS) as threads:
                 lines = threads.map(lambda each: self.hold_one(proxy, *each), self.conversations)
                 return {what.name: each for (_, what), each in zip(self.conversations, lines)}

@@ -18,8 +18,8 @@ stty -g >{folder}/before
 {command} 2>{folder}/stderr
 status=$?
 stty -g >{folder}/after
-echo "ended with $status"
 cat {folder}/stderr
+echo "ended with $status"
 exec tail -f /dev/null
 """
 

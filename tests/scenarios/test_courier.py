@@ -209,6 +209,8 @@ class Talk:
             sock = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
             assert sock.recv(100).startswith((b"* OK", b"+OK"))
             self.crowd.append(sock)
+        # A greeting may come before the broker has counted whom it greets.
+        wait_until(lambda: self.system.gauge("clients") == int(count), lambda: f"{self.system.stats()}")
 
 
 @pytest.fixture

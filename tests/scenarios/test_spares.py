@@ -53,8 +53,8 @@ def test_the_list_is_asked_for_ahead_when_the_greeting_has_none(spares, make):
     system, backend = spares(backend=make.backend(greeting=LIST_ASKED))
     spare = backend.connections[-1]
     assert [command.verb for command in spare.commands] == ["CAPABILITY"]
-    system.session("anna", reused=False)
-    assert [command.verb for command in spare.commands] == ["CAPABILITY", "AUTHENTICATE"]
+    with system.session("anna", reused=False):
+        assert [command.verb for command in spare.commands] == ["CAPABILITY", "AUTHENTICATE"]
 
 
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])

@@ -57,7 +57,7 @@ static void nothing_is_known_of_a_stranger(void **unused)
 	assert_habit(1, 5, "", false);
 	note(1, "X", 5);
 	assert_habit(2, 5, "", false);
-	assert_habit(1 + HABITS_SLOTS, 5, "", false); /* the same slot */
+	assert_habit(1 + HABITS_SETS, 5, "", false); /* the same set */
 }
 
 static void the_last_fingerprint_is_wanted(void **unused)
@@ -96,7 +96,7 @@ static void a_habit_is_forgotten_in_time(void **unused)
 
 static void a_session_without_an_end_is_forgotten_at_once(void **unused)
 {
-	struct key k = who(1), other = who(1 + HABITS_SLOTS);
+	struct key k = who(1), other = who(1 + HABITS_SETS);
 
 	(void)unused;
 	note(1, "", 5);
@@ -106,13 +106,31 @@ static void a_session_without_an_end_is_forgotten_at_once(void **unused)
 	assert_habit(1, 6, "", false);
 }
 
-static void a_newer_one_takes_an_olders_place(void **unused)
+static void the_one_not_seen_for_longest_gives_way(void **unused)
 {
 	(void)unused;
-	note(1, "X", 5);
-	note(1 + HABITS_SLOTS, "", 6);
-	assert_habit(1, 7, "", false);
-	assert_habit(1 + HABITS_SLOTS, 7, "", true);
+	for (unsigned i = 0; i < HABITS_WAYS; i++)
+		note(1 + i * HABITS_SETS, "X", 5 + i);
+	note(1, "X Y", 5 + HABITS_WAYS);
+	note(1 + HABITS_WAYS * HABITS_SETS, "Z", 6 + HABITS_WAYS);
+	assert_habit(1, 20, "X Y", false);
+	assert_habit(1 + HABITS_SETS, 20, "", false);
+	for (unsigned i = 2; i < HABITS_WAYS; i++)
+		assert_habit(1 + i * HABITS_SETS, 20, "X", false);
+	assert_habit(1 + HABITS_WAYS * HABITS_SETS, 20, "Z", false);
+}
+
+static void a_forgotten_one_gives_way_first(void **unused)
+{
+	struct key k = who(1 + HABITS_SETS);
+
+	(void)unused;
+	for (unsigned i = 0; i < HABITS_WAYS; i++)
+		note(1 + i * HABITS_SETS, "X", 5 + i);
+	habits_forget(habits, &k);
+	note(1 + HABITS_WAYS * HABITS_SETS, "Z", 20);
+	assert_habit(1, 21, "X", false);
+	assert_habit(1 + HABITS_WAYS * HABITS_SETS, 21, "Z", false);
 }
 
 static void a_text_that_is_too_long_is_none(void **unused)
@@ -174,7 +192,8 @@ int main(void)
 		TEST(who_is_always_plain_is_promised),
 		TEST(a_habit_is_forgotten_in_time),
 		TEST(a_session_without_an_end_is_forgotten_at_once),
-		TEST(a_newer_one_takes_an_olders_place),
+		TEST(the_one_not_seen_for_longest_gives_way),
+		TEST(a_forgotten_one_gives_way_first),
 		TEST(a_successor_knows_them_all),
 		TEST(what_makes_no_sense_is_not_gone_on_with),
 		TEST(a_text_that_is_too_long_is_none),
