@@ -201,8 +201,9 @@ $(B)/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/hist.o $(B)/obj/bench/stream.o $
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDHOST) $^ $(shell $(PKG) --libs libssl libcrypto) -o $@
 
-.PHONY: bench
-bench: all $(BENCHES)
+.PHONY: bench bench-programs
+bench-programs: $(BENCHES)
+bench: all bench-programs
 	bench/run
 
 # --- the rules of the house -------------------------------------------------------------------------

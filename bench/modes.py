@@ -1,9 +1,12 @@
 """The ways to start proxyd, side by side: what docs/MODES.md says in figures. Null backend, nothing but the start differs.
 
-Each mode has a maker; who adds one (a supervisor that needs more than a command) overrides start_sessions().
+Each mode has a maker; who adds one (a supervisor that needs more than a command) overrides start_sessions(). What runs under
+systemd is in namespaces of its own, its mail host and its clients with it: within() is where they have to be.
 """
+import contextlib
 import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import parts
@@ -11,10 +14,10 @@ import peers
 from loads import SETTLE, Session, load, say
 from report import median, milliseconds, rows, spread, values
 
-from keepwarm import inetd
+from keepwarm import inetd, systemd_root
 
 CLIENTS = 8
-ROUNDS, SECONDS = 3, 1  # at most: this part is to take no longer than a minute and a half
+ROUNDS, SECONDS = 3, 1  # at most: this part is to take two minutes
 USERS = 200
 IDLE_SESSIONS = 300
 # Clients at once, and what the load generator is told: only to connect and be greeted, or the webmail cycle.
@@ -25,8 +28,11 @@ BEGIN, END = "<!-- written by bench/run modes -->\n", "<!-- until here -->\n"
 class Own(peers.Keepwarm):
     """in.imapproxyd's listener."""
 
+    def within(self):
+        return contextlib.nullcontext()
 
-class Supervised(peers.Keepwarm):
+
+class Supervised(Own):
     """in.imapproxyd runs the daemons, another program starts proxyd."""
     mode = None
 
@@ -60,15 +66,95 @@ class XinetdListener(Supervised):
     mode = "xinetd wait"
 
 
+# Paths and names are those of the units.
+UNDER_SYSTEMD = """server_hostname 127.0.0.1
+server_port {port}
+listen_port 143
+proc_username keepwarm
+proc_groupname keepwarm
+stat_filename /var/lib/keepwarm/pimpstats
+protocol_log_filename /dev/null
+cache_size 4000
+cache_expiration_time 3600
+"""
+
+
+class Booted(Own):
+    """A systemd of its own with the units as they are shipped."""
+    unit = None
+
+    def __init__(self, build):
+        super().__init__(build)
+        self.port, self.root, self.backend, self.group = 143, None, None, None
+
+    def missing(self):
+        return systemd_root.missing()
+
+    @contextlib.contextmanager
+    def within(self):
+        self.root.enter()
+        try:
+            yield
+        finally:
+            self.root.leave()
+
+    def start(self, backend_port=0):
+        self.root = systemd_root.Root()
+        try:
+            self.root.boot()
+            self.join(parts.Group(self.unit.replace(".", "-")))
+            with self.within():
+                self.backend = peers.Null(self.build).start()
+                self.root.write("/etc/imapproxy.conf", UNDER_SYSTEMD.format(port=self.backend.port))
+                self.root.systemctl("start", self.unit)
+                parts.wait_until(lambda: parts.greets(self.port), f"a greeting under {self.unit}")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def join(self, group):
+        """PID 1, the journal and what they start count from now on."""
+        self.group = group
+        for folder in group.folders.values():
+            for scope in self.root.cgroup.rglob("cgroup.procs"):
+                for pid in scope.read_text(encoding="ascii").split():
+                    Path(folder, "cgroup.procs").write_text(pid, encoding="ascii")
+
+    def stop(self):
+        if self.backend:
+            self.backend.stop()
+        if self.root:
+            self.root.stop()
+        if self.group:
+            self.group.stop()
+
+
+class BootedDaemon(Booted):
+    unit = "in.imapproxyd.service"
+
+
+class BootedListener(Booted):
+    unit = "keepwarm-listener.target"
+
+
+class BootedEach(Booted):
+    unit = "keepwarm-each.target"
+
+
 # Rows of the table, in its order.
 MODES = {"in.imapproxyd, its listener": Own, "xinetd, wait (listener)": XinetdListener,
-         "xinetd, nowait": XinetdEach, "inetd, nowait": InetdEach}
+         "systemd, `in.imapproxyd.service`": BootedDaemon,
+         "systemd, `keepwarm-listener.target` (Accept=no)": BootedListener,
+         "xinetd, nowait": XinetdEach, "inetd, nowait": InetdEach,
+         "systemd, `keepwarm-each.target` (Accept=yes)": BootedEach}
 
 
 # --- measuring ------------------------------------------------------------------------------------------
 def one_load(options, peer, clients, seed, *more):
     before = peer.group.cpu()
-    result = load(options.build, peer, clients, USERS, SECONDS, "-s", seed, *more)
+    with peer.within():
+        result = load(options.build, peer, clients, USERS, SECONDS, "-s", seed, *more)
     time.sleep(SETTLE)
     return result | {"proxy_cpu": (peer.group.cpu() - before) / max(result["cycles"], 1)}
 
@@ -80,7 +166,8 @@ def measure_rates(options, makers):
     try:
         for name, make in makers.items():
             running[name] = make(options.build).start(backend.port)
-            load(options.build, running[name], 4, USERS, 60, "-c", USERS, "-o")  # every user once
+            with running[name].within():
+                load(options.build, running[name], 4, USERS, 60, "-c", USERS, "-o")  # every user once
         for seed in range(min(options.rounds, ROUNDS)):
             for name in [*running][seed % len(running):] + [*running][:seed % len(running)]:
                 for kind, (clients, *more) in LOADS.items():
@@ -99,13 +186,15 @@ def measure_memory(options, make):
         peer.start(backend.port)
         if peer.group.memory() is None:
             return None
-        load(options.build, peer, 32, USERS, 1)  # pools and tables grow to what they like
+        with peer.within():
+            load(options.build, peer, 32, USERS, 1)  # pools and tables grow to what they like
         time.sleep(1)
         before = peer.group.memory()
-        for number in range(IDLE_SESSIONS):
-            sessions.append(Session(peer).login(10000 + number))
-            sessions[-1].command(b"SELECT INBOX")
-            sessions[-1].command(b"IDLE", b"+ ")
+        with peer.within():
+            for number in range(IDLE_SESSIONS):
+                sessions.append(Session(peer).login(10000 + number))
+                sessions[-1].command(b"SELECT INBOX")
+                sessions[-1].command(b"IDLE", b"+ ")
         time.sleep(2)  # a session that is quiet for a second gives its buffers back
         return (peer.group.memory() - before) / IDLE_SESSIONS / 1024
     finally:
