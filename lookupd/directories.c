@@ -395,7 +395,7 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 					   .check = question->check == CHECK_PASSWORD,
 					   .secret = question->secret,
 					   .client = client };
-	unsigned line;
+	unsigned line = 0;
 	enum found found = FOUND_TROUBLE;
 
 	why_say(&texts->why, "this service is not known");
@@ -407,7 +407,7 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	if (found == FOUND)
 		found = find_routes(d->config, &account, (enum msg_service)question->service,
 				    &hosts, &texts->why);
-	*ret = (struct msg_ACCOUNT){ .status = status[found], .error = SPAN_NONE };
+	*ret = (struct msg_ACCOUNT){ .status = status[found], .line = line, .error = SPAN_NONE };
 	if (found == FOUND) {
 		(void)snprintf(texts->user, sizeof(texts->user), "%s", account.user);
 		ret->hosts = buf_span(&hosts);
