@@ -227,6 +227,7 @@ static enum found check_hash(struct source *s, const struct account *a, struct s
 		[PASSWORD_UNKNOWN] = "is stored, which is not known here",
 		[PASSWORD_BROKEN] = "is stored that is not well-formed",
 		[PASSWORD_COSTLY] = "is stored that would take too long to check",
+		[PASSWORD_LONG] = "is stored, and a longer one was typed than crypt(3) compares",
 	};
 	char scheme[PASSWORD_SCHEME_MAX];
 	enum password_verdict verdict = password_check(span_str(a->hash), secret, scheme);

@@ -278,6 +278,12 @@ def test_a_slow_hash_holds_nobody_else_up(start, backend):
         assert slow.reply("a").tagged == WRONG
 
 
+def test_a_password_that_is_too_long_for_its_hash_is_refused_and_said(start, backend):
+    system = start({}, "directory", {"slow": SLOW})
+    assert login(system, "slow", "x" * 600).tagged == WRONG
+    system.wait_log("a password of the scheme crypt is stored, and a longer one was typed than crypt(3) compares")
+
+
 def test_a_worker_that_dies_with_a_password_is_followed_by_one_more(start, backend):
     """It may be the stored hash that it died of: not all logins shall wait for new workers then."""
     system = start({"anna": "pw-anna"}, "directory", {"slow": SLOW}, lookup_processes=1)
