@@ -243,6 +243,20 @@ def test_no_channel_binding_and_nobody_elses_mailbox(system, header, verdict):
         assert reply.tagged.startswith(verdict)
 
 
+@pytest.mark.parametrize("initial", [True, False])
+@pytest.mark.parametrize("length, told", [(4096, WRONG), (4097, b"NO AUTHENTICATE failed"), (6000, b"NO AUTHENTICATE failed")])
+def test_a_first_message_that_is_too_long_is_the_clients_fault(system, initial, length, told):
+    """And not UNAVAILABLE, which would make it come again."""
+    message = b"n,,n=anna,r=" + b"x" * (length - 12)
+    with system.client() as client:
+        tag = begin(client, "SCRAM-SHA-256", message if initial else None)
+        if not initial:
+            prompt(client, tag)
+            say(client, message)
+        assert client.reply(tag).tagged == told
+        assert login(client, "SCRAM-SHA-256", "anna", "pw-anna").ok
+
+
 @pytest.mark.parametrize("change", [{"nonce": b"another"}, {"header": b"y,,"}, {"header": b"n,a=bert,"}])
 def test_a_message_that_was_changed_is_refused(system, change):
     talk = Scram("SCRAM-SHA-256", "anna", "pw-anna")
