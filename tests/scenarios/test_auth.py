@@ -156,6 +156,17 @@ def test_the_master_user_logs_in_whom_the_directory_knows(start, backend):
     assert b"wort" not in backend.everything().replace(b"Hauptwort", b"")
 
 
+@pytest.mark.parametrize("said", ["NO [AUTHENTICATIONFAILED]", "BAD"], ids=["refused", "odd"])
+def test_a_refused_master_is_no_wrong_password_where_the_directory_took_it(start, backend, said):
+    """Else clients would forget passwords that are right."""
+    backend.answers["AUTHENTICATE"] = lambda conn: conn.done(conn.commands[-1], said.encode() + b" says the backend")
+    system = start({"anna": "wort"}, "directory", **MASTER)
+    assert login(system, "anna", "wort").tagged == b"NO [UNAVAILABLE] LOGIN failed"
+    system.wait_log("the mail host refused the login for a verified client" if "NO" in said
+                    else "the login for a verified client came to nothing")
+    assert ("the master user's login is refused by 127.0.0.1" in system.log_text()) == ("NO" in said)
+
+
 def test_who_is_logged_in_by_an_errand_cannot_be_somebody_else(start, backend):
     office = Office(backend)
     system = start({"anna": "wort", "bo": "wort"}, "directory", **MASTER)
