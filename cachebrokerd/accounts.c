@@ -25,6 +25,7 @@ struct entry {
 	int64_t fresh_until, until;
 	size_t hosts_length, backend_user_length;
 	bool other_password;
+	uint32_t line;
 	bool none;    /* it is in the table of the unknown, */
 	bool refused; /* and the password is what is wrong */
 	UT_hash_handle hh;
@@ -116,7 +117,7 @@ static struct entry *find(struct accounts *a, struct entry *table, const struct 
 	return e;
 }
 
-static void forget_login(struct accounts *a, const struct key *login)
+void accounts_forget_login(struct accounts *a, const struct key *login)
 {
 	struct entry *found = find(a, a->entries, login, INT64_MIN);
 	struct entry *none = find(a, a->unknown, login, INT64_MIN);
@@ -142,7 +143,8 @@ static enum accounts_state say(const struct entry *e, int64_t now, struct accoun
 	*ret = (struct account){ .hosts = { e->texts, e->hosts_length },
 				 .backend_user = { e->texts + e->hosts_length,
 						   e->backend_user_length },
-				 .other_password = e->other_password };
+				 .other_password = e->other_password,
+				 .line = e->line };
 	return now < e->fresh_until ? ACCOUNTS_FRESH : ACCOUNTS_STALE;
 }
 
@@ -172,7 +174,7 @@ static void add(struct accounts *a, struct entry *e, const struct key *user)
 {
 	struct entry **table = e->none ? &a->unknown : &a->entries;
 
-	forget_login(a, &e->login);
+	accounts_forget_login(a, &e->login);
 	if (HASH_COUNT(*table) >= (e->none ? ACCOUNTS_UNKNOWN_MOST : ACCOUNTS_MOST))
 		forget(a, *table);
 	e->user = find_or_add_user(a, user);
@@ -219,6 +221,7 @@ void accounts_store(struct accounts *a, const struct key *login, const struct ke
 	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
 	e->other_password = account->other_password;
+	e->line = account->line;
 	age_others(a, login, user);
 	add(a, e, user);
 }
@@ -229,7 +232,7 @@ void accounts_store_none(struct accounts *a, const struct key *login, const stru
 	struct entry *e = calloc(1, sizeof(*e));
 
 	if (!e) {
-		forget_login(a, login);
+		accounts_forget_login(a, login);
 		return;
 	}
 	e->login = *login;

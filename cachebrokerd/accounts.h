@@ -18,6 +18,7 @@ struct account {
 	struct span hosts; /* as in lib/route.h */
 	struct span backend_user;
 	bool other_password; /* an errand must log in: the mail host wants another one */
+	uint32_t line;	     /* of the directory that has said so, in the configuration */
 };
 
 /* NULL: no memory. */
@@ -53,6 +54,9 @@ void accounts_store(struct accounts *a, const struct key *login, const struct ke
  * they never push out an account that there is. */
 void accounts_store_none(struct accounts *a, const struct key *login, const struct key *user,
 			 bool refused, int64_t until);
+
+/* Forgets what is known under this digest. */
+void accounts_forget_login(struct accounts *a, const struct key *login);
 
 /* Forgets what is known of one user, under whatever proof. */
 void accounts_forget_user(struct accounts *a, const struct key *user);

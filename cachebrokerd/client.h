@@ -84,6 +84,9 @@ void client_lease(struct client *c, struct connection *connection, int fd, int64
 /* There is none. The client is told lease.code, if that is set. */
 void client_refuse(struct client *c, enum msg_refusal reason, const char *text);
 
+/* Nothing can be said yet: the same LEASE comes once more, and is the same attempt. */
+void client_ask_again(struct client *c);
+
 /* Cuts off peers that have not introduced themselves, or have been refused, for ten seconds. */
 void client_cut_off_silent(struct broker *b);
 

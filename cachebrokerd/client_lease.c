@@ -120,6 +120,22 @@ void client_refuse(struct client *c, enum msg_refusal reason, const char *text)
 	(void)client_refuse_code(c, serial, reason, code, text);
 }
 
+void client_ask_again(struct client *c)
+{
+	struct span user;
+	uint32_t serial = c->lease.serial;
+	bool verified = c->lease.verified && client_verified(c, &user);
+
+	c->must_repeat = c->lease.repeats;
+	lease_end(c);
+	c->state = CLIENT_READY;
+	if (verified)
+		client_challenge_pay(c);
+	else
+		tries_set(c->broker->tries, &c->visit, --c->leases);
+	(void)client_refuse_with(c, serial, REFUSAL_AGAIN, "");
+}
+
 /* A fresh login: from now on this is the account's password, or its token, and what lies there
  * under another one must not be reached with that any more. */
 static void note_password(struct broker *b, const struct connection *fresh)

@@ -59,28 +59,11 @@ bool client_is_busy(const struct client *c)
 	return c->state == CLIENT_SECURING || c->state == CLIENT_CHALLENGED || c->admin.request;
 }
 
-/* The attempt that its LEASE was is taken back, since it will come again. */
-static void ask_again(struct client *c)
-{
-	struct span user;
-	uint32_t serial = c->lease.serial;
-	bool verified = c->lease.verified && client_verified(c, &user);
-
-	c->must_repeat = c->lease.repeats;
-	lease_end(c);
-	c->state = CLIENT_READY;
-	if (verified)
-		client_challenge_pay(c);
-	else
-		tries_set(c->broker->tries, &c->visit, --c->leases);
-	(void)client_refuse_with(c, serial, REFUSAL_AGAIN, "");
-}
-
 void client_hold(struct client *c)
 {
 	watch_end(&c->peer->watch);
 	if (c->state == CLIENT_WAITING)
-		ask_again(c);
+		client_ask_again(c);
 }
 
 static void pack_ends(const struct client *c, struct pack_CLIENT *to)

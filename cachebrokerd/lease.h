@@ -45,6 +45,7 @@ struct lease {
 	size_t host_count, host_at;
 	struct host *host; /* hosts[host_at], to which the keys belong; NULL: none yet */
 	struct question *question;
+	int64_t asked_under; /* the broker's settled_at then: another one after a reload */
 	struct dial *dial;
 	struct secret *secret;	 /* while it may be needed to log in with, or to prove it again */
 	struct recheck *recheck; /* while it waits for that */

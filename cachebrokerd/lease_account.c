@@ -187,15 +187,22 @@ static void remember_none(struct client *c, enum msg_account status)
 			    status == ACCOUNT_REFUSED, until);
 }
 
-/* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. */
-static bool use_stale(struct client *c)
+/* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. line: the
+ * directory that cannot be asked, 0: none of them can. What one in front of it has said once is
+ * good no more: by now it says no. */
+static bool use_stale(struct client *c, uint32_t line)
 {
+	struct accounts *accounts = c->broker->accounts;
 	struct account known;
 	enum accounts_state state =
-		accounts_find(c->broker->accounts, &c->lease.known_as, clock_ms(), &known);
+		accounts_find(accounts, &c->lease.known_as, clock_ms(), &known);
 
 	if (state != ACCOUNTS_FRESH && state != ACCOUNTS_STALE)
 		return false;
+	if (known.line < line) {
+		accounts_forget_login(accounts, &c->lease.known_as);
+		return false;
+	}
 	if (known.other_password)
 		secret_wipe(&c->lease.secret); /* the client's own: nobody logs in with that */
 	set_account(c, &known);
@@ -209,7 +216,8 @@ static void take_found(struct client *c, const struct msg_ACCOUNT *answer)
 	/* a verified client has none of its own that this could be another one than */
 	const struct account found = { .hosts = answer->hosts,
 				       .backend_user = answer->backend_user,
-				       .other_password = !l->verified && answer->password.n > 0 };
+				       .other_password = !l->verified && answer->password.n > 0,
+				       .line = answer->line };
 
 	if (answer->password.n > 0 && !l->master) {
 		secret_wipe(&l->secret); /* the client's own: nobody logs in with that */
@@ -226,6 +234,11 @@ static void on_account(void *context, const struct msg *answer)
 	const uint32_t status = answer ? answer->ACCOUNT.status : ACCOUNT_UNAVAILABLE;
 
 	c->lease.question = NULL;
+	if (c->lease.asked_under != c->broker->settled_at) {
+		/* the directories may be others by now, whoever of them has said this */
+		client_ask_again(c);
+		return;
+	}
 	if (status == ACCOUNT_REFUSED && c->lease.checked) {
 		remember_none(c, ACCOUNT_REFUSED);
 		client_refuse(c, REFUSAL_PASSWORD, "the directory refused the password");
@@ -237,7 +250,8 @@ static void on_account(void *context, const struct msg *answer)
 	}
 	if (status == ACCOUNT_UNKNOWN)
 		remember_none(c, ACCOUNT_UNKNOWN);
-	else if (!c->lease.verified && use_stale(c)) /* it has no password */
+	else if (!c->lease.verified && /* it has no password */
+		 use_stale(c, answer ? answer->ACCOUNT.line : 0))
 		return;
 	if (answer && answer->ACCOUNT.error.n > 0) {
 		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);
@@ -260,10 +274,11 @@ static void ask(struct client *c, const struct msg_LEASE *m)
 						  .user = { l->user, l->user_length },
 						  .secret = l->checked ? m->secret : SPAN_NONE } };
 
+	l->asked_under = b->settled_at;
 	if (lease_start_deadline(c) < 0)
 		client_refuse(c, REFUSAL_UNAVAILABLE, "out of memory");
 	else if (lookup_ask(b->lookup, &question, on_account, c, &l->question) < 0 &&
-		 (l->verified || !use_stale(c)))
+		 (l->verified || !use_stale(c, 0)))
 		client_refuse(c, REFUSAL_UNAVAILABLE, "too many look-ups wait");
 }
 
@@ -288,7 +303,7 @@ void lease_begin(struct client *c, const struct msg *m)
 		client_refuse(c, REFUSAL_PASSWORD, "the directory refused the password");
 		return;
 	case ACCOUNTS_STALE:
-		if (lookup_is_stuck(b->lookup) && use_stale(c))
+		if (lookup_is_stuck(b->lookup) && use_stale(c, 0))
 			return;
 		break;
 	case ACCOUNTS_NOTHING:

@@ -55,32 +55,25 @@ static uint32_t code_for(const struct made *m, enum errand_verdict verdict, enum
 										     : code;
 }
 
-static void refuse(struct client *c, const struct host *h, enum errand_verdict verdict)
+/* A client that is verified, or whose password the directory has taken, has shown who it is:
+ * whatever is wrong, it is not its password. */
+static void refuse(struct client *c, const struct host *h, enum errand_verdict verdict,
+		   bool own_password)
 {
-	const bool master = c->lease.master;
+	const bool shown = c->lease.verified || c->lease.checked;
 
-	if (verdict == VERDICT_REFUSED && (c->lease.verified || c->lease.checked))
-		log_printf(LOG_WARNING, "%s is refused by %s",
-			   master ? "the master user's login" : "a password of the directory",
-			   h->label);
-	if (c->lease.verified || c->lease.checked) {
-		/* the client has shown who it is: whatever is wrong, it is not its password */
+	if (verdict != VERDICT_REFUSED) {
 		client_refuse(c, REFUSAL_UNAVAILABLE,
-			      verdict == VERDICT_REFUSED
-				      ? "the mail host refused the login for a verified client"
-				      : "the login for a verified client came to nothing");
-	} else if (verdict == VERDICT_REFUSED) {
-		log_printf(LOG_WARNING, "%s is refused by %s",
-			   master ? "the master user's login" : "a password of the directory",
-			   h->label);
-		client_refuse(c, REFUSAL_PASSWORD,
-			      master ? "the mail host refused the master login"
-				     : "the mail host refused the directory's password");
-	} else {
-		client_refuse(c, REFUSAL_UNAVAILABLE,
-			      master ? "the master login came to nothing"
-				     : "the login by errand came to nothing");
+			      shown ? "the login for a verified client came to nothing"
+				    : "the master login came to nothing");
+		return;
 	}
+	log_printf(LOG_WARNING, "%s is refused by %s",
+		   own_password ? "a password of the directory" : "the master user's login",
+		   h->label);
+	client_refuse(c, shown ? REFUSAL_UNAVAILABLE : REFUSAL_PASSWORD,
+		      shown ? "the mail host refused the login for a verified client"
+			    : "the mail host refused the master login");
 }
 
 /* The mail host's word, by the errand. */
@@ -90,7 +83,7 @@ static int on_verdict(void *context, enum errand_verdict verdict, enum response_
 	struct made *m = context;
 	struct connection *fresh = m->connection;
 	struct client *c = m->waits;
-	bool same = *fd >= 0 && connection_is(fresh, *fd);
+	bool same = *fd >= 0 && connection_is(fresh, *fd), own_password = m->own_password;
 	int r = *fd >= 0 && !same ? -EBADF : 0;
 
 	if (c) {
@@ -101,7 +94,8 @@ static int on_verdict(void *context, enum errand_verdict verdict, enum response_
 	if (!same || verdict != VERDICT_ACCEPTED ||
 	    connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) < 0) {
 		if (c)
-			refuse(c, fresh->host, r == 0 ? verdict : VERDICT_NONE);
+			refuse(c, fresh->host, r == 0 ? verdict : VERDICT_NONE,
+			       own_password);
 		connection_lost(fresh);
 		return r;
 	}

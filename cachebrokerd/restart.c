@@ -121,7 +121,9 @@ static void add_head(struct packer *p)
 	struct pack_record record = { .type = PACK_HEAD,
 				      .HEAD = { .secret = *keys_secret(b->keys),
 						.next_id = b->next_id,
-						.tls_policy = b->tls_policy,
+						/* no policy: tlsrelayd may not have ours yet */
+						.tls_policy =
+							b->tls_unsettled ? 0 : b->tls_policy,
 						.tls_settings = b->tls_settings } };
 	socklen_t n = sizeof(record.HEAD.socket);
 

@@ -227,6 +227,7 @@ static enum found check_hash(struct source *s, const struct account *a, struct s
 		[PASSWORD_UNKNOWN] = "is stored, which is not known here",
 		[PASSWORD_BROKEN] = "is stored that is not well-formed",
 		[PASSWORD_COSTLY] = "is stored that would take too long to check",
+		[PASSWORD_LONG] = "is stored, and a longer one was typed than crypt(3) compares",
 	};
 	char scheme[PASSWORD_SCHEME_MAX];
 	enum password_verdict verdict = password_check(span_str(a->hash), secret, scheme);
@@ -395,7 +396,7 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 					   .check = question->check == CHECK_PASSWORD,
 					   .secret = question->secret,
 					   .client = client };
-	unsigned line;
+	unsigned line = 0;
 	enum found found = FOUND_TROUBLE;
 
 	why_say(&texts->why, "this service is not known");
@@ -407,7 +408,7 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	if (found == FOUND)
 		found = find_routes(d->config, &account, (enum msg_service)question->service,
 				    &hosts, &texts->why);
-	*ret = (struct msg_ACCOUNT){ .status = status[found], .error = SPAN_NONE };
+	*ret = (struct msg_ACCOUNT){ .status = status[found], .line = line, .error = SPAN_NONE };
 	if (found == FOUND) {
 		(void)snprintf(texts->user, sizeof(texts->user), "%s", account.user);
 		ret->hosts = buf_span(&hosts);

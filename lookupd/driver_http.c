@@ -5,6 +5,10 @@
  *
  * Names are escaped as nginx does it (control characters, blanks and percent signs as %XX), so no
  * name can be a header of its own.
+ *
+ * Servers are slow with wrong passwords on purpose, or with one account. So a question with a
+ * password that is not answered in time says nothing about others: only when several names in a row
+ * have come to nothing the server is taken for silent.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -18,6 +22,7 @@
 
 #define CONNECT_MS	  2000L
 #define HEADERS_BYTES_MAX 16384
+#define SILENT_NAMES	  3
 
 enum header { AUTH_STATUS, AUTH_SERVER, AUTH_PORT, AUTH_USER, AUTH_PASS, AUTH_ERROR_CODE, HEADERS };
 
@@ -34,6 +39,8 @@ struct http {
 	bool given[HEADERS];
 	size_t bytes;
 	bool odd; /* the answer is too long somewhere */
+	unsigned unheard; /* names in a row whose password was not judged in time, */
+	char last[ACCOUNT_USER_MAX + 1]; /* and the last one of them */
 };
 
 static void take_header(struct http *h, enum header which, struct span value)
@@ -246,6 +253,24 @@ static enum found read_record(const struct http *h, const struct driver_question
 	return FOUND;
 }
 
+/* No answer: is it this question, or the server? */
+static enum found judge_failure(struct http *h, const struct driver_question *q, CURLcode r,
+				struct why *why)
+{
+	long sent = 0;
+	struct buf last = { .data = h->last, .cap = sizeof(h->last) - 1 };
+
+	why_say(why, "%s", curl_easy_strerror(r));
+	if (!q->check || r != CURLE_OPERATION_TIMEDOUT ||
+	    curl_easy_getinfo(h->curl, CURLINFO_REQUEST_SIZE, &sent) != CURLE_OK || sent <= 0)
+		return FOUND_DOWN;
+	if (h->unheard == 0 || !span_eq(span_str(h->last), q->user)) {
+		h->unheard += h->unheard < SILENT_NAMES;
+		h->last[buf_add(&last, q->user) == 0 ? last.len : 0] = '\0';
+	}
+	return h->unheard < SILENT_NAMES ? FOUND_TROUBLE : FOUND_DOWN;
+}
+
 static enum found find_http(void *source, const struct driver_question *q, struct account *ret,
 			    struct why *why)
 {
@@ -255,8 +280,7 @@ static enum found find_http(void *source, const struct driver_question *q, struc
 	CURLcode r = ask(h, q, &status);
 
 	if (r != CURLE_OK && r != CURLE_WRITE_ERROR) {
-		why_say(why, "%s", curl_easy_strerror(r));
-		found = FOUND_DOWN;
+		found = judge_failure(h, q, r, why);
 	} else if (r != CURLE_OK || h->odd) {
 		why_say(why, "the answer is too long");
 	} else if (status != 200 || !h->given[AUTH_STATUS]) {
@@ -265,6 +289,8 @@ static enum found find_http(void *source, const struct driver_question *q, struc
 	} else {
 		found = read_record(h, q, ret, why);
 	}
+	if (r == CURLE_OK)
+		h->unheard = 0;
 	explicit_bzero(h->values, sizeof(h->values));
 	return found;
 }

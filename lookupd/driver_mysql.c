@@ -135,6 +135,25 @@ static enum found judge_error(struct mysql *m, struct why *why)
 	return number >= GONE_FIRST && number <= GONE_LAST ? FOUND_DOWN : FOUND_TROUBLE;
 }
 
+/* It may hold a password, and lies where the library has read it into. */
+static void wipe_row(MYSQL_RES *result, MYSQL_ROW row)
+{
+	const unsigned long *lengths = mysql_fetch_lengths(result);
+
+	for (unsigned i = 0; lengths && i < mysql_num_fields(result); i++)
+		if (row[i])
+			explicit_bzero(row[i], lengths[i]);
+}
+
+static bool skip_row(MYSQL_RES *result)
+{
+	MYSQL_ROW row = mysql_fetch_row(result);
+
+	if (row)
+		wipe_row(result, row);
+	return row != NULL;
+}
+
 static enum found read_answer(struct mysql *m, MYSQL_RES *result, struct account *ret,
 			      struct why *why)
 {
@@ -155,7 +174,8 @@ static enum found read_answer(struct mysql *m, MYSQL_RES *result, struct account
 			row[i] ? (struct span){ row[i], lengths[i] } : (struct span){ NULL, 0 };
 	enum found found = sql_account(columns, count, ret, why);
 
-	while (mysql_fetch_row(result) && rows < ROWS_MOST)
+	wipe_row(result, row);
+	while (skip_row(result) && rows < ROWS_MOST)
 		rows++;
 	if (rows < ROWS_MOST)
 		return found;

@@ -152,6 +152,15 @@ static enum found read_row(const PGresult *result, struct account *ret, struct w
 	return sql_account(columns, count, ret, why);
 }
 
+/* Its rows may hold passwords. libpq's own buffer, which they came through, it keeps to itself. */
+static void wipe_rows(const PGresult *result)
+{
+	for (int row = 0; row < PQntuples(result); row++)
+		for (int i = 0; i < PQnfields(result); i++)
+			explicit_bzero(PQgetvalue(result, row, i),
+				       (size_t)PQgetlength(result, row, i));
+}
+
 static enum found judge_error(const PGresult *result, struct why *why)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -188,6 +197,7 @@ static enum found read_answer(struct pgsql *p, int64_t deadline, struct account 
 			found = read_row(result, ret, why);
 		else if (status != PGRES_SINGLE_TUPLE && status != PGRES_TUPLES_OK)
 			found = judge_error(result, why);
+		wipe_rows(result);
 		PQclear(result);
 	}
 }

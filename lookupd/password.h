@@ -17,6 +17,7 @@ enum password_verdict {
 	PASSWORD_UNKNOWN, /* the stored form is of no scheme that is known here */
 	PASSWORD_BROKEN,  /* it is of a known scheme, but cut off or not well-formed */
 	PASSWORD_COSTLY,  /* to compute it would take longer than anybody may wait */
+	PASSWORD_LONG,	  /* what was typed is longer than the stored form can be compared with */
 };
 
 /* Can what a client typed be anybody's password? Not when it is empty, too long, or has NUL, CR or

@@ -15,8 +15,7 @@
 #include "lib/large.h"
 #include "proxyd/sasl_client.h"
 
-#define STEPS_MOST   4	  /* the longest mechanism has two */
-#define MESSAGE_MOST 4096 /* as in AUTH_STEP */
+#define STEPS_MOST 4 /* the longest mechanism has two */
 
 static struct span message_of(const struct session *s)
 {
@@ -73,7 +72,7 @@ static enum session_end ask_broker(struct session *s, enum sasl_mechanism mechan
 
 static int take_answer(struct span message, struct credentials *to)
 {
-	if (message.n > MESSAGE_MOST)
+	if (message.n > SASL_CHALLENGE_MOST)
 		return -ENOBUFS;
 	set_message(to, message);
 	return 0;
@@ -90,7 +89,7 @@ static int take_nothing(struct span message, struct credentials *to)
 static enum session_end ask_client(struct session *s, struct span data, sasl_client_take_fn *take,
 				   int64_t deadline, int *ret)
 {
-	static LARGE char bytes[(MESSAGE_MOST + 2) / 3 * 4 + 4];
+	static LARGE char bytes[(SASL_CHALLENGE_MOST + 2) / 3 * 4 + 4];
 	struct buf out = BUF_OVER(bytes);
 	size_t room;
 

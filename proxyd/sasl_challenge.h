@@ -8,6 +8,8 @@
 #include "lib/sasl.h"
 #include "proxyd/session.h"
 
+#define SASL_CHALLENGE_MOST 4096 /* bytes of a message, as in AUTH_STEP */
+
 /* Converses by this mechanism; the client's first message, if it has one, is in the place of the
  * secret. END_NONE with the result in *ret as with sasl_client_go_on(): 0 means that it is judged,
  * and the credentials are those of a verified client or have a refusal. Or why the session ends. */

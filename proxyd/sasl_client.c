@@ -98,8 +98,10 @@ static int take_first(struct span message, struct credentials *to)
 {
 	sasl_client_note_secret(to, message.n < sizeof(to->secret) ? message.n
 								     : sizeof(to->secret));
-	return read_part(message, to->secret, sizeof(to->secret), &to->secret_length);
+	return read_part(message, to->secret, SASL_CHALLENGE_MOST, &to->secret_length);
 }
+
+_Static_assert(SASL_CHALLENGE_MOST <= sizeof(((struct credentials *)0)->secret), "it must fit in");
 
 /* EXTERNAL (RFC 4422 appendix A): who it is stands in the certificate, the message may say it
  * again. The broker knows both, and judges. */

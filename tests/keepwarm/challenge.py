@@ -5,12 +5,14 @@ import hmac
 import itertools
 
 from keepwarm.imap import as_bytes, b64
+from keepwarm.process import wait_until
 
 CRAMS = {"CRAM-MD5": "md5", "CRAM-SHA1": "sha1", "CRAM-SHA256": "sha256"}
 SCRAMS = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 MECHANISMS = (*SCRAMS, *reversed(CRAMS))
 OFFERED = "PLAIN LOGIN " + " ".join(MECHANISMS)
 numbers = itertools.count(1)
+CRAM_MD5, CONTINUES, ACCEPTED = 16, 1, 2  # enum sasl_mechanism, enum msg_auth
 
 
 class Cancelled(Exception):
@@ -101,6 +103,18 @@ def login(client, mechanism, user, password, initial=True):
         return client.reply(tag)
     except Cancelled as stop:
         return stop.reply
+
+
+def verify(peer, user="anna"):
+    """The client of this session's process has answered its challenge; again when its worker has gone, as they do behind a reload."""
+    def answered():
+        first = peer.request("AUTH_STEP", mechanism=CRAM_MD5)
+        if first.status != CONTINUES:
+            return False
+        answer = cram_answer("CRAM-MD5", user, f"pw-{user}", first.data)
+        last = peer.request("AUTH_STEP", conversation=first.conversation, mechanism=CRAM_MD5, data=answer)
+        return last.status == ACCEPTED and last.user == user.encode()
+    wait_until(answered, "the answer is not taken")
 
 
 def session(system, user, password, mechanism="SCRAM-SHA-256", reused=None):

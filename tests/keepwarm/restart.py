@@ -26,6 +26,14 @@ def restart(system, number=signal.SIGTERM):
     assert broker(system) != old
 
 
+def reload(system, **changes):
+    """Another configuration, until the broker has it."""
+    before = system.log_text().count("taken over")
+    system.write_config(**changes)
+    system.supervisor.send_signal(signal.SIGHUP)
+    wait_until(lambda: system.log_text().count("taken over") > before, "the broker reads nothing")
+
+
 class Load:
     """Clients that log in, look at their mail and log out, until they are told to stop."""
 

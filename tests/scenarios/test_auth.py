@@ -156,6 +156,17 @@ def test_the_master_user_logs_in_whom_the_directory_knows(start, backend):
     assert b"wort" not in backend.everything().replace(b"Hauptwort", b"")
 
 
+@pytest.mark.parametrize("said", ["NO [AUTHENTICATIONFAILED]", "BAD"], ids=["refused", "odd"])
+def test_a_refused_master_is_no_wrong_password_where_the_directory_took_it(start, backend, said):
+    """Else clients would forget passwords that are right."""
+    backend.answers["AUTHENTICATE"] = lambda conn: conn.done(conn.commands[-1], said.encode() + b" says the backend")
+    system = start({"anna": "wort"}, "directory", **MASTER)
+    assert login(system, "anna", "wort").tagged == b"NO [UNAVAILABLE] LOGIN failed"
+    system.wait_log("the mail host refused the login for a verified client" if "NO" in said
+                    else "the login for a verified client came to nothing")
+    assert ("the master user's login is refused by 127.0.0.1" in system.log_text()) == ("NO" in said)
+
+
 def test_who_is_logged_in_by_an_errand_cannot_be_somebody_else(start, backend):
     office = Office(backend)
     system = start({"anna": "wort", "bo": "wort"}, "directory", **MASTER)
@@ -276,6 +287,12 @@ def test_a_slow_hash_holds_nobody_else_up(start, backend):
             assert login(system, "anna", "pw-anna").ok
         slow.expect_nothing(0)
         assert slow.reply("a").tagged == WRONG
+
+
+def test_a_password_that_is_too_long_for_its_hash_is_refused_and_said(start, backend):
+    system = start({}, "directory", {"slow": SLOW})
+    assert login(system, "slow", "x" * 600).tagged == WRONG
+    system.wait_log("a password of the scheme crypt is stored, and a longer one was typed than crypt(3) compares")
 
 
 def test_a_worker_that_dies_with_a_password_is_followed_by_one_more(start, backend):

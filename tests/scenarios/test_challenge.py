@@ -132,6 +132,15 @@ def test_a_mail_host_that_does_not_take_the_directorys_password_is_no_wrong_pass
     system.wait_log("the mail host refused the login for a verified client")
 
 
+def test_a_refused_master_is_not_taken_for_a_password_of_the_directory(start, backend):
+    backend.answers["AUTHENTICATE"] = lambda conn: conn.done(conn.commands[-1], b"NO [AUTHENTICATIONFAILED] says the backend")
+    system = start({"anna": ("", challenge.stored("SCRAM-SHA-1", "a secret"))}, **MASTER)
+    with system.client() as client:
+        assert login(client, "SCRAM-SHA-1", "anna", "a secret").tagged == LATER
+    system.wait_log("the master user's login is refused by")
+    assert "a password of the directory" not in system.log_text()
+
+
 @pytest.mark.parametrize("said, told", [("EXPIRED", "EXPIRED"), ("LIMIT", "LIMIT"), ("AUTHENTICATIONFAILED", "UNAVAILABLE"),
                                         ("AUTHORIZATIONFAILED", "UNAVAILABLE"), ("SERVERBUG", "SERVERBUG")])
 def test_what_the_mail_host_says_of_the_account_is_passed_on_as_a_code(system, backend, said, told):
@@ -241,6 +250,20 @@ def test_no_channel_binding_and_nobody_elses_mailbox(system, header, verdict):
         except Cancelled as stop:
             reply = stop.reply
         assert reply.tagged.startswith(verdict)
+
+
+@pytest.mark.parametrize("initial", [True, False])
+@pytest.mark.parametrize("length, told", [(4096, WRONG), (4097, b"NO AUTHENTICATE failed"), (6000, b"NO AUTHENTICATE failed")])
+def test_a_first_message_that_is_too_long_is_the_clients_fault(system, initial, length, told):
+    """And not UNAVAILABLE, which would make it come again."""
+    message = b"n,,n=anna,r=" + b"x" * (length - 12)
+    with system.client() as client:
+        tag = begin(client, "SCRAM-SHA-256", message if initial else None)
+        if not initial:
+            prompt(client, tag)
+            say(client, message)
+        assert client.reply(tag).tagged == told
+        assert login(client, "SCRAM-SHA-256", "anna", "pw-anna").ok
 
 
 @pytest.mark.parametrize("change", [{"nonce": b"another"}, {"header": b"y,,"}, {"header": b"n,a=bert,"}])

@@ -8,14 +8,14 @@ import pytest
 
 from keepwarm import challenge, trace
 from keepwarm.backend import SILENCE, Gate
-from keepwarm.challenge import OFFERED
+from keepwarm.challenge import OFFERED, verify
 from keepwarm.directory import Passwords, at
 from keepwarm.directory_servers import Authdaemond
 from keepwarm.messages import REFUSAL_UNAVAILABLE, STALE, session
 from keepwarm.process import free_port, parent, wait_until
+from keepwarm.restart import reload
 
 CRAM_MD5, SCRAM_SHA_256, VERIFIED = 16, 256, 4  # enum sasl_mechanism, enum msg_proof
-CONTINUES, ACCEPTED = 1, 2  # enum msg_auth
 ERRANDS_MOST = 16  # cachebrokerd/errand.c
 SECRETS_MOST = 256  # cachebrokerd/secrets.h
 
@@ -47,31 +47,12 @@ def login(system, user="anna", mechanism="CRAM-MD5"):
     return client, reply
 
 
-def verify(peer, user="anna"):
-    """The client has answered its challenge; again when its worker has gone, as they do behind a reload."""
-    def answered():
-        first = peer.request("AUTH_STEP", mechanism=CRAM_MD5)
-        if first.status != CONTINUES:
-            return False
-        answer = challenge.cram_answer("CRAM-MD5", user, f"pw-{user}", first.data)
-        last = peer.request("AUTH_STEP", conversation=first.conversation, mechanism=CRAM_MD5, data=answer)
-        return last.status == ACCEPTED and last.user == user.encode()
-    wait_until(answered, "the answer is not taken")
-
-
 def waiting(system, user="anna"):
     """A session that waits for its connection."""
     peer = session(system)
     verify(peer, user)
     peer.push("LEASE", serial=9, proof_kind=VERIFIED, user=user)
     return peer
-
-
-def reload(system, **changes):
-    before = system.log_text().count("taken over")
-    system.write_config(**changes)
-    system.supervisor.send_signal(signal.SIGHUP)
-    wait_until(lambda: system.log_text().count("taken over") > before, "the broker reads nothing")
 
 
 def test_a_host_without_room_before_the_next_one_uses_up_no_errands(start, hosts):

@@ -4,9 +4,11 @@ import pytest
 from keepwarm.backend import Backend
 from keepwarm.directory import at, tell
 from keepwarm.directory_real import CLEAR, PASSWORD, Authlib, Mariadb, Postgres, Slapd
+from keepwarm import process
 from keepwarm.process import free_port
 
 KINDS = [Slapd, Postgres, Mariadb, Authlib]
+KEEPS = {"ldap": 1, "pgsql": 1, "mysql": 1}  # copies, in buffers of the libraries that no function reaches
 WRONG = ["Geh heim", "Geh heim-77", "geh heim-7", " Geh heim-7", "", "x", "' OR '1'='1", "*"]
 
 
@@ -81,6 +83,16 @@ def test_logins_are_judged(make, real, auth):
     assert sum(len(host.logins) for host in real.hosts) == before
     for user in ("anna", "o'brien"):
         system.session(user, PASSWORD, how="literals").close()
+
+
+def test_a_clear_password_that_nobody_asked_for_is_not_kept(make, real):
+    """But for what the library keeps of it where it reads from the server, until that is read over."""
+    if real.kind not in KEEPS:
+        pytest.skip("authdaemond hands out no clear password beside a hash")
+    system = make.system(real.hosts[0], directory=[real.place], server_port=free_port(), lookup_processes=1)
+    system.session("bo", PASSWORD).close()
+    counts = [process.memory(pid).count(CLEAR["bo"].encode()) for pid in system.pids("lookupd")]
+    assert sum(counts) <= KEEPS[real.kind], counts
 
 
 def test_a_directory_that_is_down_refuses_no_password(make, real):
