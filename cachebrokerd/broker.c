@@ -12,6 +12,7 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
+#include "cachebrokerd/doorway.h"
 #include "cachebrokerd/spares.h"
 #include "cachebrokerd/tls_policy.h"
 #include "lib/clock.h"
@@ -194,6 +195,7 @@ void broker_retire(struct broker *b)
 		   b->client_count);
 	(void)unsetenv("NOTIFY_SOCKET");
 	peer_stop_listening();
+	doorway_leave();
 	if (!b->config.run_listener)
 		door_leave_all(b); /* listeners that somebody else keeps: they meet our successor */
 	connection_flush(b);

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <utlist.h>
 
 #include "cachebrokerd/admit.h"
 #include "cachebrokerd/client_challenge.h"
 #include "cachebrokerd/client_tls.h"
+#include "cachebrokerd/doorway.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/master.h"
 #include "cachebrokerd/process.h"
@@ -183,6 +185,15 @@ static void is_new(struct client *c)
 	state_count(c->broker->state, COUNTER_clients, 1);
 }
 
+/* The process that has connected, as the kernel saw it then. */
+static pid_t maker_of(const struct peer *p)
+{
+	struct ucred maker;
+	socklen_t n = sizeof(maker);
+
+	return getsockopt(p->fd, SOL_SOCKET, SO_PEERCRED, &maker, &n) < 0 ? 0 : maker.pid;
+}
+
 /* The first one is said before a client's byte is read: only who comes from a proxy then may say
  * another address later, behind the header. */
 static int on_hello(struct client *c, const struct msg *m, int *fd)
@@ -193,6 +204,10 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 	if (!let_in(c, m->serial, m->HELLO.service, m->HELLO.client, m->HELLO.client_port, false))
 		return 0;
 	note_ends(c, m->HELLO.client_port, m->HELLO.local, m->HELLO.local_port);
+	if (c->state == CLIENT_NEW) {
+		tries_meet(c->broker->tries, maker_of(c->peer), process_clock_ms(), &c->visit);
+		doorway_show(c->peer);
+	}
 	if (c->state == CLIENT_NEW && admit_is_proxy(c->broker, m->HELLO.client)) {
 		client_introduced(c);
 		c->state = CLIENT_ANNOUNCING;

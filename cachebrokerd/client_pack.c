@@ -183,9 +183,8 @@ static void count(struct client *c, const struct pack_CLIENT *from)
 		b->orphans++;
 	if (c->joined)
 		c->joined = admit_one_more(b, c->service, c->origin, true, c->address);
-	if (!c->knocked)
-		return;
-	if (tries_knock(b->tries, (pid_t)from->pid, process_clock_ms(), &c->visit) >= 0)
+	if (from->pid != 0 &&
+	    tries_knock(b->tries, (pid_t)from->pid, process_clock_ms(), &c->visit) >= 0)
 		tries_restore(b->tries, &c->visit, from->used, from->deeds);
 }
 

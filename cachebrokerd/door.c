@@ -163,6 +163,15 @@ bool door_is_open(void)
 	return doors != NULL;
 }
 
+bool door_leads_from(uint64_t sending_end)
+{
+	struct door *d = doors;
+
+	while (d && d->sending_end != sending_end)
+		d = d->next;
+	return d != NULL;
+}
+
 void door_hold(void)
 {
 	for (struct door *d = doors; d; d = d->next) {
@@ -190,7 +199,7 @@ int door_adopt(struct broker *b, int fd, const char *name)
 		return -ENOMEM;
 	d->broker = b;
 	d->fd = fd;
-	/* "door-RECEIVING-SENDING", see on_listener() */
+	/* "door-RECEIVING-SENDING", see take_in() */
 	d->sending_end = strtoull(strrchr(name, '-') + 1, NULL, 16);
 	(void)snprintf(d->name, sizeof(d->name), "%s", name);
 	/* behind the beginning of a restart it is the next broker that hears it */
@@ -218,6 +227,32 @@ static void store(int fd, const char *name)
 			   strerror(-r));
 }
 
+/* A new door. Both ends are in its name: after our death the supervisor knows nothing else. */
+static int take_in(struct broker *b, int fd, uint64_t sending_end)
+{
+	char name[ACTIVATION_NAME];
+
+	(void)snprintf(name, sizeof(name), "door-%016llx-%016llx",
+		       (unsigned long long)cookie_of(fd), (unsigned long long)sending_end);
+	if (!find_door(name))
+		store(fd, name);
+	return door_adopt(b, fd, name);
+}
+
+int door_make(struct broker *b, int *ret_sending)
+{
+	int pair[2], r = msgsock_pair(pair);
+
+	if (r < 0)
+		return r;
+	AUTO_FD sending = pair[0];
+
+	r = take_in(b, pair[1], cookie_of(sending));
+	if (r == 0)
+		*ret_sending = take_fd(&sending);
+	return r;
+}
+
 /* Where its children log, what they must know, then how many of them there shall be. */
 static int tell_pool(struct peer *p)
 {
@@ -237,8 +272,6 @@ static int tell_pool(struct peer *p)
 
 static int on_listener(struct peer *p, const struct msg *m, int *fd)
 {
-	char name[ACTIVATION_NAME];
-
 	if (m->type == MSG_REAPED) {
 		if (m->REAPED.signal == SIGSYS)
 			state_count(p->broker->state, COUNTER_sessions_killed, 1);
@@ -253,13 +286,7 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 		return -ENOMEM;
 	if (!is_local_packet_socket(*fd) || cookie_of(*fd) == 0)
 		return -EBADF;
-	/* both in its name: after our death the supervisor knows nothing else of it */
-	(void)snprintf(name, sizeof(name), "door-%016llx-%016llx",
-		       (unsigned long long)cookie_of(*fd),
-		       (unsigned long long)m->LISTENER.sending_end);
-	if (!find_door(name))
-		store(*fd, name);
-	int r = door_adopt(p->broker, take_fd(fd), name);
+	int r = take_in(p->broker, take_fd(fd), m->LISTENER.sending_end);
 
 	if (r == 0)
 		(void)tell_pool(p);

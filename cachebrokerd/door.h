@@ -15,6 +15,12 @@ struct span door_places(const struct peer *listener);
  * -errno. */
 int door_adopt(struct broker *b, int fd, const char *name);
 
+/* Is there a door whose sending end has this SO_COOKIE? */
+bool door_leads_from(uint64_t sending_end);
+
+/* Makes a door of our own: 0 with its sending end, the caller's, or -errno. */
+int door_make(struct broker *b, int *ret_sending);
+
 /* Leaves all listeners and doors to another broker, which they will look for. */
 void door_leave_all(struct broker *b);
 

@@ -17,6 +17,7 @@
 #include "cachebrokerd/client.h"
 #include "cachebrokerd/connection.h"
 #include "cachebrokerd/door.h"
+#include "cachebrokerd/doorway.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/perip.h"
 #include "cachebrokerd/lists.h"
@@ -137,6 +138,7 @@ static void adopt_doors(struct broker *b, const struct activation_fd *fds, int c
 	for (int i = 0; i < count; i++)
 		if (strncmp(fds[i].name, "door-", 5) == 0)
 			(void)door_adopt(b, fds[i].fd, fds[i].name);
+	doorway_open(b, passed_fd(fds, count, DOORWAY_NAME));
 }
 
 /* Of now: a reload changes neither them nor the ids. */

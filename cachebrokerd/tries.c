@@ -63,6 +63,29 @@ static int64_t later_of(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+static void settle(struct tries *t, struct slot *s, pid_t pid, struct tries_visit *ret)
+{
+	s->visit = (struct tries_visit){ pid, ++t->visits };
+	s->open = true;
+	*ret = s->visit;
+}
+
+static void take_place(struct slot *s, int64_t now)
+{
+	*s = (struct slot){ .since = now, .gone = later_of(s->gone, s->since) };
+}
+
+void tries_meet(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret)
+{
+	*ret = (struct tries_visit){ 0 };
+	if (pid <= 0)
+		return;
+	struct slot *s = place_of(t, pid);
+
+	take_place(s, now);
+	settle(t, s, pid, ret);
+}
+
 int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret)
 {
 	*ret = (struct tries_visit){ 0 };
@@ -74,12 +97,10 @@ int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret
 	if (same && s->open)
 		return -EBUSY;
 	if (!same)
-		*s = (struct slot){ .since = now, .gone = later_of(s->gone, s->since) };
+		take_place(s, now);
 	else
 		s->again = true;
-	s->visit = (struct tries_visit){ pid, ++t->visits };
-	s->open = true;
-	*ret = s->visit;
+	settle(t, s, pid, ret);
 	return s->used;
 }
 

@@ -41,6 +41,10 @@ void tries_free(struct tries *t);
  * is looked at only if its pid is remembered. */
 int tries_knock(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret);
 
+/* The same for one that connected before it heard a client (HELLO): it begins anew, and only what
+ * it brings through a door later is counted together with it. */
+void tries_meet(struct tries *t, pid_t pid, int64_t now, struct tries_visit *ret);
+
 /* It has used so many now. */
 void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
 

@@ -197,6 +197,11 @@
 #define MSG_LOGGER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 
+/* The sending end of the broker's own door, for a session that came by the session socket: before
+ * WELCOME, once. It meets the next broker through it, as a listener's children do. */
+#define MSG_DOOR_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
 /* How many spare processes it shall keep; comes behind WELCOME, both again after a reload. */
 #define MSG_POOL_FIELDS(N, U32, U64, TEXT) \
 	U32(N, spare_least) \
@@ -379,6 +384,7 @@
 	MSG(LISTENER,  20, ROLE_LISTENER, 1, MSG_LISTENER_FIELDS) \
 	MSG(POOL,      21, ROLE_BROKER, 0, MSG_POOL_FIELDS) \
 	MSG(LOGGER,    28, ROLE_BROKER, 1, MSG_LOGGER_FIELDS) \
+	MSG(DOOR,      29, ROLE_BROKER, 1, MSG_DOOR_FIELDS) \
 	MSG(REAPED,    23, ROLE_LISTENER, 0, MSG_REAPED_FIELDS) \
 	MSG(ERRAND,    24, ROLE_BROKER, 1, MSG_ERRAND_FIELDS) \
 	MSG(JOB,       25, ROLE_BROKER, 1, MSG_JOB_FIELDS) \

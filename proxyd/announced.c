@@ -43,7 +43,8 @@ static enum session_end wait_for_bytes(struct session *s, int64_t deadline)
 		return n == -ECANCELED ? END_SHUTDOWN : END_INTERNAL;
 	if (n == 0)
 		return END_PROXY_HEADER;
-	if (fds[1].revents && link_take_pushes(&s->link) < 0 && !s->link.ended)
+	if (fds[1].revents && link_take_pushes(&s->link) < 0 && !s->link.ended &&
+	    s->link.door < 0)
 		return END_NO_BROKER;
 	return s->link.ended ? session_told_to_end(s) : END_NONE;
 }

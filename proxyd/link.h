@@ -15,7 +15,8 @@ typedef void link_trace_fn(void *context, int sock);
 
 struct link {
 	int sock;	     /* -1: no broker at the moment */
-	int door;	     /* -1: none, the socket was connected before the session began */
+	int door;	     /* -1: none */
+	bool takes_door;     /* the broker may give it one: it is not in the jail yet */
 	uint32_t serial;     /* of the last request */
 	bool ended;	     /* the broker told this session to end, */
 	uint32_t end_reason; /* for this reason of enum session_end, */

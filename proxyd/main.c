@@ -18,7 +18,6 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
-#include "lib/msgsock.h"
 #include "proxyd/hello.h"
 #include "proxyd/io.h"
 #include "proxyd/listener.h"
@@ -177,19 +176,14 @@ static int serve_one(const struct options *o, const struct activation_fd *connec
 	char path[256];
 	const struct service *service = service_find(connection->name);
 	struct session_start start = { .client = connection->fd,
-				       .link = { .door = -1 },
+				       .link = { .sock = -1, .door = -1 },
 				       .tls = service->tls };
 
 	if (in_run_directory(o, "session", path, sizeof(path)) < 0)
 		return 1;
 	io_init();
 	hello_describe(start.client, service->service, &start.hello);
-	start.link.sock = msgsock_connect(path);
-	if (start.link.sock < 0) {
-		log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path,
-			   strerror(-start.link.sock));
-		start.link.sock = -1;
-	}
+	start.broker_path = path;
 	return session_run(&start);
 }
 

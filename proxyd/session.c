@@ -6,6 +6,7 @@
 #include "proxyd/session.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,7 +30,7 @@
 #define CLIENT_BUFFER  (28 * 1024) /* a whole LOGIN with its literals */
 #define BACKEND_BUFFER (64 * 1024) /* more saves nothing, half of it costs a fifth */
 #define WRITE_TIMEOUT  60000 /* ms for an answer of our own */
-#define BROKER_TIMEOUT 10000 /* ms for WELCOME, also while a broker is being restarted */
+#define BROKER_TIMEOUT 20000 /* ms for WELCOME: a broker that hangs is killed after 10 (units/) */
 #define LINGER_TIMEOUT 1000  /* ms for the client to take a BYE */
 #define BROKERS_ASKED  3     /* before a client is told that there is none */
 #define REJOIN_PAUSE   1000  /* ms between two tries to reach a broker in mid-session */
@@ -172,12 +173,12 @@ static void take_trace(void *context, int sock)
 	tracer_begin(sock, &s->traced);
 }
 
-/* Where there is no door: says HELLO on the connected link and takes the settings. */
-static enum session_end say_hello(struct session *s)
+/* On the connected link: takes the settings. */
+static enum session_end say_hello(struct session *s, int64_t deadline)
 {
 	struct msg hello = { .type = MSG_HELLO, .HELLO = s->hello }, reply;
 	int fd = -1;
-	int r = link_request(&s->link, &hello, &reply, &fd, clock_ms() + BROKER_TIMEOUT);
+	int r = link_request(&s->link, &hello, &reply, &fd, deadline);
 
 	fd_drop(&fd);
 	if (r < 0)
@@ -386,33 +387,6 @@ static enum session_end enter_jail(struct session *s)
 	return END_INTERNAL;
 }
 
-/* Behind the jail's door: who the client is, if a proxy says that. Only now do its addresses count.
- */
-static enum session_end hear_header(struct session *s)
-{
-	enum session_end end = announced_read(s);
-
-	return end == END_NONE ? say_hello(s) : end;
-}
-
-/* A process of its own for one connection: nothing is known yet. */
-static enum session_end begin_alone(struct session *s)
-{
-	enum session_end end = say_hello(s);
-
-	if (end == END_NONE && geteuid() == 0)
-		end = give_up_root(s);
-	io_no_delay(s->client);
-	io_keep_alive(s->client, end == END_NONE && s->settings->tcp_keepalives);
-	if (end == END_NONE)
-		end = enter_jail(s);
-	if (end == END_NONE && announced_is_due(s))
-		end = hear_header(s);
-	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
-		end = tls_begin(s);
-	return end == END_NONE ? protocols[s->hello.service].greet(s) : end;
-}
-
 /* Knocks without any settings: the broker sends them, or REFUSED. If it dies over that, the next
  * one is asked. */
 static enum session_end ask_for_room(struct session *s)
@@ -429,6 +403,62 @@ static enum session_end ask_for_room(struct session *s)
 	if (s->link.ended)
 		return session_told_to_end(s);
 	return r == 0 ? END_NONE : r == -ECANCELED ? END_SHUTDOWN : END_NO_BROKER;
+}
+
+/* Behind the jail's door: who the client is, if a proxy says that. Only now do its addresses count.
+ * To a broker that has come meanwhile they are its first word. */
+static enum session_end hear_header(struct session *s)
+{
+	enum session_end end = announced_read(s);
+
+	if (end == END_NONE)
+		end = say_hello(s, clock_ms() + BROKER_TIMEOUT);
+	if (end != END_NO_BROKER || s->link.door < 0)
+		return end;
+	link_close(&s->link);
+	s->id = 0;
+	return ask_for_room(s);
+}
+
+/* Not in the jail yet: a broker that dies over HELLO is followed by the next one. With WELCOME
+ * comes a door, for later. */
+static enum session_end hello_anybody(struct session *s, const char *path)
+{
+	int64_t deadline = clock_ms() + BROKER_TIMEOUT;
+	enum session_end end = END_NO_BROKER;
+
+	s->link.takes_door = true;
+	for (int i = 0; end == END_NO_BROKER && i < BROKERS_ASKED && clock_ms() < deadline; i++) {
+		link_close(&s->link);
+		s->link.sock = msgsock_connect(path);
+		if (s->link.sock < 0) {
+			log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path,
+				   strerror(-s->link.sock));
+			s->link.sock = -1;
+			break;
+		}
+		end = say_hello(s, deadline);
+	}
+	s->link.takes_door = false;
+	return end;
+}
+
+/* A process of its own for one connection: nothing is known yet. */
+static enum session_end begin_alone(struct session *s, const char *path)
+{
+	enum session_end end = hello_anybody(s, path);
+
+	if (end == END_NONE && geteuid() == 0)
+		end = give_up_root(s);
+	io_no_delay(s->client);
+	io_keep_alive(s->client, end == END_NONE && s->settings->tcp_keepalives);
+	if (end == END_NONE)
+		end = enter_jail(s);
+	if (end == END_NONE && announced_is_due(s))
+		end = hear_header(s);
+	if (end == END_NONE && s->stream == STREAM_TLS_DUE)
+		end = tls_begin(s);
+	return end == END_NONE ? protocols[s->hello.service].greet(s) : end;
 }
 
 /* A listener's child. The client is greeted at once, the broker reads KNOCK meanwhile; TLS comes
@@ -457,9 +487,11 @@ static enum session_end begin_in_jail(struct session *s, bool crowded)
 	return end == END_NONE && !asks_first ? session_meet(s) : end;
 }
 
-static enum session_end serve(struct session *s, bool crowded, bool *ret_relayed)
+static enum session_end serve(struct session *s, const struct session_start *start,
+			      bool *ret_relayed)
 {
-	enum session_end end = s->locked_up ? begin_in_jail(s, crowded) : begin_alone(s);
+	enum session_end end = s->locked_up ? begin_in_jail(s, start->crowded)
+					    : begin_alone(s, start->broker_path);
 
 	if (end == END_NONE) {
 		oldlog_write(s, OLDLOG_CONNECTED, SPAN_NONE);
@@ -494,7 +526,7 @@ int session_run(const struct session_start *start)
 	s.mailbox = &mailbox;
 	s.backend.fd = -1;
 	s.backend.in = BUF_OVER(from_backend);
-	enum session_end end = serve(&s, start->crowded, &relayed);
+	enum session_end end = serve(&s, start, &relayed);
 
 	if (!relayed) {
 		s.not_cached = end == END_BACKEND_LOST ? NOT_CACHED_BACKEND_GONE : NOT_CACHED_BUSY;

@@ -158,7 +158,8 @@ struct session {
 /* What a session begins with. */
 struct session_start {
 	int client;		/* connected; taken over */
-	struct link link;	/* connected, or with a door */
+	struct link link;	/* with a door, or with nothing yet */
+	const char *broker_path; /* where to connect to, where there is no door */
 	struct msg_HELLO hello; /* where the client came in; its texts live as long */
 	/* NULL: a process of its own for one connection. Else this is a listener's child, jailed,
 	 * and meets the broker through the door. */

@@ -79,6 +79,7 @@ class Peer:
 
     def __init__(self, system=None, role="session", sock=None):
         self.serial = 0
+        self.door = None  # the broker's own, which it gives to a session before WELCOME
         self.sock = sock or socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(DEADLINE)
         if not sock:
@@ -89,6 +90,8 @@ class Peer:
 
     def __exit__(self, *_):
         self.sock.close()
+        if self.door:
+            self.door.close()
 
     def send_bytes(self, data, fds=()):
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -100,7 +103,11 @@ class Peer:
     def receive(self):
         data, fds, _, _ = socket.recv_fds(self.sock, MSG_MAX, 2)
         assert data, "the broker has cut us off"
-        return Message(data, fds)
+        message = Message(data, fds)
+        if message.name != "DOOR":
+            return message
+        self.door = message.sock
+        return self.receive()
 
     def request(self, name, /, **values):
         """Sends a request and returns its reply."""

@@ -60,6 +60,25 @@ static void a_second_knock_inherits_what_is_used(void **unused)
 	tries_free(t);
 }
 
+static void who_connects_begins_anew_and_inherits_when_it_knocks(void **unused)
+{
+	struct tries *t = make(900);
+	struct tries_visit before, v, second;
+
+	(void)unused;
+	assert_true(tries_knock(t, PID, 1000, &before) >= 0);
+	tries_set(t, &before, 3);
+	tries_meet(t, PID, 2000, &v); /* no process in the jail can */
+	tries_leave(t, &before);
+	assert_int_equal(tries_knock(t, PID, 2500, &second), -EBUSY);
+	tries_set(t, &v, 2);
+	tries_leave(t, &v);
+	assert_int_equal(visit(t, PID, 3000, 0), 2);
+	tries_meet(t, 0, 4000, &v); /* of another pid namespace */
+	assert_int_equal(v.number, 0);
+	tries_free(t);
+}
+
 /* Knocks and leaves. Returns whether that was surely the first time. */
 static bool first(struct tries *t, pid_t pid, int64_t now)
 {
@@ -277,6 +296,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_second_knock_inherits_what_is_used),
+		cmocka_unit_test(who_connects_begins_anew_and_inherits_when_it_knocks),
 		cmocka_unit_test(a_process_is_there_for_the_first_time_once),
 		cmocka_unit_test(another_in_its_place_does_not_make_it_new),
 		cmocka_unit_test(who_is_older_than_the_table_may_have_been_elsewhere),
