@@ -1,6 +1,7 @@
 # Keepwarm. `make` builds every program into build/; `make SAN=1` builds them with ASan and UBSan into
 # build/san/; `make check-unit`, `make fuzz`, `make chaos`, `make lint` do what they say; `make install` installs
-# programs and manuals, `make install-conf` the sample configuration, `make install-init` what init systems start.
+# programs and manuals, `make install-conf` the sample configuration, `make install-init` what init systems start;
+# `make pkg` makes a Debian package of them.
 # The test suite as a whole is ./check.
 
 VERSION  := 0.1.0
@@ -27,7 +28,8 @@ HARDEN   := -fstack-protector-strong -fstack-clash-protection -fcf-protection=fu
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CPPFLAGS += -I. -D_GNU_SOURCE= -DKEEPWARM_VERSION='"$(VERSION)"'
 CFLAGS   ?= -O2 -g
-BASE     := -std=c17 $(WARN) $(HARDEN) -MMD -MP
+# The folder that it was built in stands nowhere: the same source makes the same programs.
+BASE     := -std=c17 $(WARN) $(HARDEN) -MMD -MP -ffile-prefix-map=$(CURDIR)=.
 HOSTED   := $(BASE) -fPIE $(if $(SAN),$(SANITIZE),-D_FORTIFY_SOURCE=3)
 LDHOST   := -pie -Wl,-z,relro,-z,now $(if $(SAN),$(SANITIZE))
 
@@ -77,7 +79,7 @@ LIBS_pimpstat      = $(shell $(PKG) --libs lmdb jansson ncursesw)
 objects   = $(patsubst %.c,$(B)/obj/%.o,$(1))
 proxyobjs = $(patsubst %.c,$(B)/static/%.o,$(1))
 
-.PHONY: all check-unit fuzz fuzz-corpus lint install install-conf install-init clean
+.PHONY: all check-unit fuzz fuzz-corpus lint install install-conf install-init pkg clean
 all: $(addprefix $(B)/,$(PROGRAMS))
 
 $(B)/obj/%.o: %.c
@@ -89,6 +91,14 @@ $(B)/obj/lookupd/%.o $(B)/obj/tests/unit/%.o: CPPFLAGS += $(DRIVERS_FLAGS)
 $(B)/static/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC_PROXY) $(CPPFLAGS) $(C_PROXY) $(CFLAGS) -c $< -o $@
+
+# What says its version is compiled anew for another one.
+STAMP    := $(B)/gen/version
+ifneq ($(VERSION),$(shell cat $(STAMP) 2>/dev/null))
+$(shell mkdir -p $(B)/gen && echo '$(VERSION)' >$(STAMP))
+endif
+$(B)/static/proxyd/admin.o $(B)/obj/proxyd/admin.o $(B)/obj/imapproxyd/main.o $(B)/obj/cachebrokerd/state_db.o \
+	$(B)/obj/pimpstat/model.o: $(STAMP)
 
 # The session's system call filter is made at build time, so that proxyd links nothing for it.
 FILTER   := $(B)/gen/jail_filter.h
@@ -240,7 +250,15 @@ install-init:
 	install -m 0644 units/keepwarm.sysusers $(DESTDIR)$(SYSUSERSDIR)/keepwarm.conf
 	install -m 0644 units/keepwarm.tmpfiles $(DESTDIR)$(TMPFILESDIR)/keepwarm.conf
 
+# build/keepwarm_VERSION_ARCH.deb, without root; `make pkg VERSION=...` for another one. See pkg/.
+STAGE    := $(B)/pkg
+pkg: all
+	rm -rf $(STAGE)
+	umask 022; $(MAKE) -s install install-init VERSION=$(VERSION) B=$(B) DESTDIR=$(STAGE) PREFIX=/usr SYSCONFDIR=/etc \
+		UNITDIR=/lib/systemd/system
+	pkg/build $(STAGE) $(VERSION) $(B)
+
 clean:
 	rm -rf build
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)
