@@ -55,8 +55,7 @@ static SSL_CTX *new_context(const struct files *l, bool is_server)
 	if (!ctx)
 		return NULL;
 	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-					       SSL_OP_IGNORE_UNEXPECTED_EOF |
-					       SSL_OP_CLEANSE_PLAINTEXT);
+					       SSL_OP_IGNORE_UNEXPECTED_EOF);
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 					    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	(void)SSL_CTX_set_min_proto_version(ctx, least >= 13 ? TLS1_3_VERSION : TLS1_2_VERSION);

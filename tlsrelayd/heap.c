@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RECORD 16384 /* a block that can hold one is a buffer of OpenSSL's, opened records in it */
+
 static bool relaxed;
 
 static void *heap_malloc(size_t n, const char *file, int line)
@@ -22,8 +24,10 @@ static void heap_free(void *p, const char *file, int line)
 {
 	(void)file;
 	(void)line;
-	if (p && !relaxed)
-		explicit_bzero(p, malloc_usable_size(p));
+	size_t n = p ? malloc_usable_size(p) : 0;
+
+	if (!relaxed || n >= RECORD)
+		explicit_bzero(p, n);
 	free(p);
 }
 

@@ -1,9 +1,10 @@
 /* The state machine of one connection.
  *
  * Each direction is read only when all of what was read before has been taken by the other side, so
- * that one connection holds at most one record each way. Both buffers are shared by all connections
- * of the process; what the other side does not take is copied into memory of its own, which goes
- * again with the last byte. So an idle connection has none.
+ * that one connection holds at most one record each way, and as much that is still sealed (bio.h).
+ * The buffers are shared by all connections of the process; what the other side does not take is
+ * copied into memory of its own, which goes again with the last byte. So an idle connection has
+ * none.
  *
  * The ends: close_notify (or FIN without it, which is noted) becomes shutdown(SHUT_WR) of the plain
  * side behind the last byte; an end of the plain side becomes close_notify and shutdown(SHUT_WR) of
@@ -34,6 +35,15 @@
 #define READS  64    /* of the TCP connection: two for each record, of whatever kind */
 
 static char from_tls[RECORD], from_plain[RECORD];
+
+/* SSL_get_error() looks at the thread's list of errors, which must be empty before each call.
+ * Clearing an empty one is not free: ERR_clear_error() visits all its places, and frees nothing 48
+ * times. */
+static void forget_errors(void)
+{
+	if (ERR_peek_error() != 0)
+		ERR_clear_error();
+}
 
 static void drop_rest(struct relay_rest *rest)
 {
@@ -92,6 +102,7 @@ void relay_wipe(struct relay *r)
 {
 	SSL_free(r->ssl);
 	r->ssl = NULL;
+	bio_drop(&r->tcp);
 	drop_rest(&r->to_plain);
 	drop_rest(&r->to_tls);
 	fd_drop(&r->tcp.fd);
@@ -191,7 +202,7 @@ static enum relay_news converse(struct relay *r, struct errors_text *failure)
 
 static enum relay_news shake_hands(struct relay *r, struct errors_text *failure)
 {
-	ERR_clear_error();
+	forget_errors();
 	int n = SSL_do_handshake(r->ssl);
 	int error = n == 1 ? SSL_ERROR_NONE : SSL_get_error(r->ssl, n);
 
@@ -200,6 +211,7 @@ static enum relay_news shake_hands(struct relay *r, struct errors_text *failure)
 		return RELAY_NOTHING;
 	if (error == SSL_ERROR_NONE) {
 		r->stage = RELAY_OPEN;
+		r->tcp.ahead = true;
 		return RELAY_READY;
 	}
 	errors_of_handshake(r->ssl, r->peer, r->port, r->is_client, r->tcp.fin, r->tcp.error,
@@ -258,7 +270,7 @@ static enum relay_news pump_in(struct relay *r)
 	for (int i = 0; i < ROUNDS; i++) {
 		if (!flush_plain(r) || r->tls_ended)
 			break;
-		ERR_clear_error();
+		forget_errors();
 		int n = SSL_read(r->ssl, from_tls, sizeof(from_tls));
 
 		if (n <= 0) {
@@ -275,6 +287,8 @@ static enum relay_news pump_in(struct relay *r)
 		explicit_bzero(from_tls, (size_t)n);
 		if (kept < 0)
 			return RELAY_BROKEN;
+		if (r->tcp.empty && r->tcp.rest.len == 0)
+			break;
 	}
 	if (r->tls_ended && !r->plain_shut && r->to_plain.len == 0) {
 		(void)shutdown(r->plain, SHUT_WR);
@@ -291,7 +305,7 @@ static int give_tls(struct relay *r, const char *data, size_t n)
 {
 	if (r->tcp_gone)
 		return (int)n;
-	ERR_clear_error();
+	forget_errors();
 	int sent = SSL_write(r->ssl, data, (int)n);
 	int error = sent > 0 ? SSL_ERROR_NONE : SSL_get_error(r->ssl, sent);
 
@@ -319,7 +333,7 @@ static int flush_tls(struct relay *r)
 /* close_notify, then FIN. */
 static void say_end(struct relay *r)
 {
-	ERR_clear_error();
+	forget_errors();
 	int n = SSL_shutdown(r->ssl);
 
 	r->write_waits = n < 0 && SSL_get_error(r->ssl, n) == SSL_ERROR_WANT_WRITE;
@@ -406,17 +420,21 @@ enum relay_news relay_step(struct relay *r, uint32_t tcp_events, uint32_t plain_
 {
 	enum relay_news news = RELAY_NOTHING;
 
-	r->tcp.reads_left = READS;
 	r->plain_hung = r->plain_hung || (plain_events & (EPOLLHUP | EPOLLERR));
 	r->tcp_hung = r->tcp_hung || (tcp_events & (EPOLLHUP | EPOLLERR));
 	if (r->plain_hung && r->stage < RELAY_OPEN)
 		return fail(r, TLS_UNAVAILABLE, "nobody waits for it any more", failure);
+	bio_begin_step(&r->tcp, READS);
 	if (r->stage == RELAY_STARTTLS)
 		news = converse(r, failure);
 	if (r->stage == RELAY_HANDSHAKE)
 		news = shake_hands(r, failure);
 	else if (r->stage == RELAY_OPEN)
 		news = pump(r, tcp_events, plain_events);
+	if (bio_end_step(&r->tcp) < 0 && news == RELAY_NOTHING) {
+		r->stage = RELAY_OVER;
+		news = RELAY_BROKEN;
+	}
 	return news;
 }
 
@@ -433,6 +451,10 @@ void relay_wants(const struct relay *r, struct relay_wants *ret)
 		ret->plain |= r->plain_hung ? 0 : EPOLLOUT;
 	else if (!r->tls_ended)
 		ret->tcp |= r->read_waits ? EPOLLOUT : EPOLLIN;
+	/* what was read ahead is no event: the other side's readiness to take it is one, or its
+	 * hang-up */
+	if (r->to_plain.len == 0 && r->tcp.rest.len > 0 && !r->tls_ended && !r->read_waits)
+		ret->plain |= EPOLLOUT;
 	if (r->write_waits)
 		ret->tcp |= EPOLLOUT;
 	else if (!r->plain_ended && r->to_tls.len == 0)

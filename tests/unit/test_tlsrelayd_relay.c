@@ -234,6 +234,76 @@ static void an_event_is_about_one_direction(void **state)
 	end(&s);
 }
 
+/* Of what was read ahead epoll knows nothing: as long as there is some, an event that is there must
+ * be waited for. */
+static void step_until_nothing_is_ahead(struct scene *s)
+{
+	struct relay_wants wants;
+
+	while (s->relay.tcp.rest.len > 0) {
+		relay_wants(&s->relay, &wants);
+		assert_true(wants.watch_plain && (wants.plain & EPOLLOUT));
+		uint32_t hung = s->relay.plain_hung ? EPOLLHUP : 0;
+
+		assert_int_equal(relay_step(&s->relay, 0, EPOLLOUT | hung, &s->failure),
+				 RELAY_NOTHING);
+	}
+	assert_null(s->relay.tcp.rest.data);
+}
+
+/* More records than one step works off come at once. */
+static void many_small_records_arrive_in_order(void **state)
+{
+	char sent[1000], got[1000];
+	struct relay_wants wants;
+	struct scene s;
+
+	(void)state;
+	shake_hands(&s);
+	for (size_t i = 0; i < sizeof(sent); i++) {
+		sent[i] = byte_of(i);
+		if (i % 10 == 9)
+			assert_int_equal(SSL_write(s.peer, sent + i - 9, 10), 10);
+	}
+	assert_int_equal(relay_step(&s.relay, EPOLLIN, 0, &s.failure), RELAY_NOTHING);
+	assert_true(s.relay.tcp.rest.len > 0);
+	step_until_nothing_is_ahead(&s);
+	assert_int_equal(read(s.plain, got, sizeof(got)), sizeof(got));
+	assert_memory_equal(got, sent, sizeof(got));
+	relay_wants(&s.relay, &wants);
+	assert_int_equal(wants.plain, EPOLLIN);
+	end(&s);
+}
+
+/* A record in two pieces, with the next one's beginning behind the second: no piece is lost. */
+static void records_in_pieces_arrive_whole(void **state)
+{
+	char bytes[400], data[100];
+	BIO *wire = BIO_new(BIO_s_mem());
+	struct scene s;
+
+	(void)state;
+	shake_hands(&s);
+	SSL_set0_wbio(s.peer, wire);
+	assert_int_equal(SSL_write(s.peer, "hello", 5), 5);
+	assert_int_equal(SSL_write(s.peer, ", world", 7), 7);
+	int n = BIO_read(wire, bytes, sizeof(bytes)), all = 0;
+
+	for (int at = 0; at < n; at += 3) {
+		int piece = n - at < 3 ? n - at : 3;
+
+		assert_int_equal(write(s.tcp, bytes + at, (size_t)piece), piece);
+		assert_int_equal(relay_step(&s.relay, EPOLLIN, 0, &s.failure), RELAY_NOTHING);
+		assert_int_equal(s.relay.tcp.rest.len, 0);
+		ssize_t r = read(s.plain, data + all, sizeof(data) - (size_t)all);
+
+		all += r > 0 ? (int)r : 0;
+	}
+	assert_int_equal(all, 12);
+	assert_memory_equal(data, "hello, world", 12);
+	end(&s);
+}
+
 static void a_reader_that_is_stuck_stops_the_peer(void **state)
 {
 	static char data[16384];
@@ -251,6 +321,7 @@ static void a_reader_that_is_stuck_stops_the_peer(void **state)
 		sent += n > 0 ? (size_t)n : 0;
 		assert_int_equal(step(&s), RELAY_NOTHING);
 		assert_true(s.relay.to_plain.len <= 16384);
+		assert_true(s.relay.tcp.rest.len <= 17000);
 	} while (n > 0 && sent < MUCH);
 	assert_true(sent < MUCH);
 	relay_wants(&s.relay, &wants);
@@ -315,6 +386,7 @@ static void what_waits_for_a_reader_that_left_is_dropped(void **state)
 	fd_drop(&s.plain);
 	assert_int_equal(relay_step(&s.relay, 0, EPOLLHUP | EPOLLIN, &s.failure), RELAY_NOTHING);
 	assert_null(s.relay.to_plain.data);
+	step_until_nothing_is_ahead(&s);
 	relay_wants(&s.relay, &wants);
 	assert_false(wants.watch_plain);
 	assert_int_equal(wants.tcp, EPOLLIN);
@@ -337,6 +409,23 @@ static void both_ends_in_order_end_it(void **state)
 	assert_int_equal(step(&s), RELAY_ENDED);
 	assert_int_equal(SSL_read(s.peer, &c, 1), 0);
 	assert_int_equal(SSL_get_error(s.peer, 0), SSL_ERROR_ZERO_RETURN);
+	end(&s);
+}
+
+static void an_end_behind_the_last_word_is_seen_with_it(void **state)
+{
+	struct scene s;
+	char data[8];
+
+	(void)state;
+	shake_hands(&s);
+	assert_int_equal(SSL_write(s.peer, "bye", 3), 3);
+	assert_int_equal(SSL_shutdown(s.peer), 0);
+	assert_int_equal(relay_step(&s.relay, EPOLLIN, 0, &s.failure), RELAY_NOTHING);
+	assert_true(s.relay.tls_ended);
+	assert_false(s.relay.truncated);
+	assert_int_equal(read(s.plain, data, sizeof(data)), 3);
+	assert_int_equal(read(s.plain, data, sizeof(data)), 0);
 	end(&s);
 }
 
@@ -392,10 +481,13 @@ int main(void)
 		cmocka_unit_test(what_is_no_whole_session_is_not_kept),
 		cmocka_unit_test(an_idle_connection_holds_no_buffer_and_waits_for_both),
 		cmocka_unit_test(an_event_is_about_one_direction),
+		cmocka_unit_test(many_small_records_arrive_in_order),
+		cmocka_unit_test(records_in_pieces_arrive_whole),
 		cmocka_unit_test(a_reader_that_is_stuck_stops_the_peer),
 		cmocka_unit_test(a_peer_that_is_stuck_stops_the_plain_side),
 		cmocka_unit_test(what_waits_for_a_reader_that_left_is_dropped),
 		cmocka_unit_test(both_ends_in_order_end_it),
+		cmocka_unit_test(an_end_behind_the_last_word_is_seen_with_it),
 		cmocka_unit_test(an_end_without_close_notify_is_noted),
 		cmocka_unit_test(what_is_no_tls_breaks_it),
 		cmocka_unit_test(a_handshake_that_nobody_waits_for_is_given_up),
