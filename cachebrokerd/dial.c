@@ -195,6 +195,19 @@ static int announce(const struct dial *d)
 	return n == (ssize_t)length ? 0 : n < 0 ? errno : EPIPE;
 }
 
+/* The connect has ended, with an errno or 0. */
+static void conclude(struct dial *d, int error)
+{
+	if (error == 0)
+		error = announce(d);
+	if (error != 0)
+		abandon_address(d, error);
+	else if (d->host->tls != TLS_NONE)
+		begin_tls(d);
+	else
+		finish_in_clear(d);
+}
+
 static void on_writable(void *context, uint32_t events)
 {
 	struct dial *d = context;
@@ -204,14 +217,7 @@ static void on_writable(void *context, uint32_t events)
 	(void)events;
 	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
 		error = errno;
-	if (error == 0)
-		error = announce(d);
-	if (error != 0)
-		abandon_address(d, error);
-	else if (d->host->tls != TLS_NONE)
-		begin_tls(d);
-	else
-		finish_in_clear(d);
+	conclude(d, error);
 }
 
 static void on_timeout(void *context)
@@ -228,6 +234,18 @@ static void set_tcp(const struct dial *d)
 		(void)setsockopt(d->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
+/* A mail host on this machine has mostly answered before connect() returns, which is nevertheless
+ * under way for it; asked again it says so. That saves a turn of the loop. 0: connected. */
+static int connect_now(int fd, const struct sockaddr *address, socklen_t n)
+{
+	if (connect(fd, address, n) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	return connect(fd, address, n) == 0 ? 0 : errno == EALREADY ? -EINPROGRESS : -errno;
+}
+
+/* 0: connected; -EINPROGRESS: it is watched; else -errno. */
 static int connect_to(struct dial *d, const struct sockaddr_storage *address)
 {
 	socklen_t n = address->ss_family == AF_INET    ? sizeof(struct sockaddr_in)
@@ -240,9 +258,12 @@ static int connect_to(struct dial *d, const struct sockaddr_storage *address)
 		return -errno;
 	if (address->ss_family != AF_UNIX)
 		set_tcp(d);
-	if (connect(d->fd, (const struct sockaddr *)address, n) < 0 && errno != EINPROGRESS)
-		return -errno;
-	return loop_watch(d->broker->loop, d->fd, EPOLLOUT, on_writable, d, &d->watch);
+	int r = connect_now(d->fd, (const struct sockaddr *)address, n);
+
+	if (r != -EINPROGRESS)
+		return r;
+	r = loop_watch(d->broker->loop, d->fd, EPOLLOUT, on_writable, d, &d->watch);
+	return r < 0 ? r : -EINPROGRESS;
 }
 
 /* Chooses the next address: those that failed lately are the last. False: all have been tried. */
@@ -293,14 +314,18 @@ static void try_next(void *context)
 	while (choose_address(d)) {
 		int r = connect_to(d, &d->host->addresses[d->address]);
 
+		if (r == 0) {
+			conclude(d, 0);
+			return;
+		}
 		if (r == -EAGAIN && d->host->port == 0 && waits_for_queue(d))
 			return;
-		if (r == 0 &&
+		if (r == -EINPROGRESS &&
 		    loop_timer(d->broker->loop, (int64_t)d->broker->config.connect_timeout * 1000,
 			       on_timeout, d, &d->timer) == 0)
 			return;
-		d->last_error = r < 0 ? -r : ENOMEM;
-		if (r < 0)
+		d->last_error = r == -EINPROGRESS ? ENOMEM : -r;
+		if (r != -EINPROGRESS)
 			host_address_failed(d->host, d->address);
 		watch_end(&d->watch);
 		fd_drop(&d->fd);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -159,6 +160,71 @@ static void timers_fire_between_batches_that_never_end(void **unused)
 	assert_int_equal(ticks, 3);
 }
 
+static struct timer *turns[4];
+static char order[10];
+
+static void ask_for_turn(size_t i, timer_fn *fn)
+{
+	assert_int_equal(loop_timer(loop, 0, fn, &turns[i], &turns[i]), 0);
+}
+
+static void on_turn(void *context)
+{
+	struct timer **slot = context;
+
+	assert_null(*slot);
+	order[strlen(order)] = (char)('0' + (slot - turns));
+	if (slot == &turns[3])
+		loop_end(loop, 7);
+}
+
+static void on_greedy_turn(void *context)
+{
+	(void)context;
+	if (++ticks < 1000)
+		ask_for_turn(0, on_greedy_turn);
+}
+
+static void turns_come_in_their_order_unless_they_are_ended(void **unused)
+{
+	(void)unused;
+	memset(order, 0, sizeof(order));
+	for (size_t i = 0; i < 3; i++)
+		ask_for_turn(i, on_turn);
+	timer_end(&turns[1]);
+	timer_end(&turns[2]); /* the last one: the next one stands behind the first */
+	ask_for_turn(2, on_turn);
+	ask_for_turn(3, on_turn);
+	assert_int_equal(loop_run(loop), 7);
+	assert_string_equal(order, "023");
+}
+
+static void end_by_line(void *context, uint32_t events)
+{
+	(void)context;
+	(void)events;
+	loop_end(loop, 7);
+}
+
+/* Whoever asks for one turn after the other. */
+static void turns_that_never_end_hold_nobody_up(void **unused)
+{
+	struct watch *watch;
+	int ends[2];
+
+	(void)unused;
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(loop_watch(loop, ends[0], EPOLLIN, end_by_line, NULL, &watch), 0);
+	assert_int_equal(write(ends[1], "x", 1), 1);
+	ask_for_turn(0, on_greedy_turn);
+	assert_int_equal(loop_run(loop), 7);
+	assert_true(ticks < 10);
+	timer_end(&turns[0]);
+	watch_end(&watch);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 static void on_signal(void *context, int number)
 {
 	*(int *)context = number;
@@ -205,6 +271,8 @@ int main(void)
 		LOOP_TEST(a_watch_that_was_ended_in_the_same_batch_is_not_called),
 		LOOP_TEST(events_that_are_not_asked_for_do_not_come),
 		LOOP_TEST(timers_fire_between_batches_that_never_end),
+		LOOP_TEST(turns_come_in_their_order_unless_they_are_ended),
+		LOOP_TEST(turns_that_never_end_hold_nobody_up),
 		LOOP_TEST(a_signal_comes_before_descriptors),
 		LOOP_TEST(the_buried_are_freed_with_the_loop_at_the_latest),
 	};
