@@ -137,13 +137,12 @@ void client_introduced(struct client *c)
 }
 
 /* Where the client is, and whether there is room for it. False: it has been told that there is
- * none. One that is `served` already, by a connection of before us, may go on. */
+ * none. One that is `served` already, by a connection of before us, may go on. own: nobody has
+ * announced the address. */
 static bool let_in(struct client *c, uint32_t serial, uint32_t service, struct span address,
-		   uint32_t port, bool served)
+		   uint32_t port, bool served, bool own)
 {
 	struct broker *b = c->broker;
-	/* what it says first, or says again: it announces nobody */
-	bool own = c->state == CLIENT_NEW || span_eq(address, span_str(c->origin));
 	/* a proxy's own address is none of a client, and its clients are not one address's */
 	bool counts = !own || !admit_is_proxy(b, address);
 
@@ -198,10 +197,14 @@ static pid_t maker_of(const struct peer *p)
  * another address later, behind the header. */
 static int on_hello(struct client *c, const struct msg *m, int *fd)
 {
+	/* what it says first, or says again: it announces nobody */
+	bool own = c->state == CLIENT_NEW || span_eq(m->HELLO.client, span_str(c->origin));
+
 	(void)fd;
 	if (!msg_service_name(m->HELLO.service))
 		return -EPROTO;
-	if (!let_in(c, m->serial, m->HELLO.service, m->HELLO.client, m->HELLO.client_port, false))
+	if (!let_in(c, m->serial, m->HELLO.service, m->HELLO.client, m->HELLO.client_port, false,
+		    own))
 		return 0;
 	note_ends(c, m->HELLO.client_port, m->HELLO.local, m->HELLO.local_port);
 	if (c->state == CLIENT_NEW) {
@@ -227,7 +230,8 @@ static void introduce(struct client *c, const struct msg_KNOCK *knock)
 		peer_end(c->peer);
 		return;
 	}
-	if (!let_in(c, 0, knock->service, knock->client, knock->client_port, knock->user.n > 0))
+	if (!let_in(c, 0, knock->service, knock->client, knock->client_port, knock->user.n > 0,
+		    !knock->announced))
 		return;
 	note_ends(c, knock->client_port, knock->local, knock->local_port);
 	if (knock->user.n > 0) {

@@ -1,5 +1,6 @@
 /* What shall be read next is complete before a byte of it is put in place of the old: a missing key
- * file must not leave a configuration behind that needs it.
+ * file must not leave a configuration behind that needs it, nor may one program go on with the
+ * settings of before while the others take the new ones.
  */
 #include "imapproxyd/reload.h"
 
@@ -8,6 +9,7 @@
 
 #include "imapproxyd/configtext.h"
 #include "imapproxyd/report.h"
+#include "imapproxyd/tlscheck.h"
 #include "imapproxyd/tlsfiles.h"
 #include "lib/config_tls.h"
 #include "lib/fd.h"
@@ -60,8 +62,12 @@ int reload_settings(struct supervisor *s, bool *ret_tls)
 	if (text < 0)
 		return text;
 	AUTO_FD files = tlsfiles_copy(&fresh.config, old->config_path);
-	int r = files < 0 ? files : replace(s, text, files);
+	int r = files < 0 ? files : 0;
 
+	if (r == 0 && config_tls_used(&fresh.config))
+		r = tlscheck_run(&s->setup, text, files);
+	if (r == 0)
+		r = replace(s, text, files);
 	if (r == 0) {
 		log_limits((int)fresh.config.syslog_facility,
 			   (int)fresh.config.syslog_prioritymask);

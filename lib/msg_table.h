@@ -262,6 +262,7 @@
 	U32(N, service) \
 	U32(N, client_port) \
 	U32(N, local_port) \
+	U32(N, announced) \
 	U64(N, settings) \
 	TEXT(N, client, 64) \
 	TEXT(N, local, 64) \

@@ -198,6 +198,7 @@ static int knock(struct session *s, uint64_t settings, int64_t deadline)
 			       .KNOCK = { .service = s->hello.service,
 					  .client_port = s->hello.client_port,
 					  .local_port = s->hello.local_port,
+					  .announced = s->announced,
 					  .settings = settings,
 					  .client = s->hello.client,
 					  .local = s->hello.local } };

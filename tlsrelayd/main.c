@@ -15,15 +15,20 @@
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static const char usage_text[] = "usage: tlsrelayd -f FILE [-r RUNDIR] [-l syslog|stderr|file]\n";
+static const char usage_text[] =
+	"usage: tlsrelayd -f FILE [-n] [-r RUNDIR] [-l syslog|stderr|file]\n";
 
-static int read_options(int argc, char **argv, struct master *m, enum log_target *target)
+static int read_options(int argc, char **argv, struct master *m, enum log_target *target,
+			bool *ret_check)
 {
 	int c;
 
 	*target = LOG_TO_SYSLOG;
-	while ((c = getopt(argc, argv, "f:r:l:h")) != -1) {
+	while ((c = getopt(argc, argv, "f:nr:l:h")) != -1) {
 		switch (c) {
+		case 'n':
+			*ret_check = true;
+			break;
 		case 'f':
 			m->config_path = optarg;
 			break;
@@ -67,8 +72,9 @@ int main(int argc, char **argv)
 {
 	static struct master m;
 	enum log_target target;
+	bool check = false;
 
-	if (read_options(argc, argv, &m, &target) != EXIT_OK) {
+	if (read_options(argc, argv, &m, &target, &check) != EXIT_OK) {
 		(void)fputs(usage_text, stderr);
 		return EXIT_USAGE;
 	}
@@ -76,8 +82,11 @@ int main(int argc, char **argv)
 	log_open("tlsrelayd", target);
 	log_follow();
 	if (heap_setup() < 0 || take_fds(&m) < 0 || master_load(&m) < 0) {
-		log_printf(LOG_ERR, "tlsrelayd cannot start");
+		log_printf(LOG_ERR, check ? "TLS cannot be served with these settings"
+					  : "tlsrelayd cannot start");
 		return EXIT_FAILED;
 	}
+	if (check)
+		return EXIT_OK;
 	return master_run(&m);
 }

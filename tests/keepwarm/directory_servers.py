@@ -1,4 +1,6 @@
 """Directories that are servers, scripted: what they are asked is kept, what they say is the test's."""
+import contextlib
+import re
 import socket
 import threading
 
@@ -68,6 +70,48 @@ class Authdaemond(Scripted):
 
     def __str__(self):
         return f"authdaemon:{self.path}"
+
+
+class Ldap(Scripted):
+    """Has every account, with no password in its entry: a bind shows whether it is right. `bind` gives a result code for a
+    request, or None for silence."""
+
+    def __init__(self, bind):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.bind = bind
+        self.rc = temp_folder() / "rc"
+        self.rc.write_text(f"LDAP_URI\tldap://127.0.0.1:{listener.getsockname()[1]}\nLDAP_BASEDN\tdc=x\nLDAP_MAIL\tuid\n"
+                           "LDAP_AUTHBIND\t1\n")
+        readable(self.rc)
+        super().__init__(listener, self.judge, lambda request: len(request) > 1)
+
+    def serve(self, sock):
+        with sock:
+            sock.settimeout(PATIENCE)
+            with contextlib.suppress(OSError):
+                while request := sock.recv(65536):
+                    self.requests.append(request)
+                    answer = self.judge(request)
+                    if answer:
+                        sock.sendall(answer)
+
+    def judge(self, request):
+        """Messages are short: every length is one byte."""
+        number, operation = request[2:5], request[5]
+        if operation == 0x63:  # a search: the entry that it asks for, and the end
+            name = re.search(rb"\x04\x03uid\x04.([a-z0-9]+)", request)[1]
+            dn = b"uid=" + name + b",dc=x"
+            entry = number + self.tlv(0x64, self.tlv(0x04, dn) + self.tlv(0x30, b""))
+            return self.tlv(0x30, entry) + self.tlv(0x30, number + self.tlv(0x65, b"\n\1\0\4\0\4\0"))
+        code = self.bind(request) if operation == 0x60 else None
+        return None if code is None else self.tlv(0x30, number + self.tlv(0x61, b"\n\1" + bytes([code]) + b"\4\0\4\0"))
+
+    @staticmethod
+    def tlv(tag, value):
+        return bytes([tag, len(value)]) + value
+
+    def __str__(self):
+        return f"ldap:{self.rc}"
 
 
 class AuthHttp(Scripted):

@@ -10,7 +10,9 @@ from keepwarm.process import wait_until
 from keepwarm.system import stage, temp_folder
 
 IDLE = """#!/usr/bin/python3
-import os, signal, socket
+import os, signal, socket, sys
+if "-n" in sys.argv:  # a look at the files, in front of a reload
+    sys.exit(0)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 address = os.environ["NOTIFY_SOCKET"]

@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from keepwarm.backend import Gate
-from keepwarm.directory import at
-from keepwarm.directory_servers import AuthHttp
+from keepwarm.directory import at, has_driver
+from keepwarm.directory_servers import AuthHttp, Ldap
 from keepwarm.process import free_port, wait_until
 from keepwarm.restart import broker
 
@@ -56,6 +56,18 @@ def test_a_password_that_is_judged_slowly_takes_no_directory_down(make, backend,
     system.wait_log("is down")
     wait_until(lambda: login(system, "bert").startswith(b"OK"), system.log_text, 20)
     system.wait_log("answers again")
+
+
+@pytest.mark.skipif(not has_driver("ldap"), reason="built without LDAP")
+def test_a_bind_that_is_judged_slowly_takes_no_directory_down(make, backend):
+    """Servers wait with wrong passwords on purpose, or with one account."""
+    server = Ldap(lambda request: None if b"uid=slow" in request else 0 if b"pw-" in request else 49)
+    make.started.append(server)
+    system = make.system(backend, directory=[server], auth="directory", lookup_processes=1)
+    assert login(system, "slow").startswith(AWAY)
+    assert login(system, "anna").startswith(b"OK")
+    assert login(system, "anna", "falsch").startswith(WRONG)
+    assert "is down" not in system.log_text()
 
 
 def test_what_is_known_of_a_directory_that_says_no_now_is_no_good(make, backend, web):

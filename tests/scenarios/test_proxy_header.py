@@ -167,6 +167,22 @@ def test_who_is_announced_is_no_proxy_even_if_proxies_have_such_addresses(fronte
     assert system.counter("sessions_lost") == 0
 
 
+def test_who_is_announced_is_counted_even_if_proxies_have_such_addresses(fronted):
+    """What a proxy does in its own name is not."""
+    system = fronted(proxy_protocol_addresses=f"{PROXY} 192.0.2.0/24", max_per_ip=1)
+    with come(system, v1("192.0.2.8")) as client, come(system, v2_local()) as one, come(system, v2_local()) as two:
+        for there in (client, one, two):
+            there.ok("NOOP")
+        with come(system, v1("192.0.2.9")) as other:
+            other.ok("NOOP")
+        with dial(system.port) as sock:
+            sock.sendall(v1("192.0.2.8"))
+            said = b""
+            while data := sock.recv(4096):
+                said += data
+        assert said.endswith(b"* BYE [UNAVAILABLE] Too many connections from your address\r\n")
+
+
 def test_admin_and_plaintext_go_by_the_announced_address(fronted, pki):
     system = fronted(enable_admin_commands="yes", admin_addresses=f"{CLIENT} {PROXY}", require_tls="yes",
                      plaintext_addresses=f"{CLIENT} 127.0.0.0/8", tls_server_cert_file=pki.ours.path,

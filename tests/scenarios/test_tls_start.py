@@ -10,12 +10,14 @@ import subprocess
 
 import pytest
 
-from keepwarm import certs, process
-from keepwarm.process import wait_until
+from keepwarm import certs, process, tls
+from keepwarm.process import free_port, wait_until
 from keepwarm.system import System, stage, temp_folder
 
 STAND_IN = r'''#!/usr/bin/python3 -IS
 import os, signal, socket, sys
+if "-n" in sys.argv:  # a look at the files, in front of a reload
+    sys.exit(0)
 folder = os.path.dirname(sys.argv[2])
 fds = {name: 3 + i for i, name in enumerate(os.environ["LISTEN_FDNAMES"].split(":"))}
 def say(*words):
@@ -168,6 +170,29 @@ def test_a_reload_brings_new_files_and_a_bad_one_changes_nothing(told, pki):
     os.kill(system.relay_pid(), signal.SIGHUP)
     system.wait_told("start", "SIGHUP", "SIGHUP")
     assert system.files("reload") == contents(one.both_path)
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "key", "authorities"])
+def test_a_reload_with_what_tlsrelayd_does_not_take_changes_nothing_anywhere(make, backend, pki, wrong):
+    """The files are there, but no good. Else one program would have the settings of before, and the others the new ones."""
+    one, two, port = pki.issue("one.test"), pki.issue("two.test"), free_port()
+    bad = pki.directory / "bad.pem"
+    bad.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
+    bad.chmod(0o644)
+    keys = {"garbage": {"tls_server_cert_file": bad}, "key": {"tls_server_key_file": two.key_path},
+            "authorities": {"server_tls": "starttls", "tls_ca_file": bad}}[wrong]
+    system = make.system(backend, imaps_listen_port=port, tls_server_cert_file=one.path, tls_server_key_file=one.key_path)
+    system.write_config(hide_capabilities="X-TEST", **keys)
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("going on with the old settings")
+    assert "TLS cannot be served with these settings" in system.log_text()
+    assert "taken over" not in system.log_text() and "was read again" not in system.log_text()
+    with tls.imaps(port, pki, "one.test") as client:
+        assert "X-TEST" in client.login("anna", "pw-anna").capabilities
+    system.write_config(tls_server_cert_file=two.path, tls_server_key_file=two.key_path, hide_capabilities=None, tls_ca_file=None,
+                        server_tls=None)
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("taken over")
 
 
 def test_a_reload_that_brings_tls_in_starts_it(told, pki):
