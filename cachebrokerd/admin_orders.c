@@ -247,6 +247,13 @@ static void tell_log(const struct order *o, struct span outcome)
 		(void)log_write(LOG_NOTICE, buf_span(&line));
 }
 
+static unsigned running;
+
+bool admin_orders_are_running(void)
+{
+	return running > 0;
+}
+
 static void finish(struct order *o, const char *why)
 {
 	char bytes[200];
@@ -259,6 +266,7 @@ static void finish(struct order *o, const char *why)
 	tell_log(o, buf_span(&text));
 	o->done(o->context, why ? REPORT_FAILED : REPORT_DONE, buf_span(&text));
 	free(o);
+	running--;
 }
 
 static void on_turn(void *context)
@@ -311,5 +319,7 @@ int admin_orders_begin(struct broker *b, const struct msg_ADMIN *m, uid_t uid,
 
 	if (r < 0)
 		free(o);
+	else
+		running++;
 	return r;
 }

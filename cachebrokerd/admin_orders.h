@@ -15,4 +15,7 @@ typedef void admin_orders_fn(void *context, enum msg_report result, struct span 
 int admin_orders_begin(struct broker *b, const struct msg_ADMIN *m, uid_t uid,
 		       admin_orders_fn *done, void *context);
 
+/* Is one under way? */
+bool admin_orders_are_running(void);
+
 #endif

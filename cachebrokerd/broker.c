@@ -20,7 +20,7 @@
 #include "lib/log.h"
 
 #define RESERVE \
-	192 /* descriptors for everything that is no session, connection or look-up worker */
+	256 /* descriptors for everything that is no session, connection or look-up worker */
 #define STOP_MS	  3000
 #define SETTLE_MS 10000 /* longer than lookupd's workers of before can go on answering */
 

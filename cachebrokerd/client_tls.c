@@ -54,11 +54,16 @@ bool client_certified(const struct client *c, struct span *ret)
 static void on_answer(void *context, const struct msg *answer, int *fd)
 {
 	static const struct msg died = { .type = MSG_TLS_FAILED,
-					 .TLS_FAILED = { .reason = TLS_UNAVAILABLE,
+					 .TLS_FAILED = { .reason = TLS_UNWATCHED,
 							 .text = { "tlsrelayd broke off", 19 } } };
 	struct client *c = context;
 	struct msg m = answer ? *answer : died;
 
+	if (m.type == MSG_TLS_BEGUN) {
+		m.serial = 0;
+		(void)peer_send(c->peer, &m, *fd);
+		return;
+	}
 	c->handshake = NULL;
 	c->state = CLIENT_READY;
 	m.serial = c->tls_serial;

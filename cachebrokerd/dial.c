@@ -130,13 +130,14 @@ static void on_tls(void *context, const struct msg *answer, int *fd)
 		on_ready(d, fd);
 		return;
 	}
-	if (!answer && !d->relay_died) {
+	if ((!answer || answer->TLS_FAILED.reason == TLS_LOST) && !d->relay_died) {
 		d->relay_died = true; /* the next tlsrelayd will be there in a moment */
 		d->tried &= ~(UINT32_C(1) << d->address);
 		try_next(d);
 		return;
 	}
-	d->unavailable = !answer || answer->TLS_FAILED.reason == TLS_UNAVAILABLE;
+	d->unavailable = !answer || answer->TLS_FAILED.reason == TLS_UNAVAILABLE ||
+			 answer->TLS_FAILED.reason == TLS_LOST;
 	(void)snprintf(d->tls_error, sizeof(d->tls_error), "%.*s",
 		       answer ? (int)answer->TLS_FAILED.text.n : 0,
 		       answer ? answer->TLS_FAILED.text.p : "");

@@ -180,6 +180,16 @@ void door_hold(void)
 	}
 }
 
+void door_release(void)
+{
+	for (struct door *d = doors, *next; d; d = next) {
+		next = d->next;
+		if (!d->watch &&
+		    loop_watch(d->broker->loop, d->fd, EPOLLIN, on_door, d, &d->watch) < 0)
+			close_door(d);
+	}
+}
+
 void door_reopen(void)
 {
 	for (struct door *d = doors; d; d = d->next)

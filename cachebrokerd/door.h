@@ -30,6 +30,9 @@ bool door_is_open(void);
 /* No knock is let in any more: what is brought waits for our successor. */
 void door_hold(void);
 
+/* That is over. */
+void door_release(void);
+
 /* Lets sessions in again through doors that had been closed because the house was full. Call it now
  * and then. */
 void door_reopen(void);

@@ -212,6 +212,8 @@ static void on_signal(void *context, int number)
 {
 	struct broker *b = context;
 
+	if (number == SIGINT || number == SIGUSR2)
+		restart_cancel(b);
 	if (number == SIGHUP)
 		broker_reload(b);
 	else if (number == SIGINT)

@@ -32,6 +32,8 @@ struct gate {
 static char received[MSG_MAX];
 static struct gate *gates;
 
+static void on_knock(void *context, uint32_t events);
+
 bool peer_house_is_full(const struct broker *b)
 {
 	/* a few more than may stay, so that they can be told so */
@@ -66,6 +68,16 @@ void peer_hold_gate(const struct peer_kind *kind)
 			g->closed = false; /* never again, for peer_reopen() */
 			watch_end(&g->watch);
 		}
+}
+
+int peer_release_gate(const struct peer_kind *kind)
+{
+	int r = 0;
+
+	for (struct gate *g = gates; g && r == 0; g = g->next)
+		if (g->kind == kind && !g->watch && g->fd >= 0)
+			r = loop_watch(g->broker->loop, g->fd, EPOLLIN, on_knock, g, &g->watch);
+	return r;
 }
 
 void peer_end(struct peer *p)
@@ -138,6 +150,13 @@ int peer_new(struct broker *b, int fd, const struct peer_kind *kind, struct peer
 	(void)take_fd(&owned);
 	*ret = p;
 	return 0;
+}
+
+void peer_release(struct peer *p)
+{
+	if (!p->ended && !p->watch &&
+	    loop_watch(p->broker->loop, p->fd, EPOLLIN, on_ready, p, &p->watch) < 0)
+		peer_end(p);
 }
 
 int peer_send(struct peer *p, const struct msg *m, int fd)

@@ -54,6 +54,12 @@ void peer_stop_listening(void);
 /* Lets no further peer of this kind in: those who connect wait for our successor. */
 void peer_hold_gate(const struct peer_kind *kind);
 
+/* That is over: they come again. 0 or -errno. */
+int peer_release_gate(const struct peer_kind *kind);
+
+/* A peer whose watch was ended is heard again. */
+void peer_release(struct peer *p);
+
 /* Lets peers in again where peer_listen() had stopped because of that. Call it now and then. */
 void peer_reopen(void);
 

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "cachebrokerd/admin_orders.h"
 #include "cachebrokerd/client_pack.h"
 #include "cachebrokerd/connection_pack.h"
 #include "cachebrokerd/door.h"
@@ -292,8 +293,12 @@ static void pack_all(struct broker *b)
 
 /* --- before that -------------------------------------------------------- */
 
+static int64_t busy_until;
+
 static bool is_busy(const struct broker *b)
 {
+	if (admin_orders_are_running())
+		return true;
 	for (const struct client *c = b->clients; c; c = c->next)
 		if (client_is_busy(c))
 			return true;
@@ -303,14 +308,11 @@ static bool is_busy(const struct broker *b)
 static void look(void *context)
 {
 	static struct timer *again;
-	static int64_t by;
 	struct broker *b = context;
 
-	if (b->stopping)
-		return; /* told to stop meanwhile */
-	if (by == 0)
-		by = clock_ms() + BUSY_MS;
-	if (is_busy(b) && clock_ms() < by &&
+	if (!b->restarting)
+		return; /* told otherwise meanwhile */
+	if (is_busy(b) && clock_ms() < busy_until &&
 	    loop_timer(b->loop, LOOK_MS, look, b, &again) == 0)
 		return;
 	pack_all(b);
@@ -328,6 +330,7 @@ void restart_begin(struct broker *b)
 		return;
 	}
 	b->restarting = true;
+	busy_until = clock_ms() + BUSY_MS;
 	peer_hold_gate(&client_peer_kind); /* tlsrelayd may be about to come */
 	door_hold();
 	spares_flush_all(b);
@@ -336,4 +339,18 @@ void restart_begin(struct broker *b)
 		client_hold(c);
 	}
 	look(b);
+}
+
+void restart_cancel(struct broker *b)
+{
+	if (!b->restarting)
+		return;
+	b->restarting = false;
+	for (struct client *c = b->clients, *next; c; c = next) {
+		next = c->next;
+		peer_release(c->peer);
+	}
+	door_release();
+	if (peer_release_gate(&client_peer_kind) < 0)
+		log_printf(LOG_ERR, "restart: no session can come any more");
 }

@@ -15,6 +15,10 @@
  * ends the loop. */
 void restart_begin(struct broker *b);
 
+/* Something else is wanted than the restart that has begun (a stop; the supervisor is dead, and
+ * with it the store): everybody is heard again. */
+void restart_cancel(struct broker *b);
+
 /* Goes on with what a broker before us has left in these two descriptors, which are taken over (-1:
  * there are none), and takes it out of the supervisor's store. What cannot be used is dropped, all
  * of it if it is of another version. Call it before the first client is heard. */

@@ -11,9 +11,10 @@
 
 struct tls_request;
 
-/* The answer: TLS_READY, and *fd is the stream (non-blocking; take it with take_fd(), else it is
- * closed); or TLS_FAILED, perhaps one of our own; its texts are printable and live until the call
- * returns. NULL: tlsrelayd died over the request, which may go well with the next one. */
+/* TLS_BEGUN first, for a client: *fd is the stream already. Then the answer: TLS_READY, and *fd is
+ * the stream (non-blocking; take it with take_fd(), else it is closed); or TLS_FAILED, perhaps one
+ * of our own; its texts are printable and live until the call returns. NULL: tlsrelayd died over
+ * the request, which may go well with the next one. */
 typedef void tls_done_fn(void *context, const struct msg *answer, int *fd);
 
 /* 0 or -errno. */
@@ -26,7 +27,8 @@ void tls_peer_new(struct peer *p);
 
 /* Asks (TLS_ACCEPT or TLS_CONNECT; its text is copied) for TLS on the connection *fd, which is
  * taken over on success. When no tlsrelayd is there, the request waits for it for 2 seconds. done
- * is called once, never before this returns. 0; -EAGAIN for too many requests; -errno. */
+ * is called once with the answer, never before this returns. 0; -EAGAIN for too many requests;
+ * -errno. */
 int tls_ask(struct broker *b, const struct msg *m, int *fd, tls_done_fn *done, void *context,
 	    struct tls_request **ret);
 

@@ -111,6 +111,8 @@ enum msg_tls_failure {
 	TLS_REFUSED,	     /* the mail host did not say OK to STARTTLS */
 	TLS_INJECTED,	     /* plain text behind that OK: somebody is in between */
 	TLS_TIMEOUT,
+	TLS_LOST,      /* the process that carried it has died */
+	TLS_UNWATCHED, /* tlsrelayd has died: what TLS_BEGUN brought may go on by itself */
 };
 
 enum msg_admin {

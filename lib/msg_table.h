@@ -345,6 +345,11 @@
 	U32(N, port) \
 	TEXT(N, host, 255)
 
+/* A client's handshake begins (serial as in TLS_ACCEPT; to the session it is a push): the stream
+ * already, which lasts without broker and tlsrelayd. Before TLS_READY nothing comes out of it. */
+#define MSG_TLS_BEGUN_FIELDS(N, U32, U64, TEXT) \
+	U32(N, reserved)
+
 /* The handshake is done: the descriptor is the stream of what is inside. `name` is what the client
  * asked for (SNI); `identity` whom its verified certificate names, empty: it showed none. */
 #define MSG_TLS_READY_FIELDS(N, U32, U64, TEXT) \
@@ -405,6 +410,7 @@
 	MSG(TLS_CONNECT, 52, ROLE_BROKER, 1, MSG_TLS_CONNECT_FIELDS) \
 	MSG(TLS_READY,   53, ROLE_TLS | ROLE_BROKER, 1, MSG_TLS_READY_FIELDS) \
 	MSG(TLS_FAILED,  54, ROLE_TLS | ROLE_BROKER, 0, MSG_TLS_FAILED_FIELDS) \
-	MSG(TLS_STATE,   55, ROLE_TLS, 0, MSG_TLS_STATE_FIELDS)
+	MSG(TLS_STATE,   55, ROLE_TLS, 0, MSG_TLS_STATE_FIELDS) \
+	MSG(TLS_BEGUN,   56, ROLE_TLS | ROLE_BROKER, 1, MSG_TLS_BEGUN_FIELDS)
 
 #endif

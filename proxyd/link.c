@@ -59,6 +59,10 @@ static void take_push(struct link *l, const struct msg *m, int *fd)
 	case MSG_WELCOME:
 		l->take_settings(l->context, &m->WELCOME);
 		break;
+	case MSG_TLS_BEGUN:
+		if (l->stream < 0)
+			l->stream = take_fd(fd);
+		break;
 	case MSG_DOOR:
 		if (l->takes_door && l->door < 0)
 			l->door = take_fd(fd);

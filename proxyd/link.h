@@ -17,6 +17,7 @@ struct link {
 	int sock;	     /* -1: no broker at the moment */
 	int door;	     /* -1: none */
 	bool takes_door;     /* the broker may give it one: it is not in the jail yet */
+	int stream;	     /* of TLS that has begun, or -1 */
 	uint32_t serial;     /* of the last request */
 	bool ended;	     /* the broker told this session to end, */
 	uint32_t end_reason; /* for this reason of enum session_end, */

@@ -44,7 +44,14 @@ static enum session_end note_failure(const struct msg *reply)
 		return END_INTERNAL;
 	facts.failed = true;
 	keep(reply->TLS_FAILED.text, facts.text, sizeof(facts.text), &facts.text_length);
-	return reply->TLS_FAILED.reason == TLS_UNAVAILABLE ? END_TLS_UNAVAILABLE : END_TLS_FAILED;
+	switch (reply->TLS_FAILED.reason) {
+	case TLS_UNAVAILABLE:
+	case TLS_LOST:
+	case TLS_UNWATCHED:
+		return END_TLS_UNAVAILABLE;
+	default:
+		return END_TLS_FAILED;
+	}
 }
 
 /* The client's word before any login, in a line that a site's filter reads (log_format imapproxy):
@@ -99,6 +106,27 @@ static enum session_end end_of(const struct session *s, int error)
 	}
 }
 
+/* The broker, or tlsrelayd, died over the handshake: what was said of its beginning? */
+static bool is_unwatched(int error, const struct msg *reply)
+{
+	return error == -ECONNRESET || error == -EPIPE ||
+	       (error == 0 && reply->type == MSG_TLS_FAILED &&
+		reply->TLS_FAILED.reason == TLS_UNWATCHED);
+}
+
+/* From here on the stream stands where the connection stood. */
+static enum session_end settle(struct session *s, int *stream)
+{
+	if (*stream != JAIL_CLIENT)
+		return END_INTERNAL;
+	s->client = take_fd(stream);
+	s->stream = STREAM_TLS;
+	s->asked_capability = false;
+	s->id_length = 0;
+	s->said = (struct caller_said){ .hops = 0 };
+	return END_NONE;
+}
+
 enum session_end tls_begin(struct session *s)
 {
 	int64_t deadline = s->started + (int64_t)s->settings->login_timeout * 1000;
@@ -107,21 +135,17 @@ enum session_end tls_begin(struct session *s)
 						      .client = s->hello.client } };
 	AUTO_FD stream = -1;
 	int r = link_hand_over(&s->link, &request, &s->client, &reply, &stream, deadline);
+	AUTO_FD begun = take_fd(&s->link.stream);
 
 	fd_drop(&s->client);
+	if (begun >= 0 && !s->link.ended && is_unwatched(r, &reply))
+		return settle(s, &begun); /* without facts; a failure will be its end */
 	if (r < 0)
 		return end_of(s, r);
 	if (reply.type != MSG_TLS_READY)
 		return note_failure(&reply);
-	if (stream != JAIL_CLIENT)
-		return END_INTERNAL;
 	note_success(&reply.TLS_READY);
-	s->client = take_fd(&stream);
-	s->stream = STREAM_TLS;
-	s->asked_capability = false;
-	s->id_length = 0;
-	s->said = (struct caller_said){ .hops = 0 };
-	return END_NONE;
+	return settle(s, begun >= 0 ? &begun : &stream);
 }
 
 enum session_end tls_check_silence(struct session *s)

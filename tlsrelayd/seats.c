@@ -269,7 +269,7 @@ void seats_lose(struct master *m, const struct worker_proc *w)
 			continue;
 		s->worker = NULL;
 		if (s->serial != 0 && !s->answer)
-			answer_failure(m, s, TLS_UNAVAILABLE, s->host ? s->host : "client",
+			answer_failure(m, s, TLS_LOST, s->host ? s->host : "client",
 				       "the process that carried it has died");
 		else if (!s->answer)
 			free_seat(m, s);
@@ -299,7 +299,17 @@ static int make_plain(int ret[2])
 											   : 0;
 }
 
-static int hand_over(struct seat *s, struct worker_proc *w, int tcp)
+/* The session gets its end of the stream before a worker has the other one: whoever of us dies, the
+ * handshake goes on between client and worker, and nobody else is given the connection. */
+static void announce(struct master *m, const struct seat *s, int plain)
+{
+	const struct msg begun = { .type = MSG_TLS_BEGUN, .serial = s->serial };
+
+	if (s->kind == KIND_CLIENTS)
+		(void)broker_send(m, &begun, plain);
+}
+
+static int hand_over(struct master *m, struct seat *s, struct worker_proc *w, int tcp)
 {
 	const int on = 1;
 	int pair[2];
@@ -310,6 +320,7 @@ static int hand_over(struct seat *s, struct worker_proc *w, int tcp)
 	(void)setsockopt(tcp, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	const int fds[2] = { tcp, pair[1] };
 
+	announce(m, s, pair[0]);
 	job.id = s->id;
 	r = link_send_job(w->link, &job, fds);
 	close(pair[1]);
@@ -390,7 +401,7 @@ void seats_take(struct master *m, const struct msg *request, int tcp)
 		why = limit_handshakes(m, kind);
 	struct worker_proc *w = why ? NULL : crew_choose(m, kind);
 
-	if (!why && (!w || hand_over(s, w, tcp) < 0))
+	if (!why && (!w || hand_over(m, s, w, tcp) < 0))
 		why = "there is no process that could carry it";
 	close(tcp);
 	if (why)

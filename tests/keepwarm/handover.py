@@ -105,6 +105,14 @@ class Handover:
         ours.settimeout(DEADLINE)
         return ours
 
+    def begun(self):
+        """A stream for a handshake under way; returns our end."""
+        ours, theirs = socket.socketpair()
+        self.link.push("TLS_BEGUN", fds=[theirs.fileno()])
+        theirs.close()
+        ours.settimeout(DEADLINE)
+        return ours
+
     def failed(self, asked, **values):
         asked.sock.close()
         self.link.push("TLS_FAILED", serial=asked.serial, **values)

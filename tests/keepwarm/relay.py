@@ -32,7 +32,7 @@ def idle_binaries():
 
 
 # enum msg_tls_failure of lib/msg.h and enum tls_mode of lib/config.h
-UNAVAILABLE, HANDSHAKE, CERTIFICATE, REFUSED, INJECTED, TIMEOUT = range(1, 7)
+UNAVAILABLE, HANDSHAKE, CERTIFICATE, REFUSED, INJECTED, TIMEOUT, LOST, UNWATCHED = range(1, 9)
 NONE, STARTTLS, IMPLICIT = range(3)
 
 

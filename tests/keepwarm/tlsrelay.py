@@ -15,7 +15,7 @@ from keepwarm.system import BUILD
 
 DEADLINE = 15.0
 # enum msg_tls_failure, enum tls_mode
-UNAVAILABLE, HANDSHAKE, CERTIFICATE, REFUSED, INJECTED, TIMEOUT = range(1, 7)
+UNAVAILABLE, HANDSHAKE, CERTIFICATE, REFUSED, INJECTED, TIMEOUT, LOST, UNWATCHED = range(1, 9)
 STARTTLS, IMPLICIT = 1, 2
 
 
@@ -44,6 +44,7 @@ class Relay:
         self.serial = 0
         self.pushed = []  # messages that answer nothing
         self.answers = {}
+        self.begun = {}  # {serial: the stream}, of those that a test wants to see
         self.listen()
         self.write(**keys)
         self.files = files
@@ -84,11 +85,20 @@ class Relay:
         """The answer to this request; others and pushes are kept."""
         while serial not in self.answers:
             message = self.broker.receive()
-            if message.serial:
+            if message.name == "TLS_BEGUN":
+                self.take_begun(message)
+            elif message.serial:
                 self.answers[message.serial] = message
             else:
                 self.pushed.append(message)
         return self.answers.pop(serial)
+
+    def take_begun(self, message):
+        """The stream that is there before the answer: kept for who has asked for it, else closed."""
+        if message.serial in self.begun:
+            self.begun[message.serial] = message.sock
+        else:
+            message.sock.close()
 
     def wait_pushed(self, name, good=lambda _: True):
         """The next message of this name that is no answer."""
@@ -98,6 +108,9 @@ class Relay:
                     self.pushed.remove(message)
                     return message
             message = self.broker.receive()
+            if message.name == "TLS_BEGUN":
+                self.take_begun(message)
+                continue
             (self.pushed.append(message) if not message.serial else self.answers.update({message.serial: message}))
 
     # --- the process ----------------------------------------------------------------------------------

@@ -228,10 +228,46 @@ def test_a_login_is_dialled_again_when_the_relay_dies_over_it(make, backend, pai
             accept(peer, pair[1])
             first.wait_requests(3)
             first.die()
-            failed = peer.receive()
-            assert (failed.name, failed.reason) == ("TLS_FAILED", relays.UNAVAILABLE), "a client's is lost with it"
             with Relay(system):
                 assert client.reply("a1").ok
+                assert peer.receive().name == "TLS_READY", "a client's that has not begun is asked for again, too"
+
+
+def begin(relay, request):
+    """What is true of a handshake under way: the stream is out, its answer not."""
+    theirs = relay.stream(request)
+    relay.push("TLS_BEGUN", fds=[theirs.fileno()], serial=request.serial)
+    theirs.close()
+
+
+def test_a_client_has_its_stream_before_the_handshake_is_done(scene, pair):
+    """And keeps it when tlsrelayd dies: nobody else gets the connection then."""
+    with Relay(scene.system, answer=begin) as first, session(scene.system) as peer:
+        serial = accept(peer, pair[1])
+        begun = peer.receive()
+        assert (begun.name, begun.serial, begun.sock.type) == ("TLS_BEGUN", 0, socket.SOCK_STREAM)
+        first.peer.sock.shutdown(socket.SHUT_RDWR)
+        failed = peer.receive()
+        assert (failed.name, failed.serial, failed.reason) == ("TLS_FAILED", serial, relays.UNWATCHED)
+        with Relay(scene.system) as second:
+            assert peer.lease(user="anna").name == "LEASED"
+            assert second.requests == []
+        begun.sock.setblocking(True)
+        pair[0].sendall(b"ping")
+        assert begun.sock.recv(4) == b"ping"
+    scene.check(bad=0)
+
+
+def test_a_client_that_has_not_begun_is_asked_for_once_more_only(scene, pair):
+    with session(scene.system) as peer:
+        with Relay(scene.system, answer=None) as first:
+            serial = accept(peer, pair[1])
+            first.wait_requests(1)
+        with Relay(scene.system, answer=None) as second:
+            second.wait_requests(1)
+        failed = peer.receive()
+        assert (failed.name, failed.serial, failed.reason) == ("TLS_FAILED", serial, relays.UNWATCHED)
+    scene.check(bad=0)
 
 
 def test_that_happens_once(make, backend):
@@ -306,13 +342,32 @@ def another_message(relay, request):
     relay.push("TLS_ACCEPT", fds=[request.sock.fileno()], serial=request.serial, service=1)
 
 
-@pytest.mark.parametrize("lie", [wrong_serial, no_serial, a_pipe, a_packet_socket, the_client_itself, another_message])
+def begun_twice(relay, request):
+    begin(relay, request)
+    begin(relay, request)
+
+
+def begun_with_a_pipe(relay, request):
+    relay.push("TLS_BEGUN", fds=[os.pipe()[0]], serial=request.serial)
+
+
+@pytest.mark.parametrize("lie", [begun_with_a_pipe, wrong_serial, no_serial, a_pipe, a_packet_socket, the_client_itself,
+                                 another_message])
 def test_a_relay_that_lies_is_cut_off_and_its_requests_fail(scene, pair, lie):
     with Relay(scene.system, answer=lie) as relay, session(scene.system) as peer:
         accept(peer, pair[1])
         relay.wait_cut_off()
         failed = peer.receive()
         assert (failed.name, failed.reason) == ("TLS_FAILED", relays.UNAVAILABLE)
+    scene.check(bad=1)
+
+
+def test_what_has_begun_begins_once(scene, pair):
+    with Relay(scene.system, answer=begun_twice) as relay, session(scene.system) as peer:
+        accept(peer, pair[1])
+        assert peer.receive().name == "TLS_BEGUN"
+        relay.wait_cut_off()
+        assert peer.receive().name == "TLS_FAILED"
     scene.check(bad=1)
 
 

@@ -390,6 +390,28 @@ def test_tlsrelayd_leaves_for_the_next_one_and_no_handshake_is_lost(facing, make
     assert system.counter("tls_handshakes_failed") == 0
 
 
+@pytest.mark.parametrize("victim", ["cachebrokerd", "tlsrelayd"])
+@WAYS
+def test_a_handshake_under_way_is_lost_with_its_worker_only(facing, pki, way, victim):
+    """kill -9 of the broker, or of tlsrelayd's master."""
+    system = facing()
+    if way == "imaps":
+        begun = socket.create_connection(("127.0.0.1", system.imaps), timeout=process.DEADLINE)
+    else:
+        plain = system.client()
+        plain.ok("STARTTLS")
+        begun = plain.sock
+    wait_until(lambda: system.gauge("tls_connections") == 1, "the handshake has not got to tlsrelayd")
+    killed = master_of(system) if victim == "tlsrelayd" else system.pids(victim)[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: not process.alive(killed), "it lives")
+    with Client(None, sock=tls.wrap(begun, pki.authority), greet=way == "imaps") as other:
+        assert other.login("bert", "pw-bert").ok
+        other.ok("SELECT INBOX")
+        assert b"<bert>" in other.ok("FETCH 1 BODY[]").text
+        other.logout()
+
+
 def test_a_silent_handshake_does_not_keep_tlsrelayd_from_leaving(facing, pki):
     system = facing()
     with socket.create_connection(("127.0.0.1", system.imaps), timeout=process.DEADLINE):

@@ -10,6 +10,7 @@ import pytest
 from keepwarm import messages
 from keepwarm.handover import Handover
 from keepwarm.imap import Client, b64
+from keepwarm.relay import HANDSHAKE, LOST, UNWATCHED
 from keepwarm.process import cpu_share, frozen, wait_until
 
 CLEAR = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN XIMAPPROXY"
@@ -222,6 +223,45 @@ def test_a_broker_that_is_gone_takes_the_handshake_along():
         handover.accept_tls()
         handover.link.sock.shutdown(socket.SHUT_RDWR)
         assert "reason=no-broker" in handover.end()
+
+
+@pytest.mark.parametrize("dies", ["the broker", "tlsrelayd"])
+@pytest.mark.parametrize("options", [("-s", "imaps"), ()], ids=["imaps", "starttls"])
+def test_a_handshake_that_has_begun_goes_on_by_itself(options, dies):
+    with Handover(*options) as handover:
+        if not options:
+            handover.client().send("a STARTTLS\r\n")
+        asked = handover.accept_tls()
+        stream = handover.begun()
+        if dies == "tlsrelayd":
+            handover.link.push("TLS_FAILED", serial=asked.serial, reason=UNWATCHED, text="tlsrelayd broke off")
+        else:
+            handover.link.sock.shutdown(socket.SHUT_RDWR)
+        asked.sock.close()
+        with Client(0, sock=stream, greet=bool(options)) as client:
+            client.ok("NOOP")
+            assert b"STARTTLS" not in client.ok("CAPABILITY").text
+        assert "reason=client-closed" in handover.end()
+
+
+@pytest.mark.parametrize("reason", [HANDSHAKE, LOST])
+def test_a_handshake_that_has_begun_and_failed_is_one_that_failed(reason):
+    with Handover("-s", "imaps") as handover:
+        asked = handover.accept_tls()
+        stream = handover.begun()
+        handover.failed(asked, reason=reason, text="no shared cipher")
+        assert stream.recv(100) == b""
+        assert 'tls_error="no shared cipher"' in handover.end()
+
+
+def test_a_handshake_that_has_begun_ends_with_the_service():
+    with Handover("-s", "imaps") as handover:
+        handover.accept_tls()
+        stream = handover.begun()
+        handover.link.push("END", reason=14, text="Service is stopping")
+        handover.link.sock.shutdown(socket.SHUT_RDWR)
+        assert "reason=shutdown" in handover.end()
+        assert stream.recv(100) == b""
 
 
 def test_sigterm_ends_it():

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from keepwarm import certs
-from keepwarm.process import alive, cpu_share, frozen, memory, wait_until
-from keepwarm.tlsrelay import (TIMEOUT, UNAVAILABLE, client_context, open_to, plain_end, read_exactly, read_fails,
+from keepwarm.process import alive, cpu_share, frozen, memory, socket_inodes, tcp_inode, wait_until
+from keepwarm.tlsrelay import (DEADLINE, LOST, TIMEOUT, UNAVAILABLE, client_context, open_to, plain_end, read_exactly, read_fails,
                                read_to_end, serving, tcp_pair)
 
 
@@ -40,7 +40,7 @@ def test_who_waits_for_a_worker_that_dies_is_told(tmp_path, authority, mail):
         serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
         wait_until(relay.workers, "no worker")
         os.kill(relay.workers()[0], signal.SIGKILL)
-        assert relay.answer(serial).reason == UNAVAILABLE
+        assert relay.answer(serial).reason == LOST
         ours.close()
         relay.accept(client_context(authority))
 
@@ -133,6 +133,31 @@ def test_a_master_that_is_killed_takes_no_session_with_it(tmp_path, authority, m
         client.close()
         plain.close()
         wait_until(lambda: not alive(worker), "the worker stays")
+
+
+@pytest.mark.parametrize("dies", ["the broker", "the master"])
+def test_a_handshake_under_way_needs_neither_broker_nor_master(tmp_path, authority, mail, dies):
+    with serving(tmp_path, mail) as relay:
+        ours, theirs = tcp_pair()
+        inode = tcp_inode(theirs.getsockname()[1], ours.getsockname()[1])
+        serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.1")
+        relay.begun[serial] = None
+        message = relay.broker.receive()
+        assert (message.name, message.serial) == ("TLS_BEGUN", serial)
+        wait_until(lambda: any(inode in socket_inodes(pid) for pid in relay.workers()), "no worker has it")
+        if dies == "the broker":
+            relay.restart_broker()
+        else:
+            relay.process.kill()
+            relay.process.wait()
+        client = client_context(authority).wrap_socket(ours, server_hostname="mail.test")
+        message.sock.settimeout(DEADLINE)
+        client.sendall(b"still")
+        assert message.sock.recv(10) == b"still"
+        message.sock.sendall(b"there")
+        assert client.recv(10) == b"there"
+        client.close()
+        message.sock.close()
 
 
 def test_a_master_that_hangs_does_not_hold_up_sessions(tmp_path, authority, mail):
