@@ -155,6 +155,16 @@ class Root(systemd_root.Root):
     def wait_cached(self, count):
         wait_until(lambda: self.stats()["gauges"]["cached"] >= count, lambda: f"{self.stats()}\n{self.journal()}")
 
+    def pids(self, program=None):
+        """Those in the root's cgroup, and those that this test's own commands have started: of its PID namespace."""
+        wanted = systemd_root.PROGRAMS if program is None else (program,)
+        namespace, found = os.readlink(f"/proc/{self.pid}/ns/pid"), []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):  # they come and go
+                if os.readlink(f"/proc/{name}/ns/pid") == namespace and process.program(name) in wanted and process.alive(name):
+                    found.append(int(name))
+        return sorted(found)
+
     def outdated(self):
         """Processes of ours whose program has been replaced."""
         found = []

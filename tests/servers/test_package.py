@@ -254,7 +254,7 @@ def test_a_site_of_up_imapproxy_swaps_by_one_command(root, debs, old_debs, host)
     try:
         root.systemctl("start", "imapproxy.service")
         root.login()
-        said = root.shell(f"apt-get install -q -y --no-download {root.bring(debs[0])}").stdout
+        said = root.shell(f"apt-get install -q -y {root.bring(debs[0])}").stdout
         assert "Removing imapproxy" in said and "to purge it deletes /etc/imapproxy.conf" in said
         assert root.conf() == conf
         assert root.is_enabled(SUPERVISOR) == ["enabled"]
@@ -266,7 +266,7 @@ def test_a_site_of_up_imapproxy_swaps_by_one_command(root, debs, old_debs, host)
         assert root.conf() == conf
         root.login(reused=True)
     finally:
-        root.shell("dpkg --purge keepwarm; dpkg --purge " + " ".join(names), check=False)
+        root.shell(f"dpkg --purge keepwarm; dpkg --purge {' '.join(names)}; rm -f {CONF}.ucf-*", check=False)
 
 
 # --- without systemd -----------------------------------------------------------------------------------------------
