@@ -24,7 +24,7 @@ CONF = "/etc/imapproxy.conf"
 UNITS = "/lib/systemd/system"
 WAYS = ("keepwarm-listener.target", "keepwarm-each.target", "in.imapproxyd.service")
 NEXT = "+next"  # what the later version has behind its number
-OLD_PACKAGES = ("imapproxy", "ucf", "lsb-base", "libwrap0", "libncurses6", "libnsl2", "libtirpc3", "libtirpc-common")
+OLD_PACKAGES = ("imapproxy", "ucf", "sensible-utils", "lsb-base", "libwrap0", "libncurses6", "libnsl2", "libtirpc3", "libtirpc-common")
 BUILD_SECONDS = 200
 
 # What the units want, and a file as up-imapproxy's sites have it.
