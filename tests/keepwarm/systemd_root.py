@@ -38,11 +38,12 @@ After=sysinit.target
 AllowIsolate=yes
 """
 
-# --make-rshared: without it the folders of LoadCredential= stay empty. A read-only /sys keeps udev out.
+# What differs from this machine's own files is in /run/changed. --make-rshared: without it the folders of LoadCredential= stay empty. A read-only /sys keeps udev out.
 BOOT = debroot.MOUNT + """
 mount -t sysfs -o ro,nosuid,noexec,nodev sysfs sys
 mount -t cgroup2 -o nosuid,noexec,nodev cgroup2 sys/fs/cgroup
-mkdir dev/pts run/lock run/old
+mkdir dev/pts run/lock run/old run/changed
+mount --bind "$work/upper" run/changed
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 : >dev/console
@@ -129,11 +130,13 @@ class Root:
         self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     # --- start and end ------------------------------------------------------------------------------
-    def boot(self):
+    def boot(self, installed=True):
+        """Without Keepwarm, if it is to be installed by other means."""
         (self.folder / "work").mkdir()
         remove_old_cgroups()
         self.cgroup.mkdir()
-        environment = dict(os.environ, work=str(self.folder / "work"), tar=str(make_tree(self.folder)),
+        environment = dict(os.environ, work=str(self.folder / "work"),
+                           tar=str(make_tree(self.folder) if installed else self.folder / "none"),
                            masked=MASKED.replace("\n", " "), target=TARGET, cgroup=str(self.cgroup))
         script = 'echo $$ >"$cgroup/cgroup.procs" && exec "$@"'
         with open(self.console, "ab") as console:
@@ -141,8 +144,9 @@ class Root:
                                        signal="KILL", stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                                        cwd="/", env=environment)
         wait_until(self.is_up, lambda: "systemd does not come up:\n" + self.console_text(), process.START_DEADLINE)
-        self.run("systemd-sysusers")
-        self.run("systemd-tmpfiles", "--create", "/usr/local/lib/tmpfiles.d/keepwarm.conf")
+        if installed:
+            self.run("systemd-sysusers")
+            self.run("systemd-tmpfiles", "--create", "/usr/local/lib/tmpfiles.d/keepwarm.conf")
         return self
 
     def is_up(self):
@@ -198,8 +202,12 @@ class Root:
         return self.run("journalctl", "-o", "short-monotonic", "--no-pager", check=False).stdout
 
     def path(self, path):
-        """A path inside as this test can open it."""
-        return Path(f"/proc/{self.pid}/root{path}")
+        """A path inside as this test can open it. An absolute link on the way would lead it to this machine's own files."""
+        inside = Path(f"/proc/{self.pid}/root")
+        for part in Path(path).parts[1:]:
+            inside /= part
+            assert not (inside.is_symlink() and os.readlink(inside).startswith("/")), f"{path}: {part} leads out of the root"
+        return inside
 
     def write(self, path, text, mode=0o644):
         to = self.path(path)
