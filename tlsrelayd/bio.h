@@ -17,7 +17,8 @@ struct bio_end {
 	unsigned reads_left; /* then it is as if nothing more were there */
 	bool ahead;	     /* whether to read ahead; may be turned on between two steps */
 	bool empty;	     /* all that had come was read; nothing more is in this step */
-	/* read ahead, still sealed. Within a step `data` may be memory that all connections share. */
+	/* Read ahead, still sealed. Within a step `data` may be memory that all connections
+	 * share. */
 	struct {
 		char *data;
 		size_t off, len;
