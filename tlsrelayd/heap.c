@@ -26,7 +26,7 @@ static void heap_free(void *p, const char *file, int line)
 	(void)line;
 	size_t n = p ? malloc_usable_size(p) : 0;
 
-	if (!relaxed || n >= RECORD)
+	if (n > 0 && (!relaxed || n >= RECORD))
 		explicit_bzero(p, n);
 	free(p);
 }
