@@ -92,7 +92,7 @@ def rate_table(table):
 NOTES = """* POP3 cycle: connect, greeting, USER, PASS, STAT, QUIT, close. There is no cache with POP3, since a session locks its maildrop: each
   login is one at the mail host. nginx has what is said of IMAP above, and its answer about the account from a constant of its own.
 * Where POP3's time goes, by perf with the null backend and K=8: four fifths in `proxyd`, a fifth in the broker, a fifth of that in dialling.
-  Of `proxyd`'s: fork, exit and page faults (19 a session) 29 %, TCP sends 21, waiting and waking up 13, closing both connections 9, its own
+  Of `proxyd`'s: fork, exit and page faults (16 a session) 29 %, TCP sends 21, waiting and waking up 13, closing both connections 9, its own
   code 8, messages to the broker 6. The process for each client and the messages that it takes, some 200 µs, are as much as nginx needs in
   all, so its rate is not reached where a mail host costs nothing; before a Dovecot they are a sixth of the whole and near the noise.
 """

@@ -273,6 +273,8 @@ static int on_tally(struct client *c, const struct msg *m, int *fd)
 	if (r == 0 && tally->not_cached != NOT_CACHED_NOTHING &&
 	    tally->not_cached < NOT_CACHED_COUNT)
 		state_count_not_cached(c->broker->state, tally->not_cached);
+	if (r == 0)
+		peer_end(c->peer); /* its last word, as GIVE is */
 	return r;
 }
 

@@ -169,8 +169,9 @@ struct msg {
 	};
 };
 
-/* Encodes m into data (at least MSG_MAX bytes). Returns the length, -ENOBUFS for a text longer
- * than its row allows, -EINVAL for an unknown type. */
+/* Encodes m into data (MSG_MAX bytes are enough for any). Returns the length, -ENOBUFS for a text
+ * longer than its row allows or without room (then data has a part of it), -EINVAL for an unknown
+ * type. */
 int msg_encode(const struct msg *m, char *data, size_t cap);
 
 /* Decodes a datagram from a peer of this role that came with so many descriptors. m's texts borrow

@@ -16,8 +16,9 @@
 #include "lib/large.h"
 
 #define FDS_LOOKED_FOR 253 /* SCM_MAX_FD */
+#define SMALL	       400 /* bytes of most messages: these are on the stack */
 
-static LARGE char data[MSG_MAX]; /* of the message that is being sent */
+static LARGE char data[MSG_MAX]; /* of a message that is being sent, and is not small */
 
 void msgsock_release(void)
 {
@@ -30,12 +31,17 @@ int msgsock_send(int sock, const struct msg *m, int fd)
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = { 0 };
-	int length = msg_encode(m, data, sizeof(data));
+	char small[SMALL], *bytes = small;
+	int length = msg_encode(m, small, sizeof(small));
 
+	if (length == -ENOBUFS) {
+		explicit_bzero(small, sizeof(small)); /* the beginning, which may hold a secret */
+		length = msg_encode(m, bytes = data, sizeof(data));
+	}
 	if (length < 0)
 		return length;
 
-	struct iovec iov = { data, (size_t)length };
+	struct iovec iov = { bytes, (size_t)length };
 	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	if (msg_descriptors(m->type) == 1) {
@@ -56,7 +62,7 @@ int msgsock_send(int sock, const struct msg *m, int fd)
 	while (sent < 0 && errno == EINTR);
 	int error = sent < 0 ? -errno : 0;
 
-	explicit_bzero(data, (size_t)length);
+	explicit_bzero(bytes, (size_t)length);
 	return error;
 }
 

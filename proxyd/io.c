@@ -141,6 +141,13 @@ int io_write_last(int fd, struct span s, int64_t deadline)
 	return shutdown(fd, SHUT_WR) < 0 && r == 0 ? -errno : r;
 }
 
+ssize_t io_write_last_now(int fd, struct span s)
+{
+	ssize_t n = write_now(fd, s, MSG_MORE);
+
+	return n == (ssize_t)s.n && shutdown(fd, SHUT_WR) < 0 ? -errno : n;
+}
+
 void io_no_delay(int fd)
 {
 	int on = 1;

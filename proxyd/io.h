@@ -40,6 +40,9 @@ int io_write(int fd, struct span s, int64_t deadline);
 /* The same, and then no more: the last bytes and the end of the stream go out together. */
 int io_write_last(int fd, struct span s, int64_t deadline);
 
+/* As much of that as goes now: when it was all, the end is there, too. Bytes written, or -errno. */
+ssize_t io_write_last_now(int fd, struct span s);
+
 /* Whether the kernel asks now and then if the other end still lives (SO_KEEPALIVE). Not an error
  * where that is not known. */
 void io_keep_alive(int fd, bool on);

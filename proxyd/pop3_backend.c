@@ -16,6 +16,8 @@
 #include "proxyd/pop3_line.h"
 
 #define OUT_MAX	    (BACKEND_MESSAGE_MAX * 4 / 3 + 20)
+#define SMALL	    380 /* bytes of names and password that most logins have: for these */
+#define OUT_SMALL   (SMALL * 4 / 3 + 20) /* the stack does, and no page is touched for it */
 #define CAPA_MOST   100 /* lines of a mail host's list */
 #define LOGIN_STEPS 2	/* times the account's time-out: the longest that a login may take in all */
 
@@ -307,8 +309,13 @@ static bool fit_in_lines(const struct backend *b, const struct credentials *c)
 enum backend_verdict pop3_backend_log_in(struct backend *b, const struct backend_account *account,
 					 struct backend_answer *ret)
 {
-	static LARGE char bytes[OUT_MAX];
-	struct buf out = BUF_OVER(bytes);
+	static LARGE char large[OUT_MAX];
+	char small[OUT_SMALL];
+	const struct credentials *c = account->credentials;
+	bool is_large = c->kind != PROOF_PASSWORD ||
+			c->authzid_length + b->user_length + c->secret_length > SMALL;
+	struct buf out = { .data = is_large ? large : small,
+			   .cap = is_large ? sizeof(large) : sizeof(small) };
 	struct attempt a = { .account = account,
 			     .b = b,
 			     .deadline =
@@ -320,7 +327,7 @@ enum backend_verdict pop3_backend_log_in(struct backend *b, const struct backend
 	b->lost = false;
 	b->challenge = SPAN_NONE;
 	*ret = (struct backend_answer){ .code = "", .why = "" };
-	if (!fit_in_lines(b, account->credentials))
+	if (!fit_in_lines(b, c))
 		return fail(&a, "line end in name or password");
 	enum backend_verdict verdict = b->greeted ? BACKEND_ACCEPTED : read_greeting(&a);
 
@@ -331,7 +338,8 @@ enum backend_verdict pop3_backend_log_in(struct backend *b, const struct backend
 	else if (verdict == BACKEND_ACCEPTED)
 		verdict = authenticate(&a, &out);
 	buf_wipe(&out);
-	buf_release(&out);
+	if (is_large)
+		buf_release(&out);
 	ret->wrong = verdict == BACKEND_REFUSED;
 	return verdict;
 }

@@ -70,7 +70,8 @@ static void read_client(struct relay *r)
 	}
 }
 
-static void read_backend(struct relay *r)
+/* Returns what has come, 0 at its end, or -errno. */
+static int read_backend(struct relay *r)
 {
 	struct buf *down = &r->s->backend.in;
 	int n = io_fill_now(r->s->backend.fd, down);
@@ -87,6 +88,7 @@ static void read_backend(struct relay *r)
 	} else if (n != -EAGAIN && n != -EINTR && n != -ENOBUFS) {
 		r->backend_ended = r->backend_broke = true;
 	}
+	return n;
 }
 
 /* What it takes no more is lost; what it said before is still read. */
@@ -121,9 +123,11 @@ static void write_to_client(struct relay *r)
 
 	if (down->len == 0)
 		return;
-	ssize_t n = r->client_gone ? (ssize_t)down->len
-				   : io_write_now(r->s->client, buf_span(down));
+	ssize_t n = r->client_gone     ? (ssize_t)down->len
+		    : r->backend_ended ? io_write_last_now(r->s->client, buf_span(down))
+				       : io_write_now(r->s->client, buf_span(down));
 
+	r->s->said_all = r->backend_ended && n == (ssize_t)down->len;
 	if (n < 0) {
 		r->client_gone = true; /* what it said before is still read */
 		n = (ssize_t)down->len;
@@ -215,7 +219,8 @@ static enum session_end wait_for_traffic(struct relay *r)
 	const struct buf *up = &s->in, *down = &s->backend.in;
 	short client = (short)((!r->client_ended && up->len < up->cap ? POLLIN : 0) |
 			       (down->len > 0 ? POLLOUT : 0));
-	short backend = (short)((!r->backend_ended && down->len < down->cap ? POLLIN : 0) |
+	short backend = (short)((!r->backend_ended && down->len < down->cap ? POLLIN | POLLRDHUP
+									    : 0) |
 				(up->len > 0 ? POLLOUT : 0));
 	struct pollfd fds[] = {
 		/* a hang-up is reported again and again: not asked for when nothing can be done */
@@ -233,8 +238,10 @@ static enum session_end wait_for_traffic(struct relay *r)
 		r->client_gone = true;
 	if (fds[0].revents & (POLLIN | POLLERR | POLLHUP) && client & POLLIN)
 		read_client(r);
-	if (fds[1].revents & (POLLIN | POLLERR | POLLHUP) && backend & POLLIN)
-		read_backend(r);
+	/* what its end was seen with goes to the client together with the end */
+	if (fds[1].revents && backend & POLLIN)
+		while (read_backend(r) > 0 && fds[1].revents & (POLLRDHUP | POLLHUP))
+			;
 	return fds[2].revents ? serve_link(s) : END_NONE;
 }
 

@@ -341,8 +341,8 @@ static void report(struct session *s, enum session_end end)
 }
 
 /* Data that the client sent and nobody read would turn the close into a reset, and the BYE would be
- * lost. */
-static void linger(struct session *s)
+ * lost. A client that has ended its session itself sends nothing any more: for it nobody waits. */
+static void linger(struct session *s, bool waits)
 {
 	int64_t deadline = clock_ms() + LINGER_TIMEOUT;
 	size_t read = 0;
@@ -351,7 +351,8 @@ static void linger(struct session *s)
 		(void)shutdown(s->client, SHUT_WR);
 	while (read < LINGER_BYTES) {
 		s->in.off = s->in.len = 0;
-		int n = io_fill(s->client, &s->in, deadline);
+		int n = waits ? io_fill(s->client, &s->in, deadline)
+			      : io_fill_now(s->client, &s->in);
 
 		if (n <= 0)
 			break;
@@ -538,7 +539,7 @@ int session_run(const struct session_start *start)
 	report(&s, end);
 	if (s.locked_up && s.client >= 0 && end != END_CLIENT_CLOSED && end != END_CLIENT_LOST &&
 	    end != END_ADDRESS_REFUSED && end != END_PROXY_HEADER)
-		linger(&s); /* never before that: this may still be root */
+		linger(&s, end != END_LOGOUT); /* never before that: this may still be root */
 	link_close(&s.link);
 	fd_drop(&s.client);
 	return end_is_error(end) ? 1 : 0;

@@ -102,11 +102,6 @@ def hello_twice(peer):
     peer.push("HELLO", serial=9, service=1)
 
 
-def two_tallies(peer):
-    peer.push("TALLY")
-    peer.push("TALLY")
-
-
 def a_tally_of_no_reason(peer):
     peer.push("TALLY", reason=4000)
 
@@ -115,7 +110,7 @@ OUT_OF_TURN = [outcome_accepted_twice, another_outcome_after_accepted, outcome_w
                a_fresh_lease_called_stale, returning_before_accepted, returning_without_a_lease, give_without_a_lease,
                give_before_returning, give_of_another_socket, give_without_a_descriptor, a_give_of_no_reason, lease_while_leased,
                lease_without_a_serial, lease_of_another_kind_of_proof, lease_of_nobody, hello_twice,
-               two_tallies, a_tally_of_no_reason]
+               a_tally_of_no_reason]
 
 
 @pytest.mark.parametrize("act", OUT_OF_TURN, ids=lambda act: act.__name__)
@@ -138,6 +133,19 @@ def test_give_is_a_sessions_last_word(scene):
         peer.push("GIVE", fds=[leased.sock.fileno()])
         peer.expect_cut_off()
     wait_until(lambda: scene.system.gauge("cached") == 1, "the connection was not taken back")
+    scene.check()
+
+
+def test_so_is_tally(scene):
+    """Nobody waits for its hang-up, and what it had leased is lost."""
+    before = scene.system.counter("given")
+    with session(scene.system) as peer:
+        leased = peer.lease()
+        take_greeting(leased.sock)
+        peer.outcome(ACCEPTED)
+        peer.push("TALLY")
+        peer.expect_cut_off()
+    assert scene.system.counter("given") == before
     scene.check()
 
 
