@@ -27,19 +27,19 @@ def limit_of(pid, what):
     return tuple(re.search(rf"^{what} +(\S+) +(\S+)", process.read_proc(pid, "limits").decode(), re.M).groups())
 
 
-def found(pid, folder):
-    """The same things as wanted() lists."""
+def found(pid, folder, whole):
+    """All that can be asked of a process."""
     status, root = status_of(pid), os.stat(f"/proc/{pid}/root/.")
     return {"uid": set(status["Uid"].split()), "gid": set(status["Gid"].split()), "groups": set(status["Groups"].split()),
             "capabilities": {status[name] for name in CAPABILITIES}, "no_new_privs": status["NoNewPrivs"],
             "seccomp": status["Seccomp"], "core": limit_of(pid, "Max core file size"),
             "hidden": os.stat(f"/proc/{pid}/mem").st_uid == 0, "inside": folder is not None and os.path.samestat(root, os.stat(folder)),
-            "outside": os.path.samestat(root, os.stat("/")), "processes": limit_of(pid, "Max processes")}
+            "outside": os.path.samestat(root, os.stat(whole)), "processes": limit_of(pid, "Max processes")}
 
 
-def check(name, pid, lock, uid, gid, folder=None):
-    """folder: where those that are to be inside are shut into, or None; the others see the whole of this host."""
-    seen = found(pid, folder)
+def check(name, pid, lock, uid, gid, folder=None, whole="/"):
+    """folder: where those that are to be inside are shut into, or None; the others see the whole host."""
+    seen = found(pid, folder, whole)
     groups = seen.pop("groups")
     if lock.processes is None:
         del seen["processes"]
