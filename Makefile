@@ -119,6 +119,19 @@ $(RELAY_FILTER): $(B)/gen/make_relay_filter
 	$< >$@.new && mv $@.new $@
 $(B)/obj/tlsrelayd/sandbox.o: $(RELAY_FILTER)
 
+# Those of the broker and of lookupd; rows and how they are printed are shared.
+define call_filter
+$(B)/gen/make_$(2): $(1)/jail/make_filter.c lib/filter/rules.c lib/filter/rules.h
+	@mkdir -p $$(@D)
+	$$(CC) -I. -D_GNU_SOURCE= -std=c17 $$(WARN) $$(CFLAGS) $(1)/jail/make_filter.c lib/filter/rules.c \
+		$$(shell $$(PKG) --libs libseccomp) -o $$@
+$(B)/gen/$(2).h: $(B)/gen/make_$(2)
+	$$< >$$@.new && mv $$@.new $$@
+$(B)/obj/$(1)/jail.o: $(B)/gen/$(2).h
+endef
+$(eval $(call call_filter,cachebrokerd,broker_filter))
+$(eval $(call call_filter,lookupd,lookup_filter))
+
 $(B)/proxyd: $(call proxyobjs,$(SRC_proxyd) $(LIB_C))
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
 
@@ -168,8 +181,19 @@ $(TLS_INTRUDER): $(call objects,tests/jail/tls_intruder.c $(filter-out tlsrelayd
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDHOST) $^ $(LIBS_tlsrelayd) -o $@
 
+# And for the broker and a worker of lookupd.
+BROKER_INTRUDER := $(B)/test/cachebrokerd-intruder
+$(BROKER_INTRUDER): $(call objects,tests/jail/broker_intruder.c $(filter-out cachebrokerd/probe.c,$(SRC_cachebrokerd)) $(LIB_C))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDHOST) $^ $(LIBS_cachebrokerd) -o $@
+
+LOOKUP_INTRUDER := $(B)/test/lookupd-intruder
+$(LOOKUP_INTRUDER): $(call objects,tests/jail/lookup_intruder.c $(filter-out lookupd/resolve.c,$(SRC_lookupd)) $(LIB_C))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDHOST) $^ $(LIBS_lookupd) -o $@
+
 .PHONY: intruder
-intruder: $(INTRUDER) $(TLS_INTRUDER)
+intruder: $(INTRUDER) $(TLS_INTRUDER) $(BROKER_INTRUDER) $(LOOKUP_INTRUDER)
 
 # --- fuzz targets: libFuzzer with clang (make fuzz), or a plain program that runs a corpus ------------
 FUZZ_C    := $(wildcard tests/fuzz/fuzz_*.c)

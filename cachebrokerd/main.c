@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/time.h>
 
 #include "cachebrokerd/accounts.h"
@@ -22,6 +20,7 @@
 #include "cachebrokerd/perip.h"
 #include "cachebrokerd/lists.h"
 #include "cachebrokerd/host.h"
+#include "cachebrokerd/jail.h"
 #include "cachebrokerd/lookup.h"
 #include "cachebrokerd/process.h"
 #include "cachebrokerd/proofs.h"
@@ -94,15 +93,6 @@ static int read_options(int argc, char **argv, struct options *o)
 		}
 	}
 	return optind < argc ? usage(stderr, EXIT_USAGE) : -1;
-}
-
-/* A dump of this process would hold what it has just digested. */
-static void forbid_dumps(void)
-{
-	const struct rlimit none = { 0, 0 };
-
-	(void)setrlimit(RLIMIT_CORE, &none);
-	(void)prctl(PR_SET_DUMPABLE, 0);
 }
 
 static int passed_fd(const struct activation_fd *fds, int count, const char *name)
@@ -342,8 +332,12 @@ static int start(struct broker *b, const struct options *o)
 		log_printf(LOG_ERR, "cannot start: %s", strerror(-r));
 		return 1;
 	}
-	forbid_dumps();
 	broker_set_bounds(b);
+	r = jail_enter_broker(b->config.stat_filename, b->config.protocol_log_filename);
+	if (r < 0) {
+		log_printf(LOG_ERR, "cannot lock itself up: %s", strerror(-r));
+		return 1;
+	}
 	b->state = state_open(b->config.stat_filename, getenv("KEEPWARM_FRESH") != NULL);
 	b->tracing = b->state ? tracing_new(b) : NULL;
 	if (!b->tracing)

@@ -326,7 +326,9 @@ static int prepare_children(struct service *v)
 	setup->stderr_fd = keeps_stderr ? STDERR_FILENO : setup->null_fd;
 	if (setup->null_fd < 0)
 		r = -errno;
-	if (r == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+	/* nothing that it starts gains a right by being executed */
+	if (r == 0 && (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ||
+		       prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0))
 		r = -errno;
 	if (r < 0)
 		report(LOG_ERR, "cannot prepare for the other programs: %s", strerror(-r));

@@ -23,6 +23,7 @@
 #include "lib/log.h"
 #include "lookupd/challenge.h"
 #include "lookupd/import.h"
+#include "lookupd/jail.h"
 #include "lookupd/patience.h"
 #include "lookupd/tell.h"
 #include "lookupd/worker.h"
@@ -197,6 +198,8 @@ __attribute__((noreturn)) static void become_worker(const struct master *m, pid_
 	worker_watch_signals();
 	patience_watch();
 	(void)sigprocmask(SIG_SETMASK, &m->before, NULL);
+	if (jail_enter_worker() < 0)
+		_exit(EXIT_FAILED);
 	worker_run(&m->config, m->socket_path);
 	_exit(EXIT_OK);
 }
@@ -434,6 +437,12 @@ int main(int argc, char **argv)
 	log_follow();
 	if (take_config_fd(&m) < 0 || load_config(&m) < 0 || challenge_make_secret() < 0) {
 		log_printf(LOG_ERR, "lookupd cannot start");
+		return EXIT_FAILED;
+	}
+	int r = jail_enter_lookupd();
+
+	if (r < 0) {
+		log_printf(LOG_ERR, "lookupd cannot lock itself up: %s", strerror(-r));
 		return EXIT_FAILED;
 	}
 	m.slot_count = m.config.lookup_processes;

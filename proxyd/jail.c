@@ -74,9 +74,7 @@ static int limit(int what)
 	return setrlimit(what, &none) < 0 ? -errno : 0;
 }
 
-/* What a process that is made from this one takes over: no capabilities (a unit may have given some
- * to an ordinary user), no new privileges, no dumps. */
-static int give_up_rights(void)
+int jail_give_up_rights(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
@@ -175,7 +173,7 @@ int jail_enter(int *client, int *door, int *link, int *log)
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
 	if (r == 0 && *client >= 0) /* an errand shuts nothing down */
 		r = fill_log_place(*log);
-	(void)(r || (r = give_up_rights()) ||
+	(void)(r || (r = jail_give_up_rights()) ||
 	       (r = forbid_files_and_looks()) || (r = forbid_processes()) ||
 	       (r = forbid_calls(false)));
 	return r;
@@ -195,7 +193,7 @@ int jail_enter_nursery(struct jail_nursery *n)
 		places[count++] = (struct place){ &n->sockets[i], JAIL_SOCKETS + (int)i };
 	int r = arrange(places, count, (unsigned)(JAIL_SOCKETS + n->count));
 
-	(void)(r || (r = fill_log_place(n->log)) || (r = give_up_rights()) ||
+	(void)(r || (r = fill_log_place(n->log)) || (r = jail_give_up_rights()) ||
 	       (r = forbid_files_and_looks()) || (r = forbid_calls(true)));
 	return r;
 }

@@ -34,6 +34,7 @@
 #include "lib/msgsock.h"
 #include "proxyd/errand.h"
 #include "proxyd/hello.h"
+#include "proxyd/jail.h"
 #include "proxyd/nursery.h"
 
 #define RETRY_MS       200
@@ -506,6 +507,8 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 
 	if (r == 0 && l.goes_there)
 		r = confine(&l);
+	if (r == 0)
+		r = jail_give_up_rights();
 	if (r == -ECANCELED)
 		return 0; /* told to end before it began */
 	if (r < 0) {

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from keepwarm import pop3, process, systemd_root, tls
+from keepwarm import locks, pop3, process, systemd_root, tls
 from keepwarm.backend import Backend
 from keepwarm.directory import USERDB
 from keepwarm.imap import Client
@@ -438,6 +438,49 @@ def test_a_session_is_locked_up(site, mode):
         client.logout()
 
 
+LOCKED, LISTENER = locks.Lock(seccomp=True, hidden=True), locks.Lock(inside=True)
+
+
+def check_services(site):
+    """What runs always, and the workers."""
+    uid, whole = site.root.path("/var/lib/keepwarm").stat().st_uid, site.root.path("/")
+    for program in ("cachebrokerd", "lookupd", "tlsrelayd", *(["proxyd"] if site.suffix == "" else [])):
+        pid = site.root.main_pid(f"{program}.service")
+        lock = LISTENER if program == "proxyd" else LOCKED
+        locks.check(program, pid, lock, uid, uid, None, whole)
+        if program in ("lookupd", "tlsrelayd"):
+            for worker in process.children(pid):
+                locks.check(f"{program}'s worker", worker, LOCKED, uid, uid, None, whole)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_services_are_locked_up(site, authority, mode):
+    site.start(mode, "imap", "imaps")
+    with tls.imaps(PORTS["imaps"], authority) as client:
+        assert client.login("anna", "pw-anna").ok
+        check_services(site)
+
+
+def test_the_broker_in_a_root_of_its_own(site):
+    """Its two directories to write to are found inside."""
+    site.root.path("/srv/broker").mkdir(parents=True)
+    site.root.drop_in("cachebrokerd.service", """[Service]
+RootDirectory=/srv/broker
+MountAPIVFS=yes
+BindReadOnlyPaths=/usr /lib /lib64 /etc /dev/log /run/systemd/journal
+BindPaths=/run/keepwarm /run/systemd/notify
+""")
+    site.start("listener")
+    for reused in (False, True):
+        with site.session(reused=reused) as client:
+            pid = site.root.main_pid("cachebrokerd.service")
+            uid = site.root.path("/var/lib/keepwarm").stat().st_uid
+            locks.check("cachebrokerd", pid, locks.Lock(seccomp=True, hidden=True, inside=True), uid, uid, site.root.path("/srv/broker"))
+            client.logout()
+        site.wait_cached(1)
+    assert os.path.exists(f"/proc/{pid}/root/var/lib/keepwarm/pimpstats")
+
+
 def test_a_listener_in_a_root_of_its_own(site):
     """RootDirectory=: nothing is there but the program, the broker's sockets and the log's."""
     site.root.path("/srv/jail").mkdir(parents=True)
@@ -449,7 +492,7 @@ BindReadOnlyPaths=/usr/local/sbin/proxyd /run/keepwarm /dev/log /run/systemd/jou
     site.start("listener")
     for reused in (False, True):
         with site.session(reused=reused) as client:
-            pid = check_jail(site, client)
+            pid = check_jail(site, client, "/srv/jail")
             assert set(os.listdir(f"/proc/{pid}/root/")) >= {"usr"} and not os.path.exists(f"/proc/{pid}/root/etc/passwd")
             client.logout()
         site.wait_cached(1)
@@ -481,6 +524,10 @@ def test_a_session_is_shut_into_chroot_directory(site, mode):
             check_jail(site, client, "/run/keepwarm/empty")
             client.logout()
         site.wait_cached(1)
+    if mode == "listener":
+        pid = site.root.main_pid("proxyd.service")
+        uid = site.root.path("/var/lib/keepwarm").stat().st_uid
+        locks.check("proxyd", pid, LISTENER, uid, uid, site.root.path("/run/keepwarm/empty"))
 
 
 # --- what systemd says of the units ---------------------------------------------------------------------------------

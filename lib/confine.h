@@ -1,0 +1,25 @@
+/* What a long-running program gives up when it has started: rights of its own first, then places to
+ * write to, then system calls. A sanitizer build keeps what its run-time needs: only the rights and
+ * the dumps go. */
+#ifndef LIB_CONFINE_H
+#define LIB_CONFINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sock_filter;
+
+/* No capabilities but those of this mask (1 << CAP_x), and of them only what is there; no new
+ * privileges; no dumps, and nobody's look inside. 0 or -errno: the process must not go on. */
+int confine_rights(uint64_t kept);
+
+/* No program can be executed any more and no file be made, removed or opened for writing, but in
+ * the directories of these files: where the path leads now and, if it is a link, where that lies.
+ * A directory that is not there yet is none of them. Needs confine_rights() before. 0 or -errno; a
+ * kernel without Landlock allows all that the filter does. */
+int confine_writes(const char *const *files, size_t count);
+
+/* Installs a filter for this thread and those that it makes. 0 or -errno. */
+int confine_calls(const struct sock_filter *steps, size_t count);
+
+#endif
