@@ -10,7 +10,7 @@ import struct
 import threading
 
 from keepwarm import proxyheader
-from keepwarm.process import wait_until
+from keepwarm.process import tcp_queued, wait_until
 
 BEFORE = "IMAP4rev1 LITERAL+ SASL-IR LOGIN-REFERRALS ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN"
 AFTER = (
@@ -431,15 +431,8 @@ class Backend:
         self.listener.listen(0)
         fillers = [socket.create_connection((self.address, self.port))]
         assert self.holding.wait(10)
-        while True:
-            sock = socket.socket()
-            sock.settimeout(0.1)
-            try:
-                sock.connect((self.address, self.port))
-            except TimeoutError:
-                sock.close()
-                break
-            fillers.append(sock)
+        while not tcp_queued(self.port):
+            fillers.append(socket.create_connection((self.address, self.port)))
         for sock in fillers:
             sock.close()  # they stay in the queue
 

@@ -13,7 +13,7 @@ from keepwarm.imap import Client
 from keepwarm.messages import Peer
 from keepwarm.system import BUILD, temp_folder
 
-DEADLINE = 10.0
+DEADLINE = 20.0
 NOBODY = 65534
 SETTINGS = {
     "session": 7, "settings": 1, "uid": NOBODY, "gid": NOBODY, "login_timeout": 60, "login_attempts": 3,

@@ -4,7 +4,7 @@ import re
 import socket
 import struct
 
-DEADLINE = 10.0
+DEADLINE = 20.0  # more than the 8 s after which a SYN is sent for the fourth time
 REUSE_LINE = b"* OK [XPROXYREUSE] IMAP connection reused by imapproxy\r\n"
 
 

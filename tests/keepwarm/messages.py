@@ -14,7 +14,7 @@ from keepwarm.system import ROOT
 
 VERSION = int(re.search(r"#define MSG_VERSION (\d+)", (ROOT / "lib" / "msg.h").read_text())[1])
 MSG_MAX = 12800
-DEADLINE = 10.0
+DEADLINE = 20.0
 NUMBERS = {"U32": "=I", "U64": "=Q"}
 
 # enum msg_outcome, enum msg_refusal, enum msg_job and enum msg_done of lib/msg.h

@@ -4,6 +4,7 @@ A process that was orphaned may stay a zombie for a while under a lazy PID 1: zo
 """
 import array
 import contextlib
+import itertools
 import mmap
 import os
 import random
@@ -40,10 +41,43 @@ def start(argv, signal="TERM", **kwargs):
     return subprocess.Popen(["setpriv", "--pdeathsig", signal, "--", *map(str, argv)], **kwargs)
 
 
+class Ports:
+    """Ports outside the range that outgoing connections are given, in turn. Several processes test at the same time, and
+    between choosing a port and listening on it each would have another one's: so each has a part of them to itself, as
+    long as it has a socket with the part's name."""
+
+    FIRST, PARTS, SIZE = 10000, 110, 200
+
+    def __init__(self):
+        self.owner, self.lock, self.ports = None, None, None
+
+    def claim(self):
+        for part in random.sample(range(self.PARTS), self.PARTS):
+            self.lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                self.lock.bind(f"\0keepwarm-test-ports-{part}")
+            except OSError:
+                self.lock.close()
+                continue
+            first = self.FIRST + part * self.SIZE
+            self.ports = itertools.cycle(random.sample(range(first, first + self.SIZE), self.SIZE))
+            return
+        raise AssertionError("other processes have all ports")
+
+    def next(self):
+        if self.owner != os.getpid():  # a fork has none of its own yet
+            self.owner = os.getpid()
+            self.claim()
+        return next(self.ports)
+
+
+PORTS = Ports()
+
+
 def free_port(address="127.0.0.1"):
-    """A port that nobody listens on, outside the range that outgoing connections are given."""
+    """A port that nobody listens on, and that nobody else who tests will choose."""
     while True:
-        port = random.randrange(10000, 32000)
+        port = PORTS.next()
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -174,6 +208,15 @@ def tcp_unread(local_port, remote_port):
     return None
 
 
+def tcp_queued(port):
+    """How many connections to the listening TCP socket wait to be accepted."""
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        if int(field[1].rpartition(":")[2], 16) == port and field[3] == "0A":
+            return int(field[4].partition(":")[2], 16)
+    return None
+
+
 def touched(pagemap, begin, end):
     """The ranges of addresses whose pages are in memory or swapped out: the others are zeros, or a file as it is.
     A sanitizer has hundreds of MiB of them."""
@@ -218,6 +261,16 @@ def parent(pid):
 def children(pid):
     """The processes that it has started and not reaped."""
     return [int(child) for child in read_proc(pid, f"task/{pid}/children").split()]
+
+
+def tcp_inodes_from(port):
+    """The inodes of all connected TCP sockets whose own end is this port."""
+    inodes = set()
+    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
+        field = line.split()
+        if int(field[1].rpartition(":")[2], 16) == port and field[3] == "01" and field[9] != "0":
+            inodes.add(int(field[9]))
+    return inodes
 
 
 def tcp_inodes_to(port):

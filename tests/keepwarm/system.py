@@ -104,6 +104,13 @@ class System:
             return predicate()
         return check
 
+    def forget_start(self):
+        """Who has looked whether it greets is gone, and counted: whoever counts clients from now on counts his own."""
+        def is_over():
+            stats = self.stats()
+            return sum(stats["ends"].values()) and not stats["gauges"]["clients"]
+        wait_until(is_over, lambda: f"the look at the start goes on: {self.stats()}\n{self.log_text()}")
+
     def greets(self):
         try:
             with Client(self.port) as client:
@@ -213,6 +220,17 @@ class System:
         self.given += 1
         wait_until(lambda: self.counter("given") >= self.given,
                    lambda: f"not {self.given} given back: {self.stats()}\n{self.log_text()}")
+
+    def wait_counters(self, **wanted):
+        """All of these at the same time."""
+        def seen():
+            counters = self.stats()["counters"]
+            return {name: counters[name] for name in wanted}
+        wait_until(lambda: seen() == wanted, lambda: f"not {wanted}: {self.stats()['counters']}\n{self.log_text()}")
+
+    def wait_clients(self, count):
+        """So many sessions' processes are known to the broker; nothing of others is left there."""
+        wait_until(lambda: self.gauge("clients") == count, lambda: f"not {count} clients: {self.stats()}\n{self.log_text()}")
 
     def wait_cached(self, count):
         wait_until(lambda: self.gauge("cached") == count,

@@ -251,10 +251,12 @@ def test_a_dumper_that_does_not_read_holds_up_nobody(make):
 
 # --- RESETCOUNTERS --------------------------------------------------------------------------------------
 def test_resetcounters_begins_anew_and_keeps_what_is_now(admin):
+    admin.forget_start()
     held = admin.session("anna")
     admin.session("bert").logout()
     admin.wait_given()
-    assert admin.counter("logins") == 2
+    admin.wait_clients(1)
+    admin.wait_counter("logins", 2)
     assert trace.xproxy(admin, "XPROXY_RESETCOUNTERS") == "OK Counters reset"
     admin.wait_counter("logins", 0)
     stats = admin.stats()

@@ -63,7 +63,7 @@ BROKEN_GREETINGS = {
 @pytest.mark.parametrize("greeting", BROKEN_GREETINGS.values(), ids=BROKEN_GREETINGS.keys())
 def test_a_mail_host_that_does_not_greet_well_is_unavailable(make, greeting):
     backend = make.backend(greeting=greeting)
-    system = make.system(backend, backend_timeout=1)
+    system = make.system(backend, backend_timeout=5)
     with system.client() as client:
         reply = client.login("anna", "pw-anna")
         assert reply.tagged.startswith(b"NO [UNAVAILABLE] "), reply
@@ -233,7 +233,7 @@ def test_braces_at_the_end_of_a_status_response_are_no_literal(make, backend):
 
     backend.answers["AUTHENTICATE"] = chatty
     backend.answers["CHECK"] = b"* OK still {5}\r\nTAG OK as before {5}\r\n"
-    system = make.system(backend, backend_timeout=2)
+    system = make.system(backend)
     with system.session() as client:
         client.expect_exact(told)
         client.send("a1 CHECK\r\na2 NOOP\r\n")

@@ -185,6 +185,8 @@ def test_nothing_is_left_behind(make, seed):
                          connect_retries=0, cache_expiration_time=300, spare_backend_connections=1, spare_processes="1 1",
                          cache_max_per_user=CACHE, tls_handshake_timeout=1, binaries=idle_binaries())
     broker = system.pids("cachebrokerd")
+    system.forget_start()
+    wait_until(lambda: backend.accepted and not backend.open_connections(), "the look at the mail host goes on")
     held = system.fds()["cachebrokerd"]
     storm = Storm(system, backend, random.Random(seed))
     until = time.monotonic() + SECONDS

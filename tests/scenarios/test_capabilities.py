@@ -237,7 +237,7 @@ def test_a_refusal_behind_a_response_that_breaks_off_is_not_said(system, backend
 @pytest.fixture
 def courier_like(make):
     backend = make.backend(after=AFTER.replace(" UNSELECT", ""))
-    return backend, make.system(backend, backend_timeout=2)
+    return backend, make.system(backend, backend_timeout=4)
 
 
 @pytest.mark.parametrize("command", ["SELECT INBOX", "EXAMINE INBOX"])

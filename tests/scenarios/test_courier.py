@@ -205,6 +205,7 @@ class Talk:
         self.system.supervisor.terminate()
 
     def do_crowd(self, count):
+        self.system.forget_start()
         for _ in range(int(count)):
             sock = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
             assert sock.recv(100).startswith((b"* OK", b"+OK"))

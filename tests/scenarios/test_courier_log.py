@@ -52,7 +52,7 @@ def test_a_session_of_imap(system):
     system.session("anna").close()  # on a reused connection
     wait_line(system, rf"imapd: DISCONNECTED, user=anna, {PEER}, headers=0, body=0, rcvd=0, sent=0, time=\d+")
     assert len([line for line in lines(system) if ": LOGIN, user=anna" in line]) == 2
-    assert len(re.findall(r"session ended .*user=anna", system.log_text())) == 2, "our own line comes in every format"
+    wait_until(lambda: len(re.findall(r"session ended .*user=anna", system.log_text())) == 2, "our own line comes in every format")
 
 
 def test_a_session_of_pop3(system):
@@ -119,7 +119,7 @@ def test_the_filter_of_a_site_finds_a_failed_login(system, way):
     (found,) = [match for match in map(FILTER.search, lines(system)) if match]
     assert (found["user"], found["ip"]) == ("anna", "127.0.0.1")
     assert [line for line in lines(system) if OLDER.search(line)] == [found.string]
-    assert re.search(r"Login password rejected by|Login to 127\.0\.0\.1 failed", system.log_text())
+    wait_until(lambda: re.search(r"Login password rejected by|Login to 127\.0\.0\.1 failed", system.log_text()), system.log_text)
     assert "login failed" not in system.log_text() and "wrong" not in system.log_text()
 
 
@@ -171,6 +171,7 @@ def test_no_line_can_be_forged(system):
     system.imap.refusal = b"TAG NO [UNAVAILABLE] LOGIN FAILED, user=x, ip=[192.0.2.9]\r\n"
     fail(system, "login", "zoe")
     wait_line(system, rf"imapd: Temporary failure, user=zoe, {PEER}: .*")
+    wait_until(lambda: len([line for line in lines(system) if ": LOGIN FAILED, " in line]) >= len(NAMES), system.log_text)
     for pattern in (FILTER, OLDER, GREEDY):
         found = [match["ip"] for match in map(pattern.search, system.log_text().splitlines()) if match]
         assert found == ["127.0.0.1"] * len(NAMES), system.log_text()

@@ -109,15 +109,15 @@ def test_the_next_host_of_several_serves_while_the_first_is_down(start, hosts):
 def test_a_silent_first_host_costs_one_connect_timeout_once(start, hosts, make):
     silent = make.backend()
     silent.fill_backlog()
-    system = start({user: f"mailhost={at(silent)};{at(hosts[1])}" for user in ("anna", "bo")}, connect_timeout=4,
+    system = start({user: f"mailhost={at(silent)};{at(hosts[1])}" for user in ("anna", "bo")}, connect_timeout=8,
                    host_retry=60, connect_retries=0)
     began = time.monotonic()
     system.session("anna").close()
     first = time.monotonic() - began
-    assert 3.9 < first < 7.9
+    assert 7.9 < first < 15.9
     began = time.monotonic()
     system.session("bo").close()
-    assert time.monotonic() - began < 3.9
+    assert time.monotonic() - began < 7.9
 
 
 def test_what_is_cached_at_any_of_its_hosts_is_used_before_one_is_dialled(start, hosts):

@@ -107,4 +107,4 @@ def test_a_directory_that_drips_holds_up_neither_others_nor_names_for_long(make,
         assert client.login("slow", "pw-slow").tagged.startswith(b"NO [UNAVAILABLE]")
         assert client.login("other", "pw-other").tagged.startswith(b"NO [UNAVAILABLE]")
     assert source.asked == asked, "it is asked again at once"
-    assert len([pid for pid, name in find(str(system.folder)).items() if name == "lookupd"]) == 2
+    wait_until(lambda: len([pid for pid, name in find(str(system.folder)).items() if name == "lookupd"]) == 2, system.log_text)

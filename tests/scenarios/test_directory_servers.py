@@ -166,9 +166,10 @@ def test_unknown_accounts_are_asked_for_once_in_a_while(server, make, backend):
     state = {"answer": b"FAIL\n"}
     source = server(Authdaemond, lambda request: state["answer"])
     system = make.system(backend, directory=[source], lookup_negative_ttl=1)
+    began = time.monotonic()
     for _ in range(5):
         assert login(system).startswith(b"NO [AUTHENTICATIONFAILED]")
-    assert len(source.requests) <= 3
+    assert len(source.requests) <= 2 + (time.monotonic() - began)
     state["answer"] = record(f"OPTIONS=mailhost={at(backend)}")
     wait_until(lambda: login(system).startswith(b"OK"), system.log_text)
 

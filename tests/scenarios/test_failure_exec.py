@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not shutil.which(ACTIVATE), reason=f"{ACTIVATE} 
 
 @pytest.fixture
 def exec_system(make, backend, request):
-    system = make.system(backend, run_listener="no", lookup_processes=1, **getattr(request, "param", {}))
+    system = make.system(backend, run_listener="no", lookup_processes=1, **{"connect_timeout": 20, **getattr(request, "param", {})})
     with open(system.log, "ab") as log:
         starter = process.start([ACTIVATE, "-l", f"127.0.0.1:{system.port}", "--accept", "--inetd", BUILD / "proxyd",
                                  "-r", system.run_directory, "-l", "syslog"], stdin=subprocess.DEVNULL, stdout=log,

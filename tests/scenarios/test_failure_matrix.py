@@ -13,5 +13,5 @@ from keepwarm.failures import SIGNALS, STATES, VICTIMS, end_in_state
 @pytest.mark.parametrize("name", VICTIMS)
 def test_the_session_goes_on_when_a_program_ends(make, name, number, state):
     backend = make.backend()
-    system = make.system(backend, spare_processes="2 2", lookup_processes=1)
+    system = make.system(backend, spare_processes="2 2", lookup_processes=1, connect_timeout=20)
     end_in_state(system, backend, name, number, state, proxyds=4)  # the listener, the nursery and two spares

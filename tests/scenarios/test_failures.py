@@ -82,6 +82,7 @@ def test_a_killed_session_is_nobody_elses_trouble(make, backend, moment):
     system.session("victim").logout()  # everything has been used once
     backend.wait_for(lambda: len(backend.open_connections()) == 1, "the first connection is still there")
     wait_until(lambda: system.gauge("active") == 1, "the first session is still counted")
+    system.wait_clients(1)
     wait_until(lambda: system.programs().get("proxyd") == 6, lambda: f"not settled: {system.programs()}")
     before = settled(system)
     client = moment(system, backend)
@@ -155,8 +156,10 @@ def test_sessions_go_on_and_logins_succeed_after_the_listeners_death(system):
 
 def test_doors_do_not_pile_up_when_the_listener_dies_again_and_again(make, backend):
     system = make.system(backend, cache_expiration_time=0, spare_processes="3 3")
+    system.forget_start()
     bystander = Bystander(system)
     wait_until(lambda: system.programs().get("proxyd") == 6, lambda: f"not settled: {system.programs()}")
+    system.wait_clients(1)
     before = system.fds()
     for _ in range(4):
         listener = system.listener_pid()
@@ -210,6 +213,7 @@ def test_processes_and_descriptors_are_the_same_after_many_sessions(make, backen
             client.ok("SELECT INBOX")
             client.logout() if number % 2 else client.close()
         wait_until(lambda: system.gauge("active") == 0 and not backend.open_connections(), "not quiet")
+        system.wait_clients(0)
 
     round_of_sessions()
     wait_until(lambda: system.programs().get("proxyd") == 5, lambda: f"{system.programs()}")

@@ -114,7 +114,7 @@ def test_thousands_of_connections_keep_nobody_from_logging_in(scene, count, said
         while not many.is_complete() or logins < 20:
             begin = time.monotonic()
             assert logs_in(system), f"refused after {logins} logins: {system.stats()}"
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 10
             logins += 1
             most_fds, most_memory = max(most_fds, fd_count(broker)), max(most_memory, resident(broker))
         number = many.number()

@@ -64,6 +64,7 @@ def test_a_session_is_cut_off_and_keeps_nothing_open_for(make_once, what, greete
     scene = the_scene(make_once)
     before = scene.system.counter("bad_messages")
     wait_until(lambda: scene.system.gauge("active") == 1, "an old session is still there")
+    scene.system.wait_clients(1)
     fds = fd_count(scene.broker[0])
     with (session if greeted else Peer)(scene.system) as peer:
         NO_MESSAGES[what](peer)

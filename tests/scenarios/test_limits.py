@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from keepwarm.process import wait_until
+from keepwarm.process import DEADLINE, wait_until
 
 
 def lines_up_to_bye(client, command, most=10):
@@ -56,7 +56,7 @@ def test_a_client_that_does_not_log_in_in_time_gets_bye(make, backend, sent):
         client.send(sent)
         client.expect(rb"(\+ [^\r\n]*\r\n)?\* BYE [^\r\n]+\r\n")
         client.expect_close()
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < DEADLINE
     system.wait_log("reason=login-timeout")
 
 
@@ -64,7 +64,7 @@ def test_commands_do_not_move_the_login_deadline(make, backend):
     system = make.system(backend, login_timeout=1)
     with system.client() as client:
         begin = time.monotonic()
-        while time.monotonic() - begin < 5:
+        while time.monotonic() - begin < DEADLINE:
             client.send("a1 NOOP\r\n")
             if client.line().startswith(b"* BYE "):
                 return
@@ -72,14 +72,15 @@ def test_commands_do_not_move_the_login_deadline(make, backend):
 
 
 def test_a_session_outlives_the_login_deadline(make, backend):
-    system = make.system(backend, login_timeout=1)
+    system = make.system(backend, login_timeout=3)
     with system.session() as client:
-        client.expect_nothing(1.5)
+        client.expect_nothing(3.5)
         client.ok("NOOP")
 
 
 def test_clients_above_the_limit_get_bye_and_room_is_found_again(make, backend):
     system = make.system(backend, max_clients=2)
+    system.forget_start()
     first, second = system.session("anna"), system.session("bert")
     with system.client() as third:
         assert third.greeting.startswith(b"* BYE "), third.greeting
@@ -103,6 +104,14 @@ def is_served(system):
         return client.greeting.startswith(b"* OK ")
 
 
+def admitted(system, user):
+    """A session, if there is room for one more."""
+    try:
+        return system.session(user)
+    except AssertionError:  # BYE, in the place of the greeting or behind it
+        return None
+
+
 def reload(system, **changes):
     before = system.log_text().count(": taken over")
     system.write_config(**changes)
@@ -112,14 +121,12 @@ def reload(system, **changes):
 
 def test_a_reload_moves_the_limit_of_clients_up_and_down(make, backend):
     system = make.system(backend, max_clients=2, spare_processes="1 2")
+    system.forget_start()
     clients = [system.session(f"user{n}") for n in range(2)]
     assert not is_served(system)
     reload(system, max_clients=12)
-    wait_until(lambda: is_served(system), "no room after the reload")
     for n in range(2, 12):
-        wait_until(lambda: is_served(system), "no room below the limit")  # the one before has left
-        wait_until(lambda: system.gauge("clients") == len(clients), "the one before is still counted")
-        clients.append(system.session(f"user{n}"))
+        clients.append(wait_until(lambda: admitted(system, f"user{n}"), "no room below the limit"))  # pylint: disable=W0640
     assert not is_served(system)
     reload(system, max_clients=3)
     for client in clients:

@@ -135,6 +135,7 @@ def test_what_is_said_of_the_configuration_is_said_in_the_file_too(make, backend
 def test_sessions_obey_the_priority_mask(make, backend, mask, logged):
     system = make.system(backend, syslog_prioritymask=mask, log_format="keepwarm")
     system.session().logout()
+    system.wait_given()  # which is behind its line
     with system.client() as client:  # a notice in any case
         assert not client.login("anna", "wrong").ok
     system.wait_log("login failed")

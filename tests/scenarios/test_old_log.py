@@ -26,8 +26,8 @@ def test_the_old_lines_are_written(system, backend):
     for scene, expected in oldlog.SCENES:
         got = [line for _, line in stage.play(scene, len(expected))]
         assert got == [line for _, line in expected], scene.__name__
-    ended = [line for line in log_lines(system) if "session ended" in line]
-    assert len(ended) == len(oldlog.SCENES) + 1, "the session-end line comes in every format"
+    wait_until(lambda: len([line for line in log_lines(system) if "session ended" in line]) == len(oldlog.SCENES) + 1,
+               "the session-end line comes in every format")
     assert "login failed" not in system.log_text()
 
 
@@ -111,6 +111,7 @@ def test_a_sites_filter_finds_refused_logins_and_no_forged_ones(make, backend):
             client.command(b"AUTHENTICATE PLAIN " + b64(f"\0{name}\0wrong"))
     system.session("anna").logout()
     system.wait_log("LOGOUT: 'anna'")
+    wait_until(lambda: len(list(filter(FILTER.search, log_lines(system)))) >= len(NAMES), system.log_text)
     for pattern in (FILTER, LAZY):
         hosts = [match["host"] for match in map(pattern.search, log_lines(system)) if match]
         assert hosts == ["127.0.0.1"] * len(NAMES), system.log_text()

@@ -111,7 +111,7 @@ def test_a_client_of_before_a_reload_says_the_new_one(make, backend, gatekeeper,
 
 
 def test_a_dial_that_a_reload_overtakes_belongs_to_the_new_settings(make, backend, gatekeeper, other):
-    system = make.system(backend, preauth_command=COMMAND, connect_timeout=10, backend_timeout=5)
+    system = make.system(backend, preauth_command=COMMAND, connect_timeout=20, backend_timeout=5)
     backend.fill_backlog()
     with system.client() as client:
         client.send("a1 LOGIN anna pw-anna\r\n")

@@ -39,15 +39,14 @@ def test_idle_connections_and_statistics_go_on(system, backend):
         with system.session(user, reused=True) as client:
             sees_own_mail(client, user)
     assert len(backend.logins) == 20
-    wait_until(lambda: system.counter("logins_reused") == 20, lambda: f"not reused: {system.stats()}")
-    assert system.counter("logins") == 40
+    system.wait_counters(logins_reused=20, logins=40)
     failures.check_connections(system, backend)
 
 
 @pytest.mark.parametrize("state", failures.STATES, ids=lambda state: state.__name__)
 def test_a_session_in_each_state(make, backend, state):
     """And nobody meets the broker anew: the socket of each session is the one it had."""
-    system = make.system(backend, spare_processes="3 3")
+    system = make.system(backend, spare_processes="3 3", connect_timeout=20)
     fill(system, ["idle"])
     with system.session("bystander") as bystander:
         link = process.socket_inodes(system.pid_serving(bystander))
@@ -89,8 +88,10 @@ def test_under_load_no_login_fails(make, backend):
 def test_many_more_than_fit_into_one_message(make, backend):
     system = make.system(backend, cache_size=1000)
     users = [f"user{n}" for n in range(300)]
+    system.forget_start()
     sessions = [system.session(user) for user in users[:280]]
     fill(system, users[280:])
+    system.wait_clients(280)
     restart(system)
     system.wait_log("280 sessions and 20 idle connections are gone on with, 0 dropped")
     for user, client in zip(users, sessions):
@@ -120,6 +121,7 @@ def test_an_append_goes_on(system, backend):
 
 def test_a_connection_that_is_given_while_there_is_no_broker(system, backend):
     """RETURNING and GIVE wait in the session's socket, GIVE with the connection's descriptor in it."""
+    system.forget_start()
     client = system.session("anna")
     sees_own_mail(client, "anna")
     session, old = system.pid_serving(client), broker(system)
@@ -169,7 +171,7 @@ def test_a_fingerprint_is_offered_afterwards(make, opening):
     for _, replies in visits(system, opening, 2):
         assert replies == first
     assert len(backend.logins) == 1
-    assert system.counter("offers_kept") == 2
+    system.wait_counter("offers_kept", 2)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -187,7 +189,7 @@ def test_an_offer_is_decided_after_the_restart(make, wanted):
 
 
 def test_a_waiting_login_costs_no_further_attempt(make, backend):
-    system = make.system(backend, login_attempts=1)
+    system = make.system(backend, login_attempts=1, connect_timeout=20)
     backend.fill_backlog()
     with system.client() as client:
         client.send("a1 LOGIN anna pw-anna\r\n")
@@ -272,6 +274,7 @@ def test_the_age_of_a_password_counts_on(make, backend):
 # --- what is left ----------------------------------------------------------------------------------------
 def test_a_connection_that_died_meanwhile_is_dropped(system, backend):
     fill(system, ["anna", "bert"])
+    system.wait_clients(0)
     old, conns = broker(system), {login.user: login.conn for login in backend.logins}
     with process.frozen(system.supervisor.pid):
         os.kill(old, signal.SIGTERM)
@@ -311,7 +314,7 @@ def test_nothing_is_left_of_the_pack(make, backend):
         sees_own_mail(client, "anna")
     before = process.fd_count(system.supervisor.pid)
     restart(system)
-    wait_until(lambda: process.fd_count(system.supervisor.pid) == before, "a descriptor is left with the supervisor")
+    wait_until(lambda: process.fd_count(system.supervisor.pid) <= before, "a descriptor is left with the supervisor")
 
 
 @pytest.mark.parametrize("how", ["other_version", "other_messages"])

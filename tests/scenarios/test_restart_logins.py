@@ -11,6 +11,7 @@ from keepwarm.challenge import OFFERED, begin, cram_answer, prompt, say
 from keepwarm.challenge import session as challenged
 from keepwarm.directory import Passwords
 from keepwarm.failures import sees_own_mail
+from keepwarm.messages import session
 from keepwarm.pop3 import Client, Host
 from keepwarm.process import free_port, wait_until
 from keepwarm.restart import broker, restart
@@ -66,7 +67,8 @@ def test_a_master_users_login_is_made_once_more(make, backend):
 def test_a_verified_clients_login_is_made_once_more(make, backend, directory):
     """It costs its one attempt, the challenge, once."""
     backend.fill_backlog()
-    system = make.system(backend, directory=[directory], server_port=free_port(), auth_mechanisms=OFFERED, login_attempts=1)
+    system = make.system(backend, directory=[directory], server_port=free_port(), auth_mechanisms=OFFERED, login_attempts=1,
+                         connect_timeout=20)
     with system.client() as client:
         tag = begin(client, "CRAM-MD5")
         say(client, cram_answer("CRAM-MD5", "anna", "pw-anna", prompt(client, tag)))
@@ -94,6 +96,12 @@ def test_a_challenge_in_its_middle_is_unavailable_and_never_wrong(make, backend,
         sees_own_mail(client, "anna")
 
 
+def handed_over(system, port):
+    """Has the broker counted a client, and does its process not hold the connection to this port any more?"""
+    inodes = process.tcp_inodes_from(port)
+    return inodes and system.gauge("clients") == 1 and not any(inodes & process.socket_inodes(pid) for pid in system.pids("proxyd"))
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_handshake_with_a_client_is_waited_for(make, backend, tmp_path, late):
     """But not for long: one that does not end costs others a second."""
@@ -103,10 +111,13 @@ def test_a_handshake_with_a_client_is_waited_for(make, backend, tmp_path, late):
         if str(path).startswith("/tmp/pytest"):
             path.chmod(0o755)
     system = make.system(backend, imaps_listen_port=port, tls_server_cert_file=ours.path, tls_server_key_file=ours.key_path)
+    system.forget_start()
     with process.frozen(*system.pids("tlsrelayd")):
         thread, result = in_a_thread(lambda: tls.imaps(port, authority))
         old = broker(system)
-        wait_until(lambda: system.gauge("clients") == 1, "the client has not come")
+        wait_until(lambda: handed_over(system, port), "the client has not come")
+        with session(system) as peer:  # who comes behind its TLS_ACCEPT has been heard
+            peer.ask_lease()
         os.kill(old, signal.SIGTERM)
         if late:
             wait_until(lambda: not process.alive(old), "the broker stays")

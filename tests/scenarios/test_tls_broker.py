@@ -132,6 +132,8 @@ def test_knocking_again_brings_no_further_handshakes(scene, pair):
 def test_a_session_that_has_gone_leaves_nothing(scene, pair):
     system = scene.system
     scene.check()  # now the cache has its connection, too
+    system.wait_cached(1)
+    system.wait_clients(1)
     held = system.fds()["cachebrokerd"]
     with Relay(system, answer=None) as relay:
         with session(system) as peer:
@@ -199,21 +201,17 @@ def test_without_a_relay_client_and_login_are_told_so(make, backend, pair):
 
 
 def test_only_so_many_clients_wait_for_a_relay(scene):
-    peers, ends = [], []
-    for _ in range(70):
-        mine, theirs = tcp_pair()
-        peer = session(scene.system)
+    peers, ends = [session(scene.system) for _ in range(70)], [tcp_pair() for _ in range(70)]
+    for peer, (_, theirs) in zip(peers, ends):  # at once: none waits for long
         accept(peer, theirs)
         theirs.close()
-        peers.append(peer)
-        ends.append(mine)
     for peer in peers[64:]:
         failed = peer.receive()
         assert (failed.name, failed.reason, failed.text) == ("TLS_FAILED", relays.UNAVAILABLE,
                                                              b"too many wait for tlsrelayd")
     with Relay(scene.system):
         assert {peer.receive().name for peer in peers[:64]} == {"TLS_READY"}
-    for sock in (*ends, *(peer.sock for peer in peers)):
+    for sock in (*(mine for mine, _ in ends), *(peer.sock for peer in peers)):
         sock.close()
     scene.check(bad=0)
 

@@ -24,7 +24,7 @@ from keepwarm.system import temp_folder
 MASTER, PASSWORD = "generalschluessel", "Hauptwort-5e0d77aa"
 ANNA, BERTA = "anna@example.test", "berta@example.test"
 EXTERNAL = 5  # PROOF_EXTERNAL of lib/msg.h
-SHORT = 4  # seconds
+SHORT = 8  # seconds
 WAYS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 
 

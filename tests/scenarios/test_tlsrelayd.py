@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keepwarm import certs
-from keepwarm.process import read_proc
+from keepwarm.process import read_proc, wait_until
 from keepwarm.system import SANITIZED, temp_folder
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, dialling, open_to, plain_end, read_fails, read_to_end, server_context,
@@ -275,9 +275,12 @@ def test_early_data_and_compression_are_not_offered(tmp_path, authority, mail):
     with serving(tmp_path, mail) as relay:
         client, _, _ = relay.accept(client_context(authority))
         client.settimeout(0.3)
-        with pytest.raises((TimeoutError, ssl.SSLError)):
-            client.recv(1)  # takes the tickets
-        assert client.session.has_ticket
+
+        def has_ticket():
+            with pytest.raises((TimeoutError, ssl.SSLError)):
+                client.recv(1)  # takes the tickets
+            return client.session.has_ticket
+        wait_until(has_ticket, "no ticket comes")
         assert client.compression() is None
         session = openssl_session(relay, authority)
         assert "Max Early Data: 0" in session, session

@@ -200,7 +200,7 @@ def test_a_stopped_worker_does_not_hold_up_the_end(tmp_path, authority, mail):
 
 
 def test_a_worker_that_does_not_answer_gets_no_more(tmp_path, authority, mail):
-    with serving(tmp_path, mail, tls_handshake_timeout=1) as relay:
+    with serving(tmp_path, mail, tls_handshake_timeout=3) as relay:
         running = [relay.accept(client_context(authority))]
         (stuck,) = relay.workers()
         while len(running) < 3 * os.cpu_count():
@@ -209,7 +209,7 @@ def test_a_worker_that_does_not_answer_gets_no_more(tmp_path, authority, mail):
             lost = []
             while not lost:
                 ours, theirs = tcp_pair()
-                ours.settimeout(5)
+                ours.settimeout(8)
                 serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.7")
                 try:
                     running.append(client_context(authority).wrap_socket(ours, server_hostname="mail.test"))
@@ -299,7 +299,7 @@ def test_what_has_passed_is_nowhere_in_the_workers_memory(tmp_path, authority, m
 
 # --- floods ---------------------------------------------------------------------------------------------------
 def test_slow_handshakes_are_bounded_and_an_open_session_does_not_notice(tmp_path, authority, mail):
-    with serving(tmp_path, mail, tls_handshakes=20, tls_handshake_timeout=2) as relay:
+    with serving(tmp_path, mail, tls_handshakes=20, tls_handshake_timeout=4) as relay:
         client, _, plain = relay.accept(client_context(authority))
         slow = []
         for _ in range(20):
