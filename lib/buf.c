@@ -32,8 +32,8 @@ int buf_add_str(struct buf *b, const char *s)
 	return buf_add(b, span_str(s));
 }
 
-/* Not by buf_add(): log lines are made of single bytes, and what memcpy() costs to begin with is
- * much for one. */
+/* Not by buf_add(): log lines are made of single bytes, and for one of them memcpy() costs much to
+ * begin with. */
 int buf_add_char(struct buf *b, char c)
 {
 	if (b->len == b->cap)

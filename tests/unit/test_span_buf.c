@@ -130,6 +130,20 @@ static void consumed_room_is_used_again(void **unused)
 	}
 }
 
+static void a_byte_uses_consumed_room_too(void **unused)
+{
+	(void)unused;
+	char bytes[3];
+	struct buf b = BUF_OVER(bytes);
+
+	assert_int_equal(buf_add(&b, SPAN("abc")), 0);
+	buf_consume(&b, 1);
+	assert_int_equal(buf_add_char(&b, 'd'), 0);
+	assert_true(span_eq(buf_span(&b), SPAN("bcd")));
+	assert_int_equal(buf_add_char(&b, 'e'), -ENOBUFS);
+	assert_true(span_eq(buf_span(&b), SPAN("bcd")));
+}
+
 static void numbers_are_written_in_decimal(void **unused)
 {
 	char memory[32];
@@ -269,6 +283,7 @@ int main(void)
 		cmocka_unit_test(numbers_fill_the_span_and_respect_the_bound),
 		cmocka_unit_test(what_does_not_fit_changes_nothing),
 		cmocka_unit_test(consumed_room_is_used_again),
+		cmocka_unit_test(a_byte_uses_consumed_room_too),
 		cmocka_unit_test(numbers_are_written_in_decimal),
 		cmocka_unit_test(the_tail_is_all_the_room_there_is),
 		cmocka_unit_test(wiped_secrets_are_gone_from_memory),
