@@ -207,17 +207,19 @@ static int on_hello(struct client *c, const struct msg *m, int *fd)
 		    own))
 		return 0;
 	note_ends(c, m->HELLO.client_port, m->HELLO.local, m->HELLO.local_port);
-	if (c->state == CLIENT_NEW) {
+	bool first = c->state == CLIENT_NEW;
+
+	if (first)
 		tries_meet(c->broker->tries, maker_of(c->peer), process_clock_ms(), &c->visit);
-		doorway_show(c->peer);
-	}
-	if (c->state == CLIENT_NEW && admit_is_proxy(c->broker, m->HELLO.client)) {
+	if (first && admit_is_proxy(c->broker, m->HELLO.client)) {
 		client_introduced(c);
 		c->state = CLIENT_ANNOUNCING;
 	} else {
 		is_new(c);
 	}
-	(void)client_welcome(c->peer, m->serial, c->id);
+	if (first)
+		doorway_show(c->peer);
+	(void)client_welcome(c->peer, m->serial, c->id); /* it may be gone by now */
 	return 0;
 }
 

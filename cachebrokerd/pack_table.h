@@ -28,6 +28,14 @@
 	U32(N, plain_turns) \
 	TEXT(N, fingerprint, 200)
 
+/* What a process has used of login_attempts, and done (tries.h); its socket may be gone. */
+#define PACK_TRIES_FIELDS(N, U32, U64, KEY, TEXT) \
+	U32(N, pid) \
+	U32(N, used) \
+	U32(N, deeds) \
+	U64(N, since) \
+	U64(N, gone)
+
 /* A backend connection (connection.h) and its mail host. It is that of the record behind it: a
  * client that has leased it, or IDLE. `flags` of enum pack_connection_flag. `accepted`: when its
  * password was, if that is the account's current one; 0: it is not. */
@@ -100,6 +108,7 @@
 	RECORD(HABIT, 2, 0, PACK_HABIT_FIELDS) \
 	RECORD(CONNECTION, 3, 0, PACK_CONNECTION_FIELDS) \
 	RECORD(CLIENT, 4, 1, PACK_CLIENT_FIELDS) \
-	RECORD(IDLE, 5, 1, PACK_IDLE_FIELDS)
+	RECORD(IDLE, 5, 1, PACK_IDLE_FIELDS) \
+	RECORD(TRIES, 6, 0, PACK_TRIES_FIELDS)
 
 #endif

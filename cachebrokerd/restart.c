@@ -25,6 +25,7 @@
 #include "cachebrokerd/door.h"
 #include "cachebrokerd/habits.h"
 #include "cachebrokerd/spares.h"
+#include "cachebrokerd/tries.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -153,6 +154,23 @@ static void add_habits(struct packer *p)
 	}
 }
 
+static void add_tries(struct packer *p)
+{
+	struct tries_row row;
+	size_t at = 0;
+
+	while (tries_next(p->broker->tries, &at, &row)) {
+		const struct pack_record record = { .type = PACK_TRIES,
+						    .TRIES = { .pid = (uint32_t)row.pid,
+							       .used = row.used,
+							       .deeds = row.deeds,
+							       .since = (uint64_t)row.since,
+							       .gone = (uint64_t)row.gone } };
+
+		add(p, &record);
+	}
+}
+
 static void add_connection(struct packer *p, const struct connection *c)
 {
 	struct pack_record record = { .type = PACK_CONNECTION };
@@ -270,6 +288,7 @@ static void pack_all(struct broker *b)
 		add_head(&p);
 	if (p.error == 0) {
 		add_habits(&p);
+		add_tries(&p);
 		add_clients(&p);
 		add_idle(&p);
 		send_off(&p);

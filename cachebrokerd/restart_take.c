@@ -16,6 +16,7 @@
 #include "cachebrokerd/client_pack.h"
 #include "cachebrokerd/connection_pack.h"
 #include "cachebrokerd/habits.h"
+#include "cachebrokerd/tries.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -174,6 +175,19 @@ static int take_habit(struct unpacker *u, const struct pack_record *record)
 	return 0;
 }
 
+static int take_tries(struct unpacker *u, const struct pack_record *record)
+{
+	const struct pack_TRIES *t = &record->TRIES;
+	const struct tries_row row = { .pid = (pid_t)t->pid,
+				       .since = (int64_t)t->since,
+				       .gone = (int64_t)t->gone,
+				       .used = t->used,
+				       .deeds = t->deeds };
+
+	tries_adopt(u->broker->tries, &row);
+	return 0;
+}
+
 static int take_connection(struct unpacker *u, const struct pack_record *record)
 {
 	drop_connection(u);
@@ -220,6 +234,7 @@ static const struct {
 	{ PACK_CONNECTION, take_connection },
 	{ PACK_CLIENT, take_client },
 	{ PACK_IDLE, take_idle },
+	{ PACK_TRIES, take_tries },
 };
 
 static int take_record(struct unpacker *u, const struct pack_record *record)

@@ -149,6 +149,35 @@ void tries_restore(struct tries *t, const struct tries_visit *visit, unsigned us
 	}
 }
 
+bool tries_next(const struct tries *t, size_t *at, struct tries_row *ret)
+{
+	while (*at < TRIES_SLOTS && t->slots[*at].visit.pid == 0)
+		++*at;
+	if (*at == TRIES_SLOTS)
+		return false;
+	const struct slot *s = &t->slots[(*at)++];
+
+	*ret = (struct tries_row){ .pid = s->visit.pid,
+				   .since = s->since,
+				   .gone = s->gone,
+				   .used = s->used,
+				   .deeds = s->deeds };
+	return true;
+}
+
+void tries_adopt(struct tries *t, const struct tries_row *row)
+{
+	if (row->pid <= 0)
+		return;
+	*place_of(t, row->pid) = (struct slot){
+		.visit = { row->pid, ++t->visits },
+		.since = row->since,
+		.gone = row->gone,
+		.used = (uint16_t)(row->used < TRIES_ALL ? row->used : TRIES_ALL),
+		.deeds = row->deeds,
+	};
+}
+
 void tries_leave(struct tries *t, const struct tries_visit *visit)
 {
 	struct slot *s = find(t, visit);

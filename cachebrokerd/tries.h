@@ -9,6 +9,7 @@
 #define CACHEBROKERD_TRIES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -57,6 +58,19 @@ bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed
 unsigned tries_used(struct tries *t, const struct tries_visit *visit, unsigned *ret_deeds);
 void tries_restore(struct tries *t, const struct tries_visit *visit, unsigned used,
 		   unsigned deeds);
+
+/* What is known of a process whose socket may be gone, for a broker that goes on. */
+struct tries_row {
+	pid_t pid;
+	int64_t since, gone;
+	unsigned used, deeds;
+};
+
+/* The next row, from *at on, which begins with 0. False: there is none. */
+bool tries_next(const struct tries *t, size_t *at, struct tries_row *ret);
+
+/* Takes a row over, before the first visit. */
+void tries_adopt(struct tries *t, const struct tries_row *row);
 
 /* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);

@@ -225,6 +225,19 @@ def test_login_attempts_stay_used(make, backend, by_door):
                 assert (reply.name, reply.reason) == ("REFUSED", REFUSAL_ATTEMPTS), reply
 
 
+def test_attempts_of_a_socket_that_is_closed_stay_used(make, backend):
+    system = make.system(backend, login_attempts=2)
+    with Door(system) as door:
+        with door.knock() as peer:
+            refused_password(peer)
+        restart(system)
+        with door.knock() as again:
+            assert again.receive().name == "WELCOME"  # of other settings than the door's first
+            refused_password(again)
+            reply = again.ask_lease()
+            assert (reply.name, reply.reason) == ("REFUSED", REFUSAL_ATTEMPTS), reply
+
+
 # --- passwords ---------------------------------------------------------------------------------------------
 def test_what_is_cached_is_nobody_elses_afterwards(make, backend):
     backend.passwords["anna"] = b"right"

@@ -79,6 +79,28 @@ static void who_connects_begins_anew_and_inherits_when_it_knocks(void **unused)
 	tries_free(t);
 }
 
+static void a_successor_knows_what_was_used(void **unused)
+{
+	struct tries *before = make(900), *t = tries_new(started, 2500);
+	struct tries_row row;
+	size_t at = 0;
+
+	(void)unused;
+	assert_int_equal(visit(before, PID, 1000, 2), 0);
+	assert_int_equal(visit(before, PID + 1, 1000, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_true(tries_next(before, &at, &row));
+		tries_adopt(t, &row);
+	}
+	assert_false(tries_next(before, &at, &row));
+	tries_adopt(t, &(struct tries_row){ .pid = -1 });
+	assert_int_equal(visit(t, PID, 3000, 0), 2);
+	start = 3500; /* another process by now */
+	assert_int_equal(visit(t, PID, 4000, 0), 0);
+	tries_free(before);
+	tries_free(t);
+}
+
 /* Knocks and leaves. Returns whether that was surely the first time. */
 static bool first(struct tries *t, pid_t pid, int64_t now)
 {
@@ -296,6 +318,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_second_knock_inherits_what_is_used),
+		cmocka_unit_test(a_successor_knows_what_was_used),
 		cmocka_unit_test(who_connects_begins_anew_and_inherits_when_it_knocks),
 		cmocka_unit_test(a_process_is_there_for_the_first_time_once),
 		cmocka_unit_test(another_in_its_place_does_not_make_it_new),
