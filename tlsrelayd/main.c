@@ -79,5 +79,11 @@ int main(int argc, char **argv)
 		log_printf(LOG_ERR, "tlsrelayd cannot start");
 		return EXIT_FAILED;
 	}
+	int r = sandbox_enter_master();
+
+	if (r < 0) {
+		log_printf(LOG_ERR, "tlsrelayd cannot lock itself up: %s", strerror(-r));
+		return EXIT_FAILED;
+	}
 	return master_run(&m);
 }
