@@ -119,18 +119,18 @@ $(RELAY_FILTER): $(B)/gen/make_relay_filter
 	$< >$@.new && mv $@.new $@
 $(B)/obj/tlsrelayd/sandbox.o: $(RELAY_FILTER)
 
-# Those of the broker and of lookupd; rows and how they are printed are shared.
-define call_filter
-$(B)/gen/make_$(2): $(1)/jail/make_filter.c lib/filter/rules.c lib/filter/rules.h
+# Those of the programs that are always there; rows and how they are printed are shared: NAME, made by, for.
+define shared_filter
+$(B)/gen/make_$(1): $(2) lib/filter/rules.c lib/filter/rules.h
 	@mkdir -p $$(@D)
-	$$(CC) -I. -D_GNU_SOURCE= -std=c17 $$(WARN) $$(CFLAGS) $(1)/jail/make_filter.c lib/filter/rules.c \
-		$$(shell $$(PKG) --libs libseccomp) -o $$@
-$(B)/gen/$(2).h: $(B)/gen/make_$(2)
+	$$(CC) -I. -D_GNU_SOURCE= -std=c17 $$(WARN) $$(CFLAGS) $(2) lib/filter/rules.c $$(shell $$(PKG) --libs libseccomp) -o $$@
+$(B)/gen/$(1).h: $(B)/gen/make_$(1)
 	$$< >$$@.new && mv $$@.new $$@
-$(B)/obj/$(1)/jail.o: $(B)/gen/$(2).h
+$(B)/obj/$(3): $(B)/gen/$(1).h
 endef
-$(eval $(call call_filter,cachebrokerd,broker_filter))
-$(eval $(call call_filter,lookupd,lookup_filter))
+$(eval $(call shared_filter,broker_filter,cachebrokerd/jail/make_filter.c,cachebrokerd/jail.o))
+$(eval $(call shared_filter,lookup_filter,lookupd/jail/make_filter.c,lookupd/jail.o))
+$(eval $(call shared_filter,relay_master_filter,tlsrelayd/sandbox/make_master_filter.c,tlsrelayd/sandbox_master.o))
 
 $(B)/proxyd: $(call proxyobjs,$(SRC_proxyd) $(LIB_C))
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@

@@ -88,5 +88,11 @@ int main(int argc, char **argv)
 	}
 	if (check)
 		return EXIT_OK;
+	int r = sandbox_enter_master();
+
+	if (r < 0) {
+		log_printf(LOG_ERR, "tlsrelayd cannot lock itself up: %s", strerror(-r));
+		return EXIT_FAILED;
+	}
 	return master_run(&m);
 }

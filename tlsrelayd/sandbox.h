@@ -11,6 +11,11 @@
 /* No dumps of a process that holds keys. For master and workers. */
 void sandbox_forbid_dumps(void);
 
+/* The master's: no new privileges, no program can be executed, no file written, and only the calls
+ * of sandbox/make_master_filter.c succeed. One that is root has to make others of its workers: it
+ * stays as it is, and they lock themselves up. 0, or -errno: then the process must not go on. */
+int sandbox_enter_master(void);
+
 /* Moves the link into its place and closes all other descriptors, the log's, too: from now on the
  * master writes the lines. Then gives up the rights of root when there are any (uid, gid), and
  * every other right. 0, or -errno: then the process must not go on. */

@@ -135,8 +135,8 @@ static const struct filter_rule reading[] = {
 
 static const struct filter_rule newer[] = {
 	FILTER_ANY(clone3), /* its flags are in memory, where no filter can see them */
-	FILTER_ANY(statx),	 FILTER_ANY(faccessat2), FILTER_ANY(openat2),
-	FILTER_ANY(close_range), FILTER_ANY(preadv2),	 FILTER_ANY(pwritev2),
+	FILTER_ANY(statx),   FILTER_ANY(faccessat2), FILTER_ANY(openat2),
+	FILTER_ANY(preadv2), FILTER_ANY(pwritev2),
 };
 
 /* Nothing that a program or a library of ours would try: an intruder is shown by it. */
@@ -183,7 +183,6 @@ static const struct filter_rule hostile[] = {
 	FILTER_ANY(setfsuid),
 	FILTER_ANY(setfsgid),
 	FILTER_ANY(setgroups),
-	FILTER_ANY(capset),
 	FILTER_ANY(listen),
 };
 

@@ -25,7 +25,7 @@ LOCKS = {
     "cachebrokerd": LOCKED,
     "lookupd": LOCKED,
     "lookupd worker": LOCKED,
-    "tlsrelayd": Lock(hidden=True),
+    "tlsrelayd": LOCKED,
     "tlsrelayd worker": LOCKED,
     "listener": Lock(inside=True),
     "nursery": Lock(seccomp=True, hidden=True, inside=True),
