@@ -146,6 +146,9 @@ static void forget_user(struct order *o)
 {
 	struct key name;
 
+	/* by what is known of him */
+	if (keys_name(o->broker->keys, SERVICE_IMAP, argument_of(o), &name) == 0)
+		o->closed += connection_close_known(o->broker, &name);
 	for (uint32_t service = SERVICE_IMAP; service <= SERVICE_POP3; service++)
 		if (keys_name(o->broker->keys, service, argument_of(o), &name) == 0)
 			accounts_forget_user(o->broker->accounts, &name);

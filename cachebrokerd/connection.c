@@ -482,6 +482,43 @@ unsigned connection_close_user(struct broker *b, const struct key *user, unsigne
 	return count;
 }
 
+/* Closes what is idle of the account, and disowns what is in use. */
+static unsigned take_away(struct broker *b, const struct key *account)
+{
+	unsigned count = 0, unused;
+	struct cache_entry *e;
+
+	for (struct connection *c = all; c; c = c->next)
+		if (key_same(&c->entry.account, account))
+			connection_disown(c);
+	while ((e = cache_oldest_of(b->cache, account, &unused)) != NULL) {
+		evict(e->owner, COUNTER_flushed);
+		count++;
+	}
+	return count;
+}
+
+unsigned connection_close_known(struct broker *b, const struct key *user)
+{
+	struct account known;
+	enum accounts_state state = accounts_find_user(b->accounts, user, clock_ms(), &known);
+	unsigned count = 0;
+	struct connection *c = state == ACCOUNTS_FRESH || state == ACCOUNTS_STALE ? all : NULL;
+
+	while (c) {
+		bool idle = c->fd >= 0;
+		struct key account = c->entry.account;
+
+		if (c->unwanted || !is_placed(c, &known)) {
+			c = c->next;
+			continue;
+		}
+		count += take_away(b, &account);
+		c = idle ? all : c->next; /* it is gone, or unwanted now */
+	}
+	return count;
+}
+
 unsigned connection_close_host(struct host *host, unsigned most, int64_t until)
 {
 	unsigned count = 0;

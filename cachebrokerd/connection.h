@@ -130,6 +130,10 @@ unsigned connection_close_misplaced(struct broker *b, const struct key *user,
  * accepted. Returns how many there were. */
 unsigned connection_close_user(struct broker *b, const struct key *user, unsigned most);
 
+/* The same with the account that is known of the user: under other names of it (aliases) others, or
+ * he himself, may have made what his login finds. Those in use are not to come back. */
+unsigned connection_close_known(struct broker *b, const struct key *user);
+
 /* Logs out so many of the host's idle connections at most, of those that lie there since `until` or
  * longer. Returns how many there were. */
 unsigned connection_close_host(struct host *host, unsigned most, int64_t until);

@@ -76,6 +76,21 @@ static void refuse(struct client *c, const struct host *h, enum errand_verdict v
 			    : "the mail host refused the master login");
 }
 
+/* The mail host has too many connections of this user, as it says. If idle ones of ours are among
+ * them they go, and the login is made again behind their LOGOUT, once: as with a session's own. */
+static bool makes_room(struct client *c, const struct connection *fresh, enum response_code code)
+{
+	if (code != CODE_LIMIT)
+		return false;
+	state_count(c->broker->state, COUNTER_limited, 1);
+	if (c->made_room || connection_close_account(c->broker, &fresh->entry.account, NULL,
+						     COUNTER_evicted) == 0)
+		return false;
+	c->limited = c->made_room = true;
+	client_ask_again(c);
+	return true;
+}
+
 /* The mail host's word, by the errand. */
 static int on_verdict(void *context, enum errand_verdict verdict, enum response_code code, int *fd,
 		      struct span capabilities)
@@ -93,7 +108,7 @@ static int on_verdict(void *context, enum errand_verdict verdict, enum response_
 	free(m);
 	if (!same || verdict != VERDICT_ACCEPTED ||
 	    connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) < 0) {
-		if (c)
+		if (c && !(r == 0 && verdict == VERDICT_NONE && makes_room(c, fresh, code)))
 			refuse(c, fresh->host, r == 0 ? verdict : VERDICT_NONE,
 			       own_password);
 		connection_lost(fresh);

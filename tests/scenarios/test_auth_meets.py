@@ -132,6 +132,30 @@ def test_a_flushed_user_has_nothing_left_of_either(start, backend, auth):
     system.session("bert", reused=True).close()
 
 
+@pytest.mark.parametrize("verb", ["flush-user", "kick"])
+def test_what_an_alias_has_left_is_the_users_too(make, backend, verb):
+    """Names of one account share its connections; its sessions end only under the name that is kicked."""
+    daemon = Authdaemond(lambda request: b"ADDRESS=%s\nOPTIONS=mailhost=%s\n.\n" % (
+        b"bert" if b"bert" in request else b"anna", at(backend).encode()))
+    make.started.append(daemon)
+    system = make.system(backend, directory=[daemon], server_port=free_port())
+    clients = [system.session("alias", "pw-anna") for _ in range(2)] + [system.session("bert"), system.session("bert")]
+    for client in (clients.pop(), clients.pop(0)):
+        client.logout()
+        system.wait_given()
+    system.session("anna", reused=True).logout()
+    system.wait_given()
+    assert order(system, verb, "anna").startswith({"flush-user": "flushed", "kick": "kicked"}[verb] + ": 1 connection closed")
+    system.wait_cached(1)
+    for client in clients:
+        client.ok("NOOP")
+        client.logout()
+    system.wait_given()  # one of them
+    system.wait_cached(2)  # both are bert's
+    system.session("alias", "pw-anna", reused=False).close()
+    system.session("bert", reused=True).close()
+
+
 @pytest.mark.parametrize("auth", ["directory", "both"])
 def test_a_flushed_users_password_is_asked_for_again(make, backend, auth):
     asked, right = [], ["pw-anna"]

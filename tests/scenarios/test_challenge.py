@@ -344,6 +344,25 @@ def test_a_conversation_is_an_attempt(start):
         assert login(client, "CRAM-MD5", "anna", "pw-anna").tagged.startswith(b"NO [LIMIT]")
 
 
+@pytest.mark.parametrize("most, told", [(2, b"OK "), (0, b"NO [LIMIT] AUTHENTICATE failed")])
+def test_limit_closes_the_users_idle_ones_and_tries_once_more(start, backend, most, told):
+    """As it is with a session's own login; and it is one attempt. They are the same account's under a password."""
+    system = start(login_attempts=1)
+    for client in [system.session() for _ in range(2)]:
+        client.logout()
+        system.wait_given()
+
+    def judge(user, password):
+        there = [conn for conn in backend.open_connections() if conn.user == user]
+        return True if len(there) < most else b"TAG NO [LIMIT] Too many connections\r\n"
+    backend.verdict = judge
+    with system.client() as client:
+        assert login(client, "CRAM-MD5", "anna", "pw-anna").tagged.startswith(told)
+    assert len(backend.logins) == 4
+    wait_until(lambda: system.counter("evicted") == 2 and system.counter("limited") == (1 if most else 2),
+               lambda: f"{system.stats()}")
+
+
 def test_connections_are_reused_by_whoever_is_verified_anew(system, backend):
     with session(system, "anna", "pw-anna", "CRAM-MD5", reused=False) as client:
         client.logout()
