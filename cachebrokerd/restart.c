@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client_pack.h"
 #include "cachebrokerd/connection_pack.h"
 #include "cachebrokerd/door.h"
@@ -121,10 +122,14 @@ static void add_head(struct packer *p)
 	struct pack_record record = { .type = PACK_HEAD,
 				      .HEAD = { .secret = *keys_secret(b->keys),
 						.next_id = b->next_id,
+						.settled_at = (uint64_t)b->settled_at,
 						.tls_policy = b->tls_policy,
-						.tls_settings = b->tls_settings } };
+						.tls_settings = b->tls_settings,
+						.tls_unsettled = b->tls_unsettled,
+						.tries_born = (uint64_t)tries_born(b->tries) } };
 	socklen_t n = sizeof(record.HEAD.socket);
 
+	p->error = broker_digest_settings(b, &record.HEAD.settings);
 	if (getsockopt(p->receiving, SOL_SOCKET, SO_COOKIE, &record.HEAD.socket, &n) < 0)
 		p->error = -errno;
 	pack_prefix(p->buffer);
@@ -145,6 +150,48 @@ static void add_habits(struct packer *p)
 							       .enables = row.enables,
 							       .plain_turns = row.plain_turns,
 							       .fingerprint = row.fingerprint } };
+
+		add(p, &record);
+	}
+}
+
+static void add_tries(struct packer *p)
+{
+	struct tries_row row;
+	size_t at = 0;
+
+	while (tries_next(p->broker->tries, &at, &row)) {
+		const struct pack_record record = { .type = PACK_TRIES,
+						    .TRIES = { .pid = (uint32_t)row.pid,
+							       .since = (uint64_t)row.since,
+							       .gone = (uint64_t)row.gone,
+							       .used = row.used,
+							       .deeds = row.deeds,
+							       .again = row.again } };
+
+		add(p, &record);
+	}
+}
+
+static void add_accounts(struct packer *p)
+{
+	struct accounts_cursor at;
+	struct accounts_row row;
+
+	accounts_begin(p->broker->accounts, &at);
+	while (accounts_next(&at, clock_ms(), &row)) {
+		unsigned flags = (row.account.other_password ? PACK_OTHER_PASSWORD : 0u) |
+				 (row.none ? PACK_NONE : 0u) | (row.refused ? PACK_REFUSED : 0u);
+		const struct pack_record record = {
+			.type = PACK_ACCOUNT,
+			.ACCOUNT = { .login = row.login,
+				     .user = row.user,
+				     .fresh_until = (uint64_t)row.fresh_until,
+				     .until = (uint64_t)row.until,
+				     .flags = flags,
+				     .hosts = row.account.hosts,
+				     .backend_user = row.account.backend_user }
+		};
 
 		add(p, &record);
 	}
@@ -267,6 +314,8 @@ static void pack_all(struct broker *b)
 		add_head(&p);
 	if (p.error == 0) {
 		add_habits(&p);
+		add_accounts(&p);
+		add_tries(&p); /* in front of the clients */
 		add_clients(&p);
 		add_idle(&p);
 		send_off(&p);
