@@ -14,14 +14,15 @@
 /* All entries of a user, the newest first, behind them those of refused passwords. */
 struct user {
 	struct key name;
-	struct entry *entries;
+	struct accounts_entry *entries;
 	UT_hash_handle hh;
 };
 
-struct entry {
+struct accounts_entry {
 	struct key login;
 	struct user *user;
-	struct entry *prev, *next; /* of the user */
+	struct accounts_entry *prev, *next; /* of the user */
+	uint64_t number;		    /* in the order of storing, of both tables */
 	int64_t fresh_until, until;
 	size_t hosts_length, backend_user_length;
 	bool other_password;
@@ -33,9 +34,10 @@ struct entry {
 };
 
 struct accounts {
-	struct entry *entries;
-	struct entry *unknown; /* without texts */
-	struct user *users;    /* that have any */
+	struct accounts_entry *entries;
+	struct accounts_entry *unknown; /* without texts */
+	struct user *users;		/* that have any */
+	uint64_t stored;
 };
 
 struct accounts *accounts_new(void)
@@ -77,7 +79,7 @@ static void drop_if_empty(struct accounts *a, struct user *u)
 	free(u);
 }
 
-static void forget(struct accounts *a, struct entry *e)
+static void forget(struct accounts *a, struct accounts_entry *e)
 {
 	struct user *u = e->user;
 
@@ -104,10 +106,10 @@ void accounts_free(struct accounts *a)
 }
 
 /* The entry of this login in one of the tables, unless its time is over. */
-static struct entry *find(struct accounts *a, struct entry *table, const struct key *login,
-			  int64_t now)
+static struct accounts_entry *find(struct accounts *a, struct accounts_entry *table,
+				   const struct key *login, int64_t now)
 {
-	struct entry *e = NULL;
+	struct accounts_entry *e = NULL;
 
 	HASH_FIND(hh, table, login, sizeof(*login), e);
 	if (e && now >= e->until) {
@@ -119,8 +121,8 @@ static struct entry *find(struct accounts *a, struct entry *table, const struct 
 
 void accounts_forget_login(struct accounts *a, const struct key *login)
 {
-	struct entry *found = find(a, a->entries, login, INT64_MIN);
-	struct entry *none = find(a, a->unknown, login, INT64_MIN);
+	struct accounts_entry *found = find(a, a->entries, login, INT64_MIN);
+	struct accounts_entry *none = find(a, a->unknown, login, INT64_MIN);
 
 	if (found)
 		forget(a, found);
@@ -136,22 +138,27 @@ void accounts_forget_user(struct accounts *a, const struct key *user)
 		forget(a, u->entries);
 }
 
-static enum accounts_state say(const struct entry *e, int64_t now, struct account *ret)
+static struct account account_of(const struct accounts_entry *e)
 {
-	if (e->none)
-		return e->refused ? ACCOUNTS_REFUSED : ACCOUNTS_UNKNOWN;
-	*ret = (struct account){ .hosts = { e->texts, e->hosts_length },
+	return (struct account){ .hosts = { e->texts, e->hosts_length },
 				 .backend_user = { e->texts + e->hosts_length,
 						   e->backend_user_length },
 				 .other_password = e->other_password,
 				 .line = e->line };
+}
+
+static enum accounts_state say(const struct accounts_entry *e, int64_t now, struct account *ret)
+{
+	if (e->none)
+		return e->refused ? ACCOUNTS_REFUSED : ACCOUNTS_UNKNOWN;
+	*ret = account_of(e);
 	return now < e->fresh_until ? ACCOUNTS_FRESH : ACCOUNTS_STALE;
 }
 
 enum accounts_state accounts_find(struct accounts *a, const struct key *login, int64_t now,
 				  struct account *ret)
 {
-	const struct entry *e = find(a, a->entries, login, now);
+	const struct accounts_entry *e = find(a, a->entries, login, now);
 
 	if (!e)
 		e = find(a, a->unknown, login, now);
@@ -163,20 +170,21 @@ enum accounts_state accounts_find_user(const struct accounts *a, const struct ke
 {
 	const struct user *u = find_user(a, user);
 
-	for (const struct entry *e = u ? u->entries : NULL; e && !e->refused; e = e->next)
+	for (const struct accounts_entry *e = u ? u->entries : NULL; e && !e->refused; e = e->next)
 		if (now < e->until)
 			return say(e, now, ret);
 	return ACCOUNTS_NOTHING;
 }
 
 /* Puts e, which is taken over, in, in the place of the oldest if its table is full. */
-static void add(struct accounts *a, struct entry *e, const struct key *user)
+static void add(struct accounts *a, struct accounts_entry *e, const struct key *user)
 {
-	struct entry **table = e->none ? &a->unknown : &a->entries;
+	struct accounts_entry **table = e->none ? &a->unknown : &a->entries;
 
 	accounts_forget_login(a, &e->login);
 	if (HASH_COUNT(*table) >= (e->none ? ACCOUNTS_UNKNOWN_MOST : ACCOUNTS_MOST))
 		forget(a, *table);
+	e->number = ++a->stored;
 	e->user = find_or_add_user(a, user);
 	if (!e->user) {
 		free(e);
@@ -199,22 +207,26 @@ static void age_others(const struct accounts *a, const struct key *login, const 
 {
 	const struct user *u = key_same(login, user) ? NULL : find_user(a, user);
 
-	for (struct entry *e = u ? u->entries : NULL; e; e = e->next)
+	for (struct accounts_entry *e = u ? u->entries : NULL; e; e = e->next)
 		if (!e->none && !key_same(&e->login, login) && !key_same(&e->login, user) &&
 		    e->until > e->fresh_until)
 			e->until = e->fresh_until;
 }
 
-void accounts_store(struct accounts *a, const struct key *login, const struct key *user,
-		    const struct account *account, int64_t fresh_until, int64_t until)
+/* Copies the account's texts, which may be those of an entry that goes. NULL: no memory. */
+static struct accounts_entry *new_entry(const struct key *login, const struct account *account,
+					int64_t fresh_until, int64_t until)
 {
-	struct entry *e = calloc(1, sizeof(*e) + account->hosts.n + account->backend_user.n);
+	struct accounts_entry *e =
+		calloc(1, sizeof(*e) + account->hosts.n + account->backend_user.n);
 
 	if (!e)
-		return;
-	/* the account's texts may be those of the entry that goes */
-	memcpy(e->texts, account->hosts.p, account->hosts.n);
-	memcpy(e->texts + account->hosts.n, account->backend_user.p, account->backend_user.n);
+		return NULL;
+	if (account->hosts.n > 0)
+		memcpy(e->texts, account->hosts.p, account->hosts.n);
+	if (account->backend_user.n > 0)
+		memcpy(e->texts + account->hosts.n, account->backend_user.p,
+		       account->backend_user.n);
 	e->login = *login;
 	e->fresh_until = fresh_until;
 	e->until = until;
@@ -222,6 +234,16 @@ void accounts_store(struct accounts *a, const struct key *login, const struct ke
 	e->backend_user_length = account->backend_user.n;
 	e->other_password = account->other_password;
 	e->line = account->line;
+	return e;
+}
+
+void accounts_store(struct accounts *a, const struct key *login, const struct key *user,
+		    const struct account *account, int64_t fresh_until, int64_t until)
+{
+	struct accounts_entry *e = new_entry(login, account, fresh_until, until);
+
+	if (!e)
+		return;
 	age_others(a, login, user);
 	add(a, e, user);
 }
@@ -229,15 +251,64 @@ void accounts_store(struct accounts *a, const struct key *login, const struct ke
 void accounts_store_none(struct accounts *a, const struct key *login, const struct key *user,
 			 bool refused, int64_t until)
 {
-	struct entry *e = calloc(1, sizeof(*e));
+	struct accounts_entry *e = new_entry(login, &(struct account){ 0 }, 0, until);
 
 	if (!e) {
 		accounts_forget_login(a, login);
 		return;
 	}
-	e->login = *login;
-	e->until = until;
 	e->none = true;
 	e->refused = refused;
 	add(a, e, user);
+}
+
+/* --- for a successor ---------------------------------------------------- */
+
+void accounts_begin(const struct accounts *a, struct accounts_cursor *ret)
+{
+	*ret = (struct accounts_cursor){ a->entries, a->unknown };
+}
+
+/* The one that was stored before the others that are left; NULL: none is. */
+static const struct accounts_entry *take_oldest(struct accounts_cursor *at)
+{
+	const struct accounts_entry **oldest = &at->found, *e;
+
+	if (!at->found || (at->none && at->none->number < at->found->number))
+		oldest = &at->none;
+	e = *oldest;
+	if (e)
+		*oldest = e->hh.next;
+	return e;
+}
+
+bool accounts_next(struct accounts_cursor *at, int64_t now, struct accounts_row *ret)
+{
+	const struct accounts_entry *e;
+
+	do
+		e = take_oldest(at);
+	while (e && now >= e->until);
+	if (!e)
+		return false;
+	*ret = (struct accounts_row){ .login = e->login,
+				      .user = e->user->name,
+				      .fresh_until = e->fresh_until,
+				      .until = e->until,
+				      .none = e->none,
+				      .refused = e->refused,
+				      .account = account_of(e) };
+	return true;
+}
+
+void accounts_restore(struct accounts *a, const struct accounts_row *row)
+{
+	struct accounts_entry *e =
+		new_entry(&row->login, &row->account, row->fresh_until, row->until);
+
+	if (!e)
+		return;
+	e->none = row->none;
+	e->refused = row->refused;
+	add(a, e, &row->user);
 }

@@ -58,6 +58,31 @@ void accounts_store_none(struct accounts *a, const struct key *login, const stru
 /* Forgets what is known under this digest. */
 void accounts_forget_login(struct accounts *a, const struct key *login);
 
+/* All that is known, for a successor, in the order in which it was stored: what accounts_find()
+ * says, and until when. The texts live as accounts_find()'s. */
+struct accounts_row {
+	struct key login;
+	struct key user;
+	int64_t fresh_until, until;
+	bool none, refused; /* then there is no account */
+	struct account account;
+};
+
+struct accounts_entry;
+
+struct accounts_cursor {
+	const struct accounts_entry *found, *none;
+};
+
+/* Begins with the first; while a cursor is used nothing may be stored, found or forgotten. */
+void accounts_begin(const struct accounts *a, struct accounts_cursor *ret);
+
+/* The next one that is believed at this time. False: that was all. */
+bool accounts_next(struct accounts_cursor *at, int64_t now, struct accounts_row *ret);
+
+/* Stores a row as it is, behind those that are there. */
+void accounts_restore(struct accounts *a, const struct accounts_row *row);
+
 /* Forgets what is known of one user, under whatever proof. */
 void accounts_forget_user(struct accounts *a, const struct key *user);
 

@@ -124,6 +124,21 @@ static void renew_tls_policy(struct broker *b)
 		name_tls_settings(b);
 	}
 	b->tls_policy = policy;
+	b->tls_clients = tls_policy_clients(&b->config);
+}
+
+int broker_digest_settings(const struct broker *b, struct key *ret)
+{
+	struct span value = { (const char *)&b->tls_clients, sizeof(b->tls_clients) };
+	struct config_key key;
+
+	*ret = (struct key){ 0 };
+	int r = keys_setting(b->keys, SPAN("tls_clients"), value, ret);
+
+	for (size_t i = 0; r == 0 && config_key_at(i, &key); i++)
+		for (size_t n = 0; r == 0 && config_value_at(&b->config, i, n, &value); n++)
+			r = keys_setting(b->keys, span_str(key.name), value, ret);
+	return r;
 }
 
 void broker_settle_tls(struct broker *b)

@@ -55,12 +55,14 @@ struct broker {
 	struct client *clients; /* all sessions */
 	struct client *silent;	/* those that have not introduced themselves, the first first */
 	struct peer *listeners;
+	int64_t listeners_by; /* monotonic ms: those of the broker before us have come by then */
 	struct timer *tick;
 
 	int64_t settled_at; /* monotonic ms: what lookupd says before may be of other settings */
 	uint64_t settings; /* a random name of the configuration in force */
 	uint64_t tls_policy;   /* what TLS with mail hosts shall be made with: tls_policy.h */
 	uint64_t tls_settings; /* and a name for what it is made with, by tlsrelayd */
+	uint64_t tls_clients;  /* what clients' certificates are verified with: tls_policy.h */
 	bool tls_unsettled;    /* tlsrelayd may not have read what we have */
 	uint64_t next_id;  /* of sessions and connections: never used twice */
 	unsigned client_count;
@@ -85,6 +87,10 @@ void broker_report_config(void *context, bool is_error, const char *line);
 
 /* Reads the configuration again. Errors are logged and leave everything as it is. */
 void broker_reload(struct broker *b);
+
+/* The digest of the configuration in force, and of what it names: another one than that of the
+ * broker before us is as good as a reload (restart_take.c). 0 or -errno. */
+int broker_digest_settings(const struct broker *b, struct key *ret);
 
 /* lookupd's workers may still answer by settings of before: for a while nothing that they say is
  * remembered. */

@@ -79,7 +79,7 @@ bool client_in_challenge(const struct client *c)
 				     !c->connection));
 }
 
-void client_challenge_restore(struct client *c, struct span user, bool paid)
+void client_challenge_restore(struct client *c, struct span user, bool paid, bool old)
 {
 	struct challenge *h = calloc(1, sizeof(*h));
 
@@ -88,7 +88,7 @@ void client_challenge_restore(struct client *c, struct span user, bool paid)
 		return;
 	}
 	h->verified = true;
-	h->settled_at = c->broker->settled_at;
+	h->settled_at = c->broker->settled_at - (old ? 1 : 0);
 	h->paid = paid;
 	h->user_length = user.n;
 	memcpy(h->user, user.p, user.n);

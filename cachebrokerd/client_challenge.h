@@ -29,9 +29,9 @@ void client_challenge_pay(struct client *c);
 /* Is a conversation under way? */
 bool client_in_challenge(const struct client *c);
 
-/* Goes on after a restart with whom a worker had verified; paid: for a login that is still to come.
- */
-void client_challenge_restore(struct client *c, struct span user, bool paid);
+/* Goes on after a restart with whom a worker had verified; paid: for a login that is still to come;
+ * old: it was begun before a reload. */
+void client_challenge_restore(struct client *c, struct span user, bool paid, bool old);
 
 /* The client is gone. */
 void client_leave_challenge(struct client *c);

@@ -16,7 +16,6 @@
 #include "cachebrokerd/client_challenge.h"
 #include "cachebrokerd/client_lease.h"
 #include "cachebrokerd/host.h"
-#include "cachebrokerd/process.h"
 #include "cachebrokerd/tracing.h"
 #include "lib/fd.h"
 
@@ -80,10 +79,20 @@ static void pack_ends(const struct client *c, struct pack_CLIENT *to)
 	to->caller_hops = c->caller.hops;
 }
 
+/* Is what it was verified by of before a reload? */
+static unsigned proofs_of(const struct client *c)
+{
+	unsigned set = c->identity_of == c->broker->settled_at ? 0 : PACK_OLD_IDENTITY;
+
+	if (client_challenge_is_old(c))
+		set |= PACK_OLD_CHALLENGE;
+	return set;
+}
+
 bool client_pack(struct client *c, struct pack_CLIENT *ret)
 {
 	struct span verified = SPAN_NONE;
-	unsigned set = 0, deeds;
+	unsigned set = proofs_of(c);
 
 	if (c->refused || c->peer->ended || client_is_busy(c) || client_in_challenge(c) ||
 	    c->state == CLIENT_WAITING)
@@ -91,10 +100,7 @@ bool client_pack(struct client *c, struct pack_CLIENT *ret)
 	for (size_t i = 0; i < FLAGS; i++)
 		if (*flag_of(c, i))
 			set |= flags[i].flag;
-	if (!c->bound &&
-	    client_challenge_is_old(c)) /* of before a reload: it is not brought back to life */
-		verified = SPAN_NONE;
-	else if (client_verified(c, &verified) && client_challenge_paid(c))
+	if (client_verified(c, &verified) && client_challenge_paid(c))
 		set |= PACK_PAID;
 	*ret = (struct pack_CLIENT){
 		.id = c->id,
@@ -104,8 +110,6 @@ bool client_pack(struct client *c, struct pack_CLIENT *ret)
 		.service = c->service,
 		.flags = set,
 		.pid = (uint32_t)c->visit.pid,
-		.used = tries_used(c->broker->tries, &c->visit, &deeds),
-		.deeds = deeds,
 		.leases = c->leases,
 		.lines = c->lines,
 		.tls_serial = c->tls_serial,
@@ -116,10 +120,7 @@ bool client_pack(struct client *c, struct pack_CLIENT *ret)
 		.address = span_str(c->address),
 		.origin = span_str(c->origin),
 		.tls = span_str(c->tls ? c->tls : ""),
-		.identity = span_str(
-			c->identity && (c->bound || c->identity_of == c->broker->settled_at)
-				? c->identity
-				: ""),
+		.identity = span_str(c->identity ? c->identity : ""),
 		.verified = verified,
 	};
 	pack_ends(c, ret);
@@ -169,12 +170,20 @@ static void unpack_facts(struct client *c, const struct pack_CLIENT *from)
 		c->tls = strndup(from->tls.p, from->tls.n);
 	if (from->identity.n > 0)
 		c->identity = strndup(from->identity.p, from->identity.n);
-	c->identity_of = c->broker->settled_at;
-	if (from->verified.n > 0)
-		client_challenge_restore(c, from->verified, from->flags & PACK_PAID);
 }
 
-/* The counts that it is part of, and its process's tries. */
+/* By whom it was verified; that is good for a login as long as the configuration is the same. */
+static void unpack_proofs(struct client *c, const struct pack_CLIENT *from, bool reloaded)
+{
+	bool old_identity = reloaded || from->flags & PACK_OLD_IDENTITY,
+	     old_challenge = reloaded || from->flags & PACK_OLD_CHALLENGE;
+
+	c->identity_of = c->broker->settled_at - (old_identity ? 1 : 0);
+	if (from->verified.n > 0)
+		client_challenge_restore(c, from->verified, from->flags & PACK_PAID, old_challenge);
+}
+
+/* The counts that it is part of, and its process's place among the tries. */
 static void count(struct client *c, const struct pack_CLIENT *from)
 {
 	struct broker *b = c->broker;
@@ -183,9 +192,7 @@ static void count(struct client *c, const struct pack_CLIENT *from)
 		b->orphans++;
 	if (c->joined)
 		c->joined = admit_one_more(b, c->service, c->origin, true, c->address);
-	if (from->pid != 0 &&
-	    tries_knock(b->tries, (pid_t)from->pid, process_clock_ms(), &c->visit) >= 0)
-		tries_restore(b->tries, &c->visit, from->used, from->deeds);
+	tries_resume(b->tries, (pid_t)from->pid, &c->visit);
 }
 
 /* It has its connection: the state file and the protocol log hear of it. */
@@ -216,7 +223,7 @@ static bool makes_sense(const struct pack_CLIENT *from, bool has_connection)
 }
 
 int client_unpack(struct broker *b, const struct pack_CLIENT *from, int fd,
-		  struct connection *connection)
+		  struct connection *connection, bool reloaded)
 {
 	AUTO_FD owned = fd;
 	struct peer *p;
@@ -238,6 +245,7 @@ int client_unpack(struct broker *b, const struct pack_CLIENT *from, int fd,
 		client_introduced(c);
 	c->state = (enum client_state)from->state;
 	unpack_facts(c, from);
+	unpack_proofs(c, from, reloaded);
 	count(c, from);
 	c->connection = connection;
 	show(c);

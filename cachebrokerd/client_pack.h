@@ -18,9 +18,9 @@ void client_hold(struct client *c);
 bool client_pack(struct client *c, struct pack_CLIENT *ret);
 
 /* Makes it anew over its socket, which is taken over in any case, with the connection that it has
- * (NULL: none), which is its own then. 0; or -errno: there is no such client, and the connection is
- * still the caller's. */
+ * (NULL: none), which is its own then. reloaded: the configuration has changed. 0; or -errno: there
+ * is no such client, and the connection is still the caller's. */
 int client_unpack(struct broker *b, const struct pack_CLIENT *from, int fd,
-		  struct connection *connection);
+		  struct connection *connection, bool reloaded);
 
 #endif

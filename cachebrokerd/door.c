@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "cachebrokerd/client.h"
+#include "cachebrokerd/lease.h"
 #include "lib/activation.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -300,6 +301,7 @@ static int on_listener(struct peer *p, const struct msg *m, int *fd)
 
 	if (r == 0)
 		(void)tell_pool(p);
+	lease_logged_out(p->broker); /* logins by errand may wait for a listener */
 	return r;
 }
 

@@ -18,6 +18,7 @@
 #include "cachebrokerd/host.h"
 #include "cachebrokerd/lease.h"
 #include "cachebrokerd/peer.h"
+#include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/msgsock.h"
@@ -323,7 +324,7 @@ bool errand_may_log_in(const struct broker *b)
 
 bool errand_has_listener(const struct broker *b)
 {
-	return find_listener(b) != NULL;
+	return find_listener(b) || clock_ms() < b->listeners_by;
 }
 
 static int start_at_once(struct broker *b, const struct job *j)

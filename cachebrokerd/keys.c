@@ -27,6 +27,7 @@ static const struct span purpose_fingerprint = { "fingerprint", 11 };
 static const struct span purpose_tokens = { "tokens", 6 };
 static const struct span purpose_verified = { "verified", 8 };
 static const struct span purpose_habit = { "habit", 5 };
+static const struct span purpose_setting = { "setting", 7 };
 
 int keys_adopt(const struct key *secret, struct keys **ret)
 {
@@ -181,6 +182,14 @@ int keys_habit(const struct keys *k, const struct key *account, uint64_t client_
 	const struct span fields[] = { purpose_habit, bytes_of(account), id, address };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_setting(const struct keys *k, struct span name, struct span value, struct key *sum)
+{
+	const struct key before = *sum;
+	const struct span fields[] = { purpose_setting, bytes_of(&before), name, value };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), sum);
 }
 
 int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret)

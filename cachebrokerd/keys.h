@@ -72,6 +72,10 @@ int keys_fingerprint(const struct keys *k, const struct key *key, struct span fi
 int keys_habit(const struct keys *k, const struct key *account, uint64_t client_id,
 	       struct span address, struct key *ret);
 
+/* The digest of a list of settings, one by one: adds this one's name and a value to *sum, which is
+ * all zero at first. */
+int keys_setting(const struct keys *k, struct span name, struct span value, struct key *sum);
+
 /* The digest of an account's name as the client gave it: the key of the account cache. */
 int keys_name(const struct keys *k, uint32_t service, struct span user, struct key *ret);
 

@@ -119,7 +119,8 @@ bool lease_take(struct client *c);
 /* The recheck that the client waited for is over, and was not followed by lease_take(). */
 void lease_proven(struct client *c, enum errand_verdict verdict);
 
-/* An errand has ended: those who wait for LOGOUT on their account's connections look again. */
+/* An errand has ended, or a listener has come: those who wait for one, or for LOGOUT on their
+ * account's connections, look again. */
 void lease_logged_out(struct broker *b);
 
 /* How long a session may have to wait for the answer to a LEASE, in seconds. */

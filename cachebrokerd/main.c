@@ -39,9 +39,10 @@
 #include "lib/ids.h"
 #include "lib/log.h"
 
-#define TICK_MS	   100
-#define SLOW_TICKS 10 /* what is done once a second */
-#define EXIT_USAGE 2
+#define LISTENERS_MS 5000 /* a listener finds the next broker in much less */
+#define TICK_MS	     100
+#define SLOW_TICKS   10 /* what is done once a second */
+#define EXIT_USAGE   2
 
 struct options {
 	const char *config;
@@ -126,8 +127,9 @@ static int open_sockets(struct broker *b, const struct activation_fd *fds, int c
 static void adopt_doors(struct broker *b, const struct activation_fd *fds, int count)
 {
 	for (int i = 0; i < count; i++)
-		if (strncmp(fds[i].name, "door-", 5) == 0)
-			(void)door_adopt(b, fds[i].fd, fds[i].name);
+		if (strncmp(fds[i].name, "door-", 5) == 0 &&
+		    door_adopt(b, fds[i].fd, fds[i].name) == 0)
+			b->listeners_by = clock_ms() + LISTENERS_MS;
 	doorway_open(b, passed_fd(fds, count, DOORWAY_NAME));
 }
 
@@ -290,6 +292,7 @@ static int load_settings(struct broker *b, const struct options *o, int config_f
 		return -EINVAL;
 	broker_name_settings(b);
 	b->tls_policy = tls_policy(&b->config);
+	b->tls_clients = tls_policy_clients(&b->config);
 	log_limits((int)b->config.syslog_facility, (int)b->config.syslog_prioritymask);
 	if (o->run_directory) {
 		int n = snprintf(b->run_directory, sizeof(b->run_directory), "%s",

@@ -43,6 +43,14 @@ enum pack_client_flag {
 	PACK_JOINED = 1024,
 	PACK_TLS_ASKED = 2048,
 	PACK_PAID = 4096, /* its challenge was a login attempt that it may still make */
+	PACK_OLD_IDENTITY = 8192,   /* its certificate was verified before a reload, */
+	PACK_OLD_CHALLENGE = 16384, /* its challenge was */
+};
+
+enum pack_account_flag {
+	PACK_OTHER_PASSWORD = 1,
+	PACK_NONE = 2, /* there is no such account, or */
+	PACK_REFUSED = 4, /* its password is not this one */
 };
 
 enum pack_type {

@@ -11,14 +11,19 @@
 #define CACHEBROKERD_PACK_TABLE_H
 
 /* The first one. `socket` is the cookie of the socket that has the descriptors; `secret` is the key
- * of all digests; next_id as in struct broker; tls_policy and tls_settings say what TLS with mail
- * hosts was made with. */
+ * of all digests; `settings` the digest of the configuration (broker_digest_settings()); next_id,
+ * settled_at and tls_unsettled as in struct broker; tls_policy and tls_settings say what TLS with
+ * mail hosts was made with; tries_born as in tries.h. */
 #define PACK_HEAD_FIELDS(N, U32, U64, KEY, TEXT) \
 	U64(N, socket) \
 	KEY(N, secret) \
+	KEY(N, settings) \
 	U64(N, next_id) \
+	U64(N, settled_at) \
 	U64(N, tls_policy) \
-	U64(N, tls_settings)
+	U64(N, tls_settings) \
+	U32(N, tls_unsettled) \
+	U64(N, tries_born)
 
 /* What a client was seen to turn on (habits.h). */
 #define PACK_HABIT_FIELDS(N, U32, U64, KEY, TEXT) \
@@ -28,13 +33,27 @@
 	U32(N, plain_turns) \
 	TEXT(N, fingerprint, 200)
 
-/* What a process has used of login_attempts, and done (tries.h); its socket may be gone. */
+/* What lookupd said of a login (accounts.h), in the order in which it was stored; `flags` of enum
+ * pack_account_flag. */
+#define PACK_ACCOUNT_FIELDS(N, U32, U64, KEY, TEXT) \
+	KEY(N, login) \
+	KEY(N, user) \
+	U64(N, fresh_until) \
+	U64(N, until) \
+	U32(N, flags) \
+	U32(N, line) \
+	TEXT(N, hosts, 2200) \
+	TEXT(N, backend_user, 512)
+
+/* What is known of a session's process (tries.h), whose session may be over. Times are of the
+ * machine's start. */
 #define PACK_TRIES_FIELDS(N, U32, U64, KEY, TEXT) \
 	U32(N, pid) \
+	U64(N, since) \
+	U64(N, gone) \
 	U32(N, used) \
 	U32(N, deeds) \
-	U64(N, since) \
-	U64(N, gone)
+	U32(N, again)
 
 /* A backend connection (connection.h) and its mail host. It is that of the record behind it: a
  * client that has leased it, or IDLE. `flags` of enum pack_connection_flag. `accepted`: when its
@@ -68,8 +87,8 @@
 	U64(N, since)
 
 /* A session (client.h), and its socket, whose cookie is `socket`. `state` of enum client_state;
- * `flags` of enum pack_client_flag; `pid`, `used` and `deeds` are what is known of its process
- * (tries.h); connected_ and caller_ as in caller.h; `verified`: whom a look-up worker has. */
+ * `flags` of enum pack_client_flag; `pid`: its process, of which a TRIES says more; connected_ and
+ * caller_ as in caller.h; `verified`: whom a look-up worker has. */
 #define PACK_CLIENT_FIELDS(N, U32, U64, KEY, TEXT) \
 	U64(N, id) \
 	U64(N, socket) \
@@ -78,8 +97,6 @@
 	U32(N, service) \
 	U32(N, flags) \
 	U32(N, pid) \
-	U32(N, used) \
-	U32(N, deeds) \
 	U32(N, leases) \
 	U32(N, lines) \
 	U32(N, tls_serial) \
@@ -109,6 +126,7 @@
 	RECORD(CONNECTION, 3, 0, PACK_CONNECTION_FIELDS) \
 	RECORD(CLIENT, 4, 1, PACK_CLIENT_FIELDS) \
 	RECORD(IDLE, 5, 1, PACK_IDLE_FIELDS) \
-	RECORD(TRIES, 6, 0, PACK_TRIES_FIELDS)
+	RECORD(ACCOUNT, 6, 0, PACK_ACCOUNT_FIELDS) \
+	RECORD(TRIES, 7, 0, PACK_TRIES_FIELDS)
 
 #endif

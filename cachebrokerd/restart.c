@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/admin_orders.h"
 #include "cachebrokerd/client_pack.h"
 #include "cachebrokerd/connection_pack.h"
@@ -31,7 +32,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 
-#define FDS_A_MESSAGE 253 /* SCM_MAX_FD */
+#define FDS_A_MESSAGE 253  /* SCM_MAX_FD */
 #define BUSY_MS	      1000 /* so long is waited for what cannot be asked for twice */
 #define LOOK_MS	      10
 #define BARRIER_MS    2000
@@ -123,12 +124,14 @@ static void add_head(struct packer *p)
 	struct pack_record record = { .type = PACK_HEAD,
 				      .HEAD = { .secret = *keys_secret(b->keys),
 						.next_id = b->next_id,
-						/* no policy: tlsrelayd may not have ours yet */
-						.tls_policy =
-							b->tls_unsettled ? 0 : b->tls_policy,
-						.tls_settings = b->tls_settings } };
+						.settled_at = (uint64_t)b->settled_at,
+						.tls_policy = b->tls_policy,
+						.tls_settings = b->tls_settings,
+						.tls_unsettled = b->tls_unsettled,
+						.tries_born = (uint64_t)tries_born(b->tries) } };
 	socklen_t n = sizeof(record.HEAD.socket);
 
+	p->error = broker_digest_settings(b, &record.HEAD.settings);
 	if (getsockopt(p->receiving, SOL_SOCKET, SO_COOKIE, &record.HEAD.socket, &n) < 0)
 		p->error = -errno;
 	pack_prefix(p->buffer);
@@ -162,10 +165,36 @@ static void add_tries(struct packer *p)
 	while (tries_next(p->broker->tries, &at, &row)) {
 		const struct pack_record record = { .type = PACK_TRIES,
 						    .TRIES = { .pid = (uint32_t)row.pid,
+							       .since = (uint64_t)row.since,
+							       .gone = (uint64_t)row.gone,
 							       .used = row.used,
 							       .deeds = row.deeds,
-							       .since = (uint64_t)row.since,
-							       .gone = (uint64_t)row.gone } };
+							       .again = row.again } };
+
+		add(p, &record);
+	}
+}
+
+static void add_accounts(struct packer *p)
+{
+	struct accounts_cursor at;
+	struct accounts_row row;
+
+	accounts_begin(p->broker->accounts, &at);
+	while (accounts_next(&at, clock_ms(), &row)) {
+		unsigned flags = (row.account.other_password ? PACK_OTHER_PASSWORD : 0u) |
+				 (row.none ? PACK_NONE : 0u) | (row.refused ? PACK_REFUSED : 0u);
+		const struct pack_record record = {
+			.type = PACK_ACCOUNT,
+			.ACCOUNT = { .login = row.login,
+				     .user = row.user,
+				     .fresh_until = (uint64_t)row.fresh_until,
+				     .until = (uint64_t)row.until,
+				     .flags = flags,
+				     .line = row.account.line,
+				     .hosts = row.account.hosts,
+				     .backend_user = row.account.backend_user }
+		};
 
 		add(p, &record);
 	}
@@ -288,7 +317,8 @@ static void pack_all(struct broker *b)
 		add_head(&p);
 	if (p.error == 0) {
 		add_habits(&p);
-		add_tries(&p);
+		add_accounts(&p);
+		add_tries(&p); /* in front of the clients */
 		add_clients(&p);
 		add_idle(&p);
 		send_off(&p);

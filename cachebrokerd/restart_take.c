@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "cachebrokerd/accounts.h"
 #include "cachebrokerd/client_pack.h"
 #include "cachebrokerd/connection_pack.h"
 #include "cachebrokerd/habits.h"
@@ -31,6 +32,7 @@ struct unpacker {
 	int sockets;
 	unsigned count, at; /* of fds */
 	int fds[FDS_A_MESSAGE];
+	bool reloaded;		       /* the configuration is another one now */
 	struct connection *connection; /* of the record behind its own */
 	unsigned clients, idle, dropped;
 };
@@ -68,6 +70,24 @@ static uint64_t cookie_of(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0 ? 0 : cookie;
 }
 
+/* With another configuration it is as behind a reload (broker_reload()). */
+static int take_settings(struct unpacker *u, const struct pack_HEAD *head)
+{
+	struct broker *b = u->broker;
+	struct key settings;
+	int r = broker_digest_settings(b, &settings);
+
+	if (r < 0)
+		return r;
+	b->settled_at = (int64_t)head->settled_at;
+	u->reloaded = !key_same(&settings, &head->settings);
+	if (!u->reloaded)
+		return 0;
+	log_printf(LOG_NOTICE, "restart: the configuration is another one than before");
+	broker_unsettle(b);
+	return 0;
+}
+
 static int take_head(struct unpacker *u, struct span *rest)
 {
 	struct broker *b = u->broker;
@@ -96,12 +116,13 @@ static int take_head(struct unpacker *u, struct span *rest)
 		b->next_id = record.HEAD.next_id;
 	/* what was made under other settings is found by nobody */
 	b->tls_settings = record.HEAD.tls_settings;
-	broker_unsettle(b);
+	b->tls_unsettled = record.HEAD.tls_unsettled != 0;
+	tries_set_born(b->tries, (int64_t)record.HEAD.tries_born);
 	if (record.HEAD.tls_policy != b->tls_policy) {
 		b->tls_settings += 0x10; /* host_tls() adds the mode */
 		b->tls_unsettled = true;
 	}
-	return 0;
+	return take_settings(u, &record.HEAD);
 }
 
 /* --- the descriptors ----------------------------------------------------- */
@@ -175,6 +196,26 @@ static int take_habit(struct unpacker *u, const struct pack_record *record)
 	return 0;
 }
 
+static int take_account(struct unpacker *u, const struct pack_record *record)
+{
+	const struct pack_ACCOUNT *a = &record->ACCOUNT;
+	const struct accounts_row row = { .login = a->login,
+					  .user = a->user,
+					  .fresh_until = (int64_t)a->fresh_until,
+					  .until = (int64_t)a->until,
+					  .none = a->flags & (PACK_NONE | PACK_REFUSED),
+					  .refused = a->flags & PACK_REFUSED,
+					  .account = { .hosts = a->hosts,
+						       .backend_user = a->backend_user,
+						       .other_password =
+							       a->flags & PACK_OTHER_PASSWORD,
+						       .line = a->line } };
+
+	if (!u->reloaded)
+		accounts_restore(u->broker->accounts, &row);
+	return 0;
+}
+
 static int take_tries(struct unpacker *u, const struct pack_record *record)
 {
 	const struct pack_TRIES *t = &record->TRIES;
@@ -182,9 +223,10 @@ static int take_tries(struct unpacker *u, const struct pack_record *record)
 				       .since = (int64_t)t->since,
 				       .gone = (int64_t)t->gone,
 				       .used = t->used,
-				       .deeds = t->deeds };
+				       .deeds = t->deeds,
+				       .again = t->again != 0 };
 
-	tries_adopt(u->broker->tries, &row);
+	tries_restore(u->broker->tries, &row);
 	return 0;
 }
 
@@ -201,7 +243,7 @@ static int take_client(struct unpacker *u, const struct pack_record *record)
 
 	if (fd < 0)
 		return -ENODATA;
-	if (client_unpack(u->broker, &record->CLIENT, fd, u->connection) < 0) {
+	if (client_unpack(u->broker, &record->CLIENT, fd, u->connection, u->reloaded) < 0) {
 		u->dropped++;
 		drop_connection(u);
 		return 0;
@@ -230,10 +272,9 @@ static const struct {
 	enum pack_type type;
 	int (*take)(struct unpacker *u, const struct pack_record *record);
 } takers[] = {
-	{ PACK_HABIT, take_habit },
-	{ PACK_CONNECTION, take_connection },
-	{ PACK_CLIENT, take_client },
-	{ PACK_IDLE, take_idle },
+	{ PACK_HABIT, take_habit },   { PACK_ACCOUNT, take_account },
+	{ PACK_TRIES, take_tries },   { PACK_CONNECTION, take_connection },
+	{ PACK_CLIENT, take_client }, { PACK_IDLE, take_idle },
 	{ PACK_TRIES, take_tries },
 };
 
@@ -274,7 +315,7 @@ void restart_take(struct broker *b, int sockets, int text)
 	}
 	drop_connection(&u);
 	drop_waiting(&u);
-	connection_keep_to_size(b); /* the configuration may be another one */
+	connection_keep_to_size(b);	    /* the configuration may be another one */
 	if (r < 0 && r != -EPROTONOSUPPORT) /* that has been said */
 		log_printf(LOG_WARNING, "restart: what the broker before has left is broken: %s",
 			   strerror(-r));

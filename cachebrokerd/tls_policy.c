@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define FNV_BEGIN UINT64_C(0xcbf29ce484222325)
+
 static void add(uint64_t *hash, const void *data, size_t n)
 {
 	const unsigned char *p = data;
@@ -36,7 +38,7 @@ static void add_file(uint64_t *hash, const char *path)
 
 uint64_t tls_policy(const struct config *c)
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+	uint64_t hash = FNV_BEGIN;
 	const uint32_t numbers[] = { config_tls_mode(c), config_tls_verifies(c),
 				     config_tls_min_version(c) };
 
@@ -46,5 +48,13 @@ uint64_t tls_policy(const struct config *c)
 	add_file(&hash, c->tls_cert_file);
 	add_file(&hash, c->tls_key_file);
 	add_text(&hash, c->tls_ciphers);
+	return hash;
+}
+
+uint64_t tls_policy_clients(const struct config *c)
+{
+	uint64_t hash = FNV_BEGIN;
+
+	add_file(&hash, c->tls_client_ca_file);
 	return hash;
 }

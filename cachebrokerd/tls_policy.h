@@ -9,4 +9,7 @@
 /* The number of these settings, with the files as they are now. */
 uint64_t tls_policy(const struct config *c);
 
+/* The same of the file whose authorities clients' certificates are verified with. */
+uint64_t tls_policy_clients(const struct config *c);
+
 #endif

@@ -16,8 +16,8 @@ struct slot {
 	int64_t since;		  /* the first socket came */
 	int64_t gone;		  /* the latest `since` of other processes that had this place */
 	uint16_t used;
-	bool open;  /* the visit goes on */
-	bool again; /* it is not the first one */
+	bool open;	/* the visit goes on */
+	bool again;	/* it is not the first one */
 	unsigned deeds; /* bits of enum tries_deed */
 };
 
@@ -130,52 +130,56 @@ bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed
 	return before;
 }
 
-unsigned tries_used(struct tries *t, const struct tries_visit *visit, unsigned *ret_deeds)
-{
-	const struct slot *s = find(t, visit);
-
-	*ret_deeds = s ? s->deeds : 0;
-	return s ? s->used : 0;
-}
-
-void tries_restore(struct tries *t, const struct tries_visit *visit, unsigned used, unsigned deeds)
-{
-	struct slot *s = find(t, visit);
-
-	tries_set(t, visit, used);
-	if (s) {
-		s->deeds = deeds;
-		s->again = true; /* whether it was the first one nobody knows any more */
-	}
-}
-
 bool tries_next(const struct tries *t, size_t *at, struct tries_row *ret)
 {
-	while (*at < TRIES_SLOTS && t->slots[*at].visit.pid == 0)
-		++*at;
-	if (*at == TRIES_SLOTS)
-		return false;
-	const struct slot *s = &t->slots[(*at)++];
+	while (*at < TRIES_SLOTS) {
+		const struct slot *s = &t->slots[(*at)++];
 
-	*ret = (struct tries_row){ .pid = s->visit.pid,
-				   .since = s->since,
-				   .gone = s->gone,
-				   .used = s->used,
-				   .deeds = s->deeds };
-	return true;
+		if (s->visit.pid == 0)
+			continue;
+		*ret = (struct tries_row){ .pid = s->visit.pid,
+					   .since = s->since,
+					   .gone = s->gone,
+					   .used = s->used,
+					   .deeds = s->deeds,
+					   .again = s->again };
+		return true;
+	}
+	return false;
 }
 
-void tries_adopt(struct tries *t, const struct tries_row *row)
+int64_t tries_born(const struct tries *t)
 {
-	if (row->pid <= 0)
+	return t->born;
+}
+
+void tries_set_born(struct tries *t, int64_t born)
+{
+	t->born = born;
+}
+
+void tries_restore(struct tries *t, const struct tries_row *row)
+{
+	if (row->pid > 0)
+		*place_of(t, row->pid) = (struct slot){
+			.visit = { row->pid, ++t->visits },
+			.since = row->since,
+			.gone = row->gone,
+			.used = (uint16_t)(row->used < TRIES_ALL ? row->used : TRIES_ALL),
+			.deeds = row->deeds,
+			.again = row->again
+		};
+}
+
+void tries_resume(struct tries *t, pid_t pid, struct tries_visit *ret)
+{
+	struct slot *s = place_of(t, pid);
+
+	*ret = (struct tries_visit){ 0 };
+	if (pid <= 0 || s->visit.pid != pid || s->open)
 		return;
-	*place_of(t, row->pid) = (struct slot){
-		.visit = { row->pid, ++t->visits },
-		.since = row->since,
-		.gone = row->gone,
-		.used = (uint16_t)(row->used < TRIES_ALL ? row->used : TRIES_ALL),
-		.deeds = row->deeds,
-	};
+	s->open = true;
+	*ret = s->visit;
 }
 
 void tries_leave(struct tries *t, const struct tries_visit *visit)

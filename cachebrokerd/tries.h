@@ -53,29 +53,32 @@ void tries_set(struct tries *t, const struct tries_visit *visit, unsigned used);
  * over whatever socket. */
 bool tries_did(struct tries *t, const struct tries_visit *visit, enum tries_deed deed);
 
-/* How many it has used, and bits of what it has done; and the same told to the table of a broker
- * that goes on with the socket. */
-unsigned tries_used(struct tries *t, const struct tries_visit *visit, unsigned *ret_deeds);
-void tries_restore(struct tries *t, const struct tries_visit *visit, unsigned used,
-		   unsigned deeds);
-
-/* What is known of a process whose socket may be gone, for a broker that goes on. */
+/* What is remembered of a process, for the table of a broker that goes on with ours. */
 struct tries_row {
 	pid_t pid;
-	int64_t since, gone;
-	unsigned used, deeds;
+	int64_t since; /* it came */
+	int64_t gone;  /* the latest that one came whose place it has taken */
+	unsigned used;
+	unsigned deeds; /* bits of enum tries_deed */
+	bool again;	/* it has brought more than one socket */
 };
 
-/* The next row, from *at on, which begins with 0. False: there is none. */
+/* The next row from place *at on, which is 0 at first. False: that was all. */
 bool tries_next(const struct tries *t, size_t *at, struct tries_row *ret);
 
-/* Takes a row over, before the first visit. */
-void tries_adopt(struct tries *t, const struct tries_row *row);
+/* Since when the table knows of all processes; the same told to the successor's. */
+int64_t tries_born(const struct tries *t);
+void tries_set_born(struct tries *t, int64_t born);
+
+/* Remembers a row; its process has no socket. Then for each socket that is gone on with: whose it
+ * is, *ret is all zero if nothing was remembered of it. */
+void tries_restore(struct tries *t, const struct tries_row *row);
+void tries_resume(struct tries *t, pid_t pid, struct tries_visit *ret);
 
 /* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);
 
-/* Is this surely the first socket of a process that has not been here before, nor with the broker
+/* Is this surely the first socket of a process that has not been here before, nor with a broker
  * before us? Then what came with it was said before any client was heard. Looks at the process. */
 bool tries_is_first(struct tries *t, const struct tries_visit *visit);
 

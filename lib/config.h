@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "lib/config_table.h"
+#include "lib/span.h"
 
 /* How a connection to a mail host is protected. */
 enum tls_mode { TLS_NONE, TLS_STARTTLS, TLS_IMPLICIT };
@@ -128,6 +129,10 @@ unsigned config_line_of(const struct config *c, const char *key);
 
 /* Has key i the same value in both? */
 bool config_key_same(const struct config *a, const struct config *b, size_t i);
+
+/* The parts of key i's value in turn, for a digest: a text, each text of a list, else the bytes of
+ * the number or numbers. *ret borrows from c. Returns false behind the last part. */
+bool config_value_at(const struct config *c, size_t i, size_t part, struct span *ret);
 
 /* Is any of these mechanisms (lib/sasl.h) among auth_mechanisms? */
 bool config_offers(const struct config *c, uint32_t mechanisms);

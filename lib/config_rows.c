@@ -241,6 +241,12 @@ static bool same_list(const struct config_list *a, const struct config_list *b)
 	return a->count == b->count;
 }
 
+/* Of what is no text. */
+static size_t value_size(const struct config_row *row)
+{
+	return row->type == CONFIG_PAIR ? sizeof(struct config_pair) : sizeof(uint32_t);
+}
+
 bool config_key_same(const struct config *a, const struct config *b, size_t i)
 {
 	const void *x = config_member(&config_rows[i], a), *y = config_member(&config_rows[i], b);
@@ -249,8 +255,22 @@ bool config_key_same(const struct config *a, const struct config *b, size_t i)
 		return strcmp(*(char *const *)x, *(char *const *)y) == 0;
 	if (config_rows[i].type == CONFIG_LIST)
 		return same_list(x, y);
-	bool is_pair = config_rows[i].type == CONFIG_PAIR;
-	size_t size = is_pair ? sizeof(struct config_pair) : sizeof(uint32_t);
+	return memcmp(x, y, value_size(&config_rows[i])) == 0;
+}
 
-	return memcmp(x, y, size) == 0;
+bool config_value_at(const struct config *c, size_t i, size_t part, struct span *ret)
+{
+	const struct config_row *row = &config_rows[i];
+	const void *value = config_member(row, c);
+	const struct config_list *list = value;
+
+	if (part >= (row->type == CONFIG_LIST ? list->count : 1))
+		return false;
+	if (row->type == CONFIG_LIST)
+		*ret = span_str(list->items[part]);
+	else if (row->type == CONFIG_TEXT)
+		*ret = span_str(*(char *const *)value);
+	else
+		*ret = (struct span){ value, value_size(row) };
+	return true;
 }

@@ -1,4 +1,5 @@
 """Fixtures: `backend` and `keepwarm` make scripted backends and whole systems that end with the test."""
+import functools
 import signal
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from keepwarm import certs, trace  # noqa: E402
+from keepwarm import certs, trace, ways  # noqa: E402
 from keepwarm.backend import Backend  # noqa: E402
 from keepwarm.scene import Scene  # noqa: E402
 from keepwarm.system import SANITIZED, System  # noqa: E402
@@ -49,7 +50,16 @@ class Makers:
         return backend
 
     def system(self, backend, **config):
-        system = System(backend.port, **config)
+        return self.start(System(backend.port, **config))
+
+    def way_system(self, root, backend, **config):
+        """One whose sessions are started as KEEPWARM_STARTED_BY says."""
+        for old in [thing for thing in self.started if ways.EXCLUSIVE and isinstance(thing, System)]:
+            self.started.remove(old)
+            old.stop()
+        return self.start(ways.make(root, backend, **config))
+
+    def start(self, system):
         try:
             system.start()
         except BaseException:
@@ -82,6 +92,25 @@ def make_once():
     makers = Makers()
     yield makers
     makers.end()
+
+
+@pytest.fixture(scope="session")
+def booted():
+    """What the systems of KEEPWARM_STARTED_BY live in; see ways.py."""
+    with ways.booted() as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def make_way(booted, make_once):
+    """Makes a system of that way, once for all tests of a file."""
+    return functools.partial(make_once.way_system, booted)
+
+
+def pytest_collection_modifyitems(items):
+    """Where there is one system at a time, the tests with a server come together."""
+    if ways.EXCLUSIVE:
+        items.sort(key=lambda item: str(getattr(item, "callspec", None) and item.callspec.params.get("kind")))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Every connection is recorded: every byte received, every command, who logged in 
 which nothing was ever said (the broker's look whether the host is there) is in `accepted` only. The password of user X is `pw-X` unless backend.passwords says otherwise; tokens are those of backend.tokens.
 """
 import base64
+import contextlib
 import re
 import socket
 import struct
@@ -411,6 +412,9 @@ class Backend:
             if not self.accepting.is_set():
                 self.holding.set()
                 self.accepting.wait(PATIENCE)
+                # with a queue of one, two that come at once would be one too many: the kernel would forget the other
+                with contextlib.suppress(OSError):
+                    listener.listen(512)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             conn = Conn(self, sock)

@@ -100,9 +100,14 @@ def sessions_ended(system, user):
     return re.findall(rf"proxyd\[(\d+)\]: session ended .* user={user} ", system.log_text())
 
 
+def fresh_sessions(system, user):
+    """How many of them had a fresh connection. (The statistics lag behind the log.)"""
+    return len(re.findall(rf"session ended .* user={user} .* reused=no ", system.log_text()))
+
+
 def wait_ended(system, user, before=()):
     """One more session of the user has ended, and its process: the connection is given back behind the log line."""
     def ended():
         pids = sessions_ended(system, user)
-        return len(pids) > len(before) and not process.alive(int(pids[-1]))
+        return len(pids) > len(before) and system.has_ended(int(pids[-1]))
     process.wait_until(ended, lambda: f"the session of {user} does not end:\n{system.log_text()[-3000:]}")

@@ -165,6 +165,10 @@ class System:
         return sorted(pid for pid, program in found.items()
                       if program in PROGRAMS and name in (None, program))
 
+    def has_ended(self, pid):
+        """Is the process gone that the log names so?"""
+        return not process.alive(pid)
+
     def programs(self):
         """How many processes each program has."""
         found = process.find(str(self.folder)).values()

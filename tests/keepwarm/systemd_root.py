@@ -5,6 +5,7 @@ with nothing but lo, so that the units have their ports. It ends with SIGKILL to
 """
 import contextlib
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -185,10 +186,14 @@ class Root:
         return self.console.read_text(errors="replace")
 
     # --- within -------------------------------------------------------------------------------------
+    def within(self):
+        """What stands in front of a command that runs inside."""
+        return ("nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-C", "-n", "-r", "-w", "--")
+
     def run(self, *argv, check=True):
         """Runs a command inside."""
-        run = subprocess.run(["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-C", "-n", "-r", "-w", "--", *argv],
-                             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        run = subprocess.run([*self.within(), *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+                             check=False)
         assert not check or run.returncode == 0, f"{argv}: {run.returncode} {run.stdout} {run.stderr}\n{self.journal()}"
         return run
 
@@ -243,6 +248,27 @@ class Root:
             if inner and re.search(rf"^NSpid:.*\s{inner}$", status, re.M):
                 return pid
         return None
+
+    def is_alive(self, inner):
+        """Does the process of this number inside run (and is no zombie)?"""
+        try:
+            stat = self.path(f"/proc/{inner}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat.rpartition(b") ")[2][:1] not in (b"", b"Z", b"X")
+
+    def pid_serving(self, port, client_port):
+        """The proxyd that has the connection between these two ports."""
+        pattern = rf":{port:04X} \w+:{client_port:04X} 01(?: +\S+){{5}} +(\d+)"
+        rows = b"".join(process.read_proc(self.pid, f"net/{name}") for name in ("tcp", "tcp6"))
+        inode = int(re.search(pattern, rows.decode())[1])
+        holders = [pid for pid in self.pids("proxyd") if inode in process.socket_inodes(pid)]
+        assert len(holders) == 1, holders
+        return holders[0]
+
+    def stats(self):
+        """What pimpstat --json prints."""
+        return json.loads(self.run("pimpstat", "--json", "-f", "/etc/imapproxy.conf").stdout)
 
     # --- the network ----------------------------------------------------------------------------------
     def enter(self):

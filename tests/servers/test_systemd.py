@@ -1,6 +1,5 @@
 """The units under a real systemd: both ways to serve clients, restarts and kills under load, the jail, the hardening."""
 import contextlib
-import json
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ import threading
 
 import pytest
 
-from keepwarm import locks, pop3, process, systemd_root, tls
+from keepwarm import locks, pop3, process, systemd_root, tls, ways
 from keepwarm.backend import Backend
 from keepwarm.directory import USERDB
 from keepwarm.imap import Client
@@ -55,7 +54,7 @@ class Site:
         return self
 
     def stats(self):
-        return json.loads(self.root.run("pimpstat", "--json", "-f", "/etc/imapproxy.conf").stdout)
+        return self.root.stats()
 
     def wait_cached(self, count):
         wait_until(lambda: self.stats()["gauges"]["cached"] == count, lambda: f"{self.stats()}\n{self.root.journal()}")
@@ -69,12 +68,7 @@ class Site:
 
     def session_pid(self, client):
         """The process that serves this client."""
-        pattern = rf":{PORTS['imap']:04X} \w+:{client.port:04X} 01(?: +\S+){{5}} +(\d+)"
-        rows = b"".join(process.read_proc(self.root.pid, f"net/{name}") for name in ("tcp", "tcp6"))
-        inode = int(re.search(pattern, rows.decode())[1])
-        holders = [pid for pid in self.root.pids("proxyd") if inode in process.socket_inodes(pid)]
-        assert len(holders) == 1, holders
-        return holders[0]
+        return self.root.pid_serving(PORTS["imap"], client.port)
 
     def end(self):
         root = self.root
@@ -484,11 +478,7 @@ BindPaths=/run/keepwarm /run/systemd/notify
 def test_a_listener_in_a_root_of_its_own(site):
     """RootDirectory=: nothing is there but the program, the broker's sockets and the log's."""
     site.root.path("/srv/jail").mkdir(parents=True)
-    site.root.drop_in("proxyd.service", """[Service]
-RootDirectory=/srv/jail
-MountAPIVFS=yes
-BindReadOnlyPaths=/usr/local/sbin/proxyd /run/keepwarm /dev/log /run/systemd/journal
-""")
+    site.root.drop_in(*ways.ROOT_OF_ITS_OWN)
     site.start("listener")
     for reused in (False, True):
         with site.session(reused=reused) as client:
@@ -498,20 +488,7 @@ BindReadOnlyPaths=/usr/local/sbin/proxyd /run/keepwarm /dev/log /run/systemd/jou
         site.wait_cached(1)
 
 
-# chroot_directory needs root and some of its rights, for a moment: they are gone before a client is heard. The
-# listener's socket is the user keepwarm's alone, hence CAP_DAC_OVERRIDE.
-AS_ROOT = {
-    "listener": ("proxyd.service", """[Service]
-User=root
-PrivateUsers=no
-CapabilityBoundingSet=CAP_SYS_CHROOT CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE
-SystemCallFilter=chroot @setuid
-"""),
-    "each": ("proxyd-imap-each@.service", """[Service]
-User=root
-CapabilityBoundingSet=CAP_SYS_CHROOT CAP_SETUID CAP_SETGID
-"""),
-}
+AS_ROOT = {"listener": ways.CHROOT_LISTENER, "each": ways.CHROOT_EACH}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -151,6 +151,95 @@ static void wrong_passwords_say_nothing_of_where_an_account_is(void **unused)
 	accounts_free(a);
 }
 
+/* Tells `to` all that `from` knows. Returns how many rows that were. */
+static unsigned hand_over(struct accounts *from, struct accounts *to, int64_t now)
+{
+	struct accounts_cursor at;
+	struct accounts_row row;
+	unsigned count = 0;
+
+	accounts_begin(from, &at);
+	for (; accounts_next(&at, now, &row); count++)
+		accounts_restore(to, &row);
+	return count;
+}
+
+static void a_successor_knows_the_same(void **unused)
+{
+	struct accounts *a = accounts_new(), *b = accounts_new();
+	struct key user = key_of(1), first = key_of(2), second = key_of(3), third = key_of(4);
+	struct key nobody = key_of(5), old = key_of(6);
+	const struct account made = { .hosts = SPAN("0 143 two"),
+				      .backend_user = SPAN(""),
+				      .other_password = true };
+	struct account found;
+
+	(void)unused;
+	accounts_store(a, &first, &user, &anna, 100, 300);
+	accounts_store_none(a, &nobody, &nobody, false, 150);
+	accounts_store_none(a, &second, &user, true, 150);
+	accounts_store(a, &old, &old, &anna, 10, 50);
+	accounts_store(a, &third, &user, &made, 100, 200); /* stale, first is no good any more */
+	assert_int_equal(hand_over(a, b, 50), 4); /* not the old one */
+	assert_int_equal(accounts_find(b, &first, 99, &found), ACCOUNTS_FRESH);
+	assert_true(span_eq(found.hosts, SPAN("0 143 one")) && !found.other_password);
+	assert_true(span_eq(found.backend_user, SPAN("anna")));
+	assert_int_equal(accounts_find(b, &first, 100, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(b, &third, 199, &found), ACCOUNTS_STALE);
+	assert_true(span_eq(found.hosts, SPAN("0 143 two")) && found.other_password);
+	assert_int_equal(accounts_find(b, &second, 149, &found), ACCOUNTS_REFUSED);
+	assert_int_equal(accounts_find(b, &nobody, 149, &found), ACCOUNTS_UNKNOWN);
+	assert_int_equal(accounts_find(b, &nobody, 150, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(b, &old, 0, &found), ACCOUNTS_NOTHING);
+	accounts_free(a);
+	accounts_free(b);
+}
+
+/* Of both tables: whether there is an account is what was said last. */
+static void a_successor_knows_what_was_said_last_of_a_user(void **unused)
+{
+	struct key user = key_of(1), one = key_of(2), other = key_of(3);
+	struct account found;
+
+	(void)unused;
+	for (int gone = 0; gone < 2; gone++) {
+		struct accounts *a = accounts_new(), *b = accounts_new();
+
+		if (gone)
+			accounts_store(a, &one, &user, &anna, 100, 100);
+		accounts_store_none(a, &other, &user, false, 100);
+		if (!gone)
+			accounts_store(a, &one, &user, &anna, 100, 100);
+		assert_int_equal(hand_over(a, b, 0), 2);
+		assert_int_equal(accounts_find_user(b, &user, 0, &found),
+				 gone ? ACCOUNTS_UNKNOWN : ACCOUNTS_FRESH);
+		accounts_free(a);
+		accounts_free(b);
+	}
+}
+
+/* The oldest goes first there, too. */
+static void a_successor_forgets_in_the_same_order(void **unused)
+{
+	struct accounts *a = accounts_new(), *b = accounts_new();
+	struct account found;
+
+	(void)unused;
+	for (unsigned n = 1; n <= ACCOUNTS_MOST; n++) {
+		struct key k = key_of(n);
+
+		accounts_store(a, &k, &k, &anna, 100, 100);
+	}
+	assert_int_equal(hand_over(a, b, 0), ACCOUNTS_MOST);
+	struct key oldest = key_of(1), next = key_of(2), further = key_of(ACCOUNTS_MOST + 1);
+
+	accounts_store(b, &further, &further, &anna, 100, 100);
+	assert_int_equal(accounts_find(b, &oldest, 0, &found), ACCOUNTS_NOTHING);
+	assert_int_equal(accounts_find(b, &next, 0, &found), ACCOUNTS_FRESH);
+	accounts_free(a);
+	accounts_free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -160,6 +249,9 @@ int main(void)
 		cmocka_unit_test(strangers_names_push_out_no_account),
 		cmocka_unit_test(a_users_logins_are_found_and_forgotten_together),
 		cmocka_unit_test(wrong_passwords_say_nothing_of_where_an_account_is),
+		cmocka_unit_test(a_successor_knows_the_same),
+		cmocka_unit_test(a_successor_knows_what_was_said_last_of_a_user),
+		cmocka_unit_test(a_successor_forgets_in_the_same_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

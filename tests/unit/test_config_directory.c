@@ -81,6 +81,32 @@ static void lists_are_the_same_when_all_their_lines_are(void **unused)
 	config_wipe(&other);
 }
 
+/* Every key's value can be had as bytes, those of a list one by one. */
+static void values_are_told_part_by_part(void **unused)
+{
+	struct config other;
+	struct config_key key;
+	struct span a, b;
+	unsigned differ = 0;
+
+	(void)unused;
+	assert_int_equal(parse("directory userdb:/a\ndirectory static:\ncache_size 7\n"
+			       "server_hostname x\nspare_processes 1 2\nrun_listener no\n"),
+			 0);
+	assert_int_equal(config_init(&other), 0);
+	for (size_t i = 0; config_key_at(i, &key); i++) {
+		bool list = strcmp(key.name, "directory") == 0;
+
+		assert_true(config_value_at(&c, i, 0, &a));
+		assert_int_equal(config_value_at(&c, i, 1, &b), list);
+		assert_int_equal(config_value_at(&other, i, 0, &b), !list);
+		assert_false(config_value_at(&c, i, list ? 2 : 1, &b));
+		differ += list || !span_eq(a, b);
+	}
+	assert_int_equal(differ, 5);
+	config_wipe(&other);
+}
+
 static void a_directory_that_cannot_be_is_refused_with_its_line(void **unused)
 {
 	static const char *const bad[] = {
@@ -114,6 +140,7 @@ int main(void)
 		cmocka_unit_test(a_list_keeps_all_its_lines_in_order),
 		cmocka_unit_test(a_list_is_bounded),
 		cmocka_unit_test(lists_are_the_same_when_all_their_lines_are),
+		cmocka_unit_test(values_are_told_part_by_part),
 		cmocka_unit_test(a_directory_that_cannot_be_is_refused_with_its_line),
 		cmocka_unit_test(who_has_no_mail_host_is_somewhere_that_is_known),
 	};

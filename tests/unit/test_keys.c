@@ -53,6 +53,16 @@ static struct key name_of(uint32_t service, const char *user)
 	return k;
 }
 
+static struct key sum_of(const char *name, const char *first, const char *second)
+{
+	struct key sum = { 0 };
+
+	assert_int_equal(keys_setting(keys, span_str(name), span_str(first), &sum), 0);
+	if (second)
+		assert_int_equal(keys_setting(keys, span_str(name), span_str(second), &sum), 0);
+	return sum;
+}
+
 static void assert_all_differ(const struct key *all, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -300,6 +310,18 @@ static void a_successor_goes_on_with_the_key(void **unused)
 	assert_true(key_same(&before, &after));
 }
 
+static void settings_have_the_same_digest_only_if_all_are_the_same(void **unused)
+{
+	const struct key all[] = { sum_of("a", "b", NULL), sum_of("a", "b", "c"),
+				   sum_of("a", "c", "b"),  sum_of("a", "bc", NULL),
+				   sum_of("ab", "", NULL), sum_of("a", "b", "") };
+	struct key again = sum_of("a", "b", "c");
+
+	(void)unused;
+	assert_all_differ(all, sizeof(all) / sizeof(all[0]));
+	assert_true(key_same(&all[1], &again));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +339,7 @@ int main(void)
 		cmocka_unit_test(an_accounts_tokens_have_a_record_of_their_own),
 		cmocka_unit_test(a_successor_goes_on_with_the_key),
 		cmocka_unit_test(keys_are_the_same_only_with_every_byte),
+		cmocka_unit_test(settings_have_the_same_digest_only_if_all_are_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, make_keys, drop_keys);

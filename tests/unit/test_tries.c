@@ -90,10 +90,10 @@ static void a_successor_knows_what_was_used(void **unused)
 	assert_int_equal(visit(before, PID + 1, 1000, 0), 0);
 	for (int i = 0; i < 2; i++) {
 		assert_true(tries_next(before, &at, &row));
-		tries_adopt(t, &row);
+		tries_restore(t, &row);
 	}
 	assert_false(tries_next(before, &at, &row));
-	tries_adopt(t, &(struct tries_row){ .pid = -1 });
+	tries_restore(t, &(struct tries_row){ .pid = -1 });
 	assert_int_equal(visit(t, PID, 3000, 0), 2);
 	start = 3500; /* another process by now */
 	assert_int_equal(visit(t, PID, 4000, 0), 0);
@@ -290,28 +290,67 @@ static void the_start_of_a_living_process_is_seen(void **unused)
 	assert_true(process_started(child) < 0);
 }
 
+/* The table of the broker behind t's, which is younger than all processes; t is gone. */
+static struct tries *succeed(struct tries *t)
+{
+	struct tries *successor = tries_new(started, 100000);
+	struct tries_row row;
+
+	assert_non_null(successor);
+	tries_set_born(successor, tries_born(t));
+	for (size_t at = 0; tries_next(t, &at, &row);)
+		tries_restore(successor, &row);
+	tries_free(t);
+	return successor;
+}
+
 static void what_was_used_is_gone_on_with(void **unused)
 {
-	struct tries *t = make(900), *successor;
-	struct tries_visit v;
-	unsigned deeds;
+	struct tries *t = make(900);
+	struct tries_visit v, none;
 
 	(void)unused;
 	assert_int_equal(tries_knock(t, PID, 1000, &v), 0);
 	tries_set(t, &v, 2);
 	assert_false(tries_did(t, &v, TRIES_TLS));
-	assert_int_equal(tries_used(t, &v, &deeds), 2);
-	assert_int_equal(deeds, TRIES_TLS);
+	assert_int_equal(visit(t, PID + 1, 1000, TRIES_ALL), 0); /* is over */
+	t = succeed(t);
+	tries_resume(t, PID, &v);
+	tries_resume(t, PID, &none); /* it has one socket */
+	assert_int_equal(none.number, 0);
+	tries_resume(t, PID + 2, &none); /* of which nothing is known */
+	assert_int_equal(none.number, 0);
+	assert_true(tries_did(t, &v, TRIES_TLS));
+	assert_int_equal(tries_knock(t, PID, 110000, &none), -EBUSY);
+	tries_leave(t, &v);
+	assert_int_equal(visit(t, PID, 120000, 0), 2);
+	assert_int_equal(visit(t, PID + 1, 120000, 0), TRIES_ALL);
 	tries_free(t);
+}
 
-	successor = make(900);
-	assert_int_equal(tries_knock(successor, PID, 1000, &v), 0);
-	tries_restore(successor, &v, 2, deeds);
-	assert_true(tries_did(successor, &v, TRIES_TLS));
-	assert_false(tries_is_first(successor, &v));
-	tries_leave(successor, &v);
-	assert_int_equal(visit(successor, PID, 2000, 0), 2);
-	tries_free(successor);
+/* Who was there for the first time is that with the next broker, too; who was not is not. */
+static void the_first_time_is_the_first_time_afterwards(void **unused)
+{
+	struct tries *t = make(900);
+	struct tries_visit first, again;
+
+	(void)unused;
+	assert_int_equal(tries_knock(t, PID, 1000, &first), 0);
+	assert_int_equal(visit(t, PID + 1, 1000, 0), 0);
+	assert_int_equal(tries_knock(t, PID + 1, 1100, &again), 0);
+	t = succeed(t);
+	tries_resume(t, PID, &first);
+	tries_resume(t, PID + 1, &again);
+	assert_true(tries_is_first(t, &first));
+	assert_false(tries_is_first(t, &again));
+	tries_leave(t, &first);
+	assert_int_equal(tries_knock(t, PID, 110000, &first), 0);
+	assert_false(tries_is_first(t, &first));
+	assert_int_equal(tries_knock(t, PID + TRIES_SLOTS + 1, 110000, &again), 0);
+	assert_false(tries_is_first(t, &again)); /* it may have been there before the other one */
+	assert_int_equal(tries_knock(t, PID + 2, 110000, &again), 0);
+	assert_true(tries_is_first(t, &again));
+	tries_free(t);
 }
 
 int main(void)
@@ -332,6 +371,7 @@ int main(void)
 		cmocka_unit_test(more_attempts_than_can_be_counted_stay_used_up),
 		cmocka_unit_test(a_process_that_nobody_names_is_not_counted),
 		cmocka_unit_test(what_was_used_is_gone_on_with),
+		cmocka_unit_test(the_first_time_is_the_first_time_afterwards),
 		cmocka_unit_test(the_start_of_a_living_process_is_seen),
 	};
 
