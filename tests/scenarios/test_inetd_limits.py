@@ -183,26 +183,9 @@ def test_tls_that_fails_leaves_nothing_in_clear_text(make, backend, mode, tmp_pa
 
 
 # --- ends ----------------------------------------------------------------------------------------------------
-@by_mode(*inetd.NOWAIT)
-def test_the_broker_killed_under_a_session_that_a_supervisor_has_started(system, backend, mode):
-    """The session goes on and its connection is not given back, who is not logged in is told, and nobody hangs."""
-    with inetd.started(system, mode):
-        with session(system, "anna") as client, dial(system) as waiting:
-            waiting.greeting = waiting.line()
-            victim = find_victim(system, "broker")
-            os.kill(victim, signal.SIGKILL)
-            wait_restarted(system, "broker", victim)
-            assert waiting.login("bert", "pw-bert").tagged.startswith(b"NO [UNAVAILABLE] ")
-            sees_own_mail(client, "anna")
-            client.logout()
-        backend.wait_for(lambda: not backend.open_connections(), "the connection is still open")
-        with system.session("anna", reused=False) as client:
-            sees_own_mail(client, "anna")
-
-
-@by_mode(*inetd.WAIT)
-def test_the_broker_killed_under_a_listener_that_a_supervisor_has_started(system, mode):
-    """Through the door its sessions reach the next one; who was leased by the one before is not given back."""
+@by_mode(*inetd.NOWAIT, *inetd.WAIT)
+def test_the_broker_killed_under_what_a_supervisor_has_started(system, mode):
+    """Through the door sessions reach the next one; who was leased by the one before is not given back."""
     with inetd.started(system, mode):
         with session(system, "anna") as client, dial(system) as waiting:
             waiting.greeting = waiting.line()
