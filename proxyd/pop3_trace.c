@@ -3,7 +3,9 @@
  * A client's line is shown when it is a command behind a login; so a password that a confused
  * client says there is not, nor the lines of an AUTH, whatever they are answered. The mail host's
  * lines are statuses, lists or messages: which, the commands before them say. A status that is none
- * is left out with the messages, so that a mistake about what is due shows too little.
+ * is left out with the messages, so that a mistake about what is due shows too little. A line of a
+ * message can look like a status: where one may be under way from before, no list is shown until a
+ * dot has ended it.
  */
 #include "proxyd/pop3_trace.h"
 
@@ -37,7 +39,9 @@ static const struct {
 
 void pop3_trace_begin(struct pop3_trace *t, bool fresh, bool in_line)
 {
-	*t = (struct pop3_trace){ .deaf = !fresh, .client = { .judged = in_line } };
+	*t = (struct pop3_trace){ .deaf = !fresh,
+				  .unsure = !fresh,
+				  .client = { .judged = in_line } };
 }
 
 static bool is_blank(char c)
@@ -170,6 +174,8 @@ static bool judge_status(struct pop3_trace *t, struct span head)
 {
 	if (span_ieq(head, SPAN("+OK"))) {
 		t->body = (uint8_t)next_due(t);
+		if (t->unsure && t->body == ANSWER_LIST)
+			t->body = ANSWER_MESSAGE;
 		return true;
 	}
 	if (span_ieq(head, SPAN("-ER"))) {
@@ -190,6 +196,7 @@ static void judge_server(struct pop3_trace *t, pop3_trace_fn *show)
 		l->shown = judge_status(t, head);
 	} else if (span_eq(head, SPAN(".\r\n")) || span_eq(head, SPAN(".\n"))) {
 		t->body = ANSWER_LINE;
+		t->unsure = false;
 		l->shown = true;
 	} else {
 		l->shown = t->body == ANSWER_LIST;

@@ -23,6 +23,7 @@ struct pop3_trace {
 	uint8_t verb;	  /* of the client's line */
 	uint8_t body;	  /* what the mail host's lines are now */
 	bool deaf;	  /* the client must say a line before the mail host is understood */
+	bool unsure;	  /* it may be in the middle of a message, from before we listened */
 	uint64_t left_out; /* bytes of the mail host's, not told yet */
 	size_t due_first, due_count;
 	uint8_t due[POP3_TRACE_DUE];

@@ -118,8 +118,19 @@ static void in_the_middle_of_a_session_only_what_is_sure_is_shown(void **state)
 					       "S: +OK\r\n", NULL };
 	static const char *const in_message[] = { "S: +OK I am in a message\r\n.\r\n",
 						  "C: NOOP\r\n", "S: +OK\r\n", NULL };
+	/* the next command comes before the message has ended */
+	static const char *const ahead[] = {
+		"S: in a message\r\n", "C: LIST\r\nUIDL\r\n",
+		"S: and still\r\n+OK a lie\r\nprivate\r\n",
+		"S: .\r\n", "S: +OK list\r\n1 100\r\n.\r\n", "C: LIST\r\n",
+		"S: +OK list\r\n1 100\r\n.\r\n", NULL
+	};
 
 	(void)state;
+	check(ahead, "LIST\r\nUIDL\r\nLIST\r\n",
+	      "[25 bytes elided]\r\n+OK a lie\r\n[9 bytes elided]\r\n.\r\n"
+	      "+OK list\r\n1 100\r\n.\r\n"
+	      "+OK list\r\n1 100\r\n.\r\n", false, false);
 	check(in_line, "\r\nNOOP\r\n", "+OK it is\r\n+OK\r\n", false, true);
 	check(in_message, "NOOP\r\n", "[26 bytes elided]\r\n+OK\r\n", false, false);
 }
