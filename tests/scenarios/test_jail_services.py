@@ -107,6 +107,17 @@ def test_the_supervisor_says_how_such_a_broker_ended(programs, make):
     assert run.returncode == 1 and "cachebrokerd was killed by signal 31 (Bad system call)" in run.stderr, run.stderr
 
 
+def test_a_reload_still_finds_ports_by_their_names(make, backend):
+    """nsswitch.conf may name a library that was not needed before."""
+    system = make.system(backend)
+    before = system.pids("cachebrokerd")
+    system.write_config(pop3_server_port="pop3s")
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("cachebrokerd[%d]: %s: taken over" % (before[0], system.conf))
+    with system.session() as client:
+        client.ok("NOOP")
+
+
 # --- look-ups -----------------------------------------------------------------------------------------------
 class Workers:
     """The workers of one lookupd, which meet this broker."""
