@@ -63,7 +63,7 @@ def test_a_login_without_a_door_waits_for_a_planned_broker(exec_system, backend,
         restart(system)
         if when == "before LOGIN":
             client.send("a1 LOGIN anna pw-anna\r\n")
-        backend.accepting.set()
+        backend.accept_again()
         assert client.reply("a1").ok
         sees_own_mail(client, "anna")
 
@@ -98,6 +98,6 @@ def test_a_client_without_a_door_is_told_when_the_broker_is_killed_before_its_lo
             client.send("a1 LOGIN anna pw-anna\r\n")
         assert client.reply("a1").tagged.startswith(b"NO [UNAVAILABLE] ")
         client.ok("NOOP")
-        backend.accepting.set()
+        backend.accept_again()
     with system.session("anna") as client:
         sees_own_mail(client, "anna")
