@@ -430,7 +430,7 @@ class Backend:
         self.listener.close()
 
     def fill_backlog(self):
-        """From now on connects are neither accepted nor refused, until accepting.set()."""
+        """From now on connects are neither accepted nor refused, until accept_again()."""
         self.accepting.clear()
         self.listener.listen(0)
         fillers = [socket.create_connection((self.address, self.port))]
@@ -439,6 +439,12 @@ class Backend:
             fillers.append(socket.create_connection((self.address, self.port)))
         for sock in fillers:
             sock.close()  # they stay in the queue
+
+    def accept_again(self):
+        """Connects are accepted. (With a queue of none Linux answers SYN by cookies, and whose ACK then finds the queue
+        full is connected with nobody: so there is room first.)"""
+        self.listener.listen(512)
+        self.accepting.set()
 
     def stop(self):
         self.accepting.set()

@@ -25,6 +25,7 @@ prefix=/usr exec_prefix=/usr sbindir=/usr/sbin bindir=/usr/bin
 . /etc/courier/imapd-ssl
 IMAP_STARTTLS=NO IMAP_TLS=0 TLS_REQUIRED=0
 IMAP_USELOCKS=0 # its processes would wait for each other, for minutes when the machine is busy
+GAM_CLIENT_ID={port} # else the Couriers of other tests share one gam_server, which ends with whichever started it
 set +a
 couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noidentlookup \\
 	-stderrlogger=/usr/sbin/courierlogger {port} /usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir &

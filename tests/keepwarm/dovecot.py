@@ -206,6 +206,21 @@ class Dovecot:
         """How many logins (of one user) have succeeded, by Dovecot's own log."""
         return len(re.findall(rf"imap-login: Info: Login: user=<{name or '[^>]*'}>", self.log_text()))
 
+    def wait_logins(self, count, name=None):
+        """So many and no more. (Its log lags behind what its clients hear.)"""
+        process.wait_until(lambda: self.logins(name) >= count, self.log_text)
+        assert self.logins(name) == count, self.log_text()
+
+    def wait_said(self, pattern, count=1):
+        """Its log has this so often, and no more often."""
+        process.wait_until(lambda: len(re.findall(pattern, self.log_text())) >= count,
+                           lambda: f"{pattern!r} not {count} times in\n{self.log_text()}")
+        assert len(re.findall(pattern, self.log_text())) == count, self.log_text()
+
+    def wait_ended(self, name=None):
+        """All sessions (of one user) have ended, and are in its log from begin to end."""
+        process.wait_until(lambda: self.sessions_ended(name) == self.logins(name), self.log_text)
+
     def handshakes(self):
         """How many TLS handshakes have begun."""
         return self.log_text().count("SSL: where=0x10, ret=1: before SSL initialization")
@@ -214,8 +229,8 @@ class Dovecot:
         """How the sessions of a user ended, in Dovecot's words."""
         return re.findall(rf"imap\({name}\)<\d+><[^>]*>: Info: Disconnected: (.*?)(?: \(| in=)", self.log_text())
 
-    def sessions_ended(self, name):
-        return len(re.findall(rf"imap\({name}\)<\d+><[^>]*>: Info: Disconnected", self.log_text()))
+    def sessions_ended(self, name=None):
+        return len(re.findall(rf"imap\({name or '[^)]*'}\)<\d+><[^>]*>: Info: Disconnected", self.log_text()))
 
 
 def missing(protocol="imap"):

@@ -96,7 +96,7 @@ def lease_waits_for_the_mail_host(system, backend):
         client.expect_nothing(0.1)
         yield
         client.expect_nothing(0.1)
-        backend.accepting.set()
+        backend.accept_again()
         yield
         login_finishes(client)
 

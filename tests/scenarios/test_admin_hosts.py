@@ -131,7 +131,7 @@ def test_a_login_that_is_being_dialled_does_not_reach_a_host_drained_meanwhile(s
         client.send("a1 LOGIN anna pw-anna\r\n")
         wait_until(lambda: is_dialling(hosts[0]), "it is not dialled")
         order(system, "drain", at(hosts[0]))
-        hosts[0].accepting.set()
+        hosts[0].accept_again()
         client.expect(rb"a1 OK ")
     assert ([login.user for login in hosts[0].logins], [login.user for login in hosts[1].logins]) == ([], ["anna"])
 

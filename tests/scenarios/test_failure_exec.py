@@ -61,7 +61,7 @@ def test_a_login_without_a_listener_waits_for_a_planned_broker(exec_system, back
         restart(system)
         if when == "before LOGIN":
             client.send("a1 LOGIN anna pw-anna\r\n")
-        backend.accepting.set()
+        backend.accept_again()
         assert client.reply("a1").ok
         sees_own_mail(client, "anna")
 

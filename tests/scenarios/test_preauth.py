@@ -117,8 +117,7 @@ def test_a_dial_that_a_reload_overtakes_belongs_to_the_new_settings(make, backen
         client.send("a1 LOGIN anna pw-anna\r\n")
         wait_until(lambda: system.gauge("active") == 1, "it is not dialled")
         reload(system, preauth_command="XOTHER")
-        backend.listener.listen(512)
-        backend.accepting.set()
+        backend.accept_again()
         assert client.reply("a1").ok
         assert backend.connections[-1].verbs()[0] == "XOTHER"
         client.logout()

@@ -197,7 +197,7 @@ def test_a_waiting_login_costs_no_further_attempt(make, backend):
         restart(system)
         client.expect_nothing(0.1)
         restart(system)
-        backend.accepting.set()
+        backend.accept_again()
         failures.login_finishes(client)
 
 

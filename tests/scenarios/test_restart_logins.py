@@ -75,7 +75,7 @@ def test_a_verified_clients_login_is_made_once_more(make, backend, directory):
         client.expect_nothing(0.2)
         restart(system)
         restart(system)
-        backend.accepting.set()
+        backend.accept_again()
         assert client.reply(tag).ok
         sees_own_mail(client, "anna")
         client.logout()

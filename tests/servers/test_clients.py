@@ -48,7 +48,7 @@ def visits(system, capsys, name, visit, times=10):
         given = system.counter("given")
         results.append(visit())
         try:
-            wait_until(lambda: system.counter("given") > given, "nothing was given back", 1)  # pylint: disable=W0640
+            wait_until(lambda: system.counter("given") > given, "nothing was given back", 5)  # pylint: disable=W0640
         except AssertionError:
             pass  # the share tells
     stats = system.stats()
@@ -75,7 +75,7 @@ def test_imaplib(system, server, capsys):
     share, texts = visits(system, capsys, "imaplib", visit)
     assert set(texts) == {b"This is the mail of <user1>.\r\n"}
     assert share >= SHARE
-    assert server.logins("user1") == 1
+    server.wait_logins(1, "user1")
 
 
 def test_curl(system, capsys, tmp_path):
@@ -86,8 +86,14 @@ def test_curl(system, capsys, tmp_path):
 
     def visit():
         curl("INBOX", "-T", mail)
+        system.wait_given()
         assert "INBOX" in curl("")
-        return curl("INBOX;MAILINDEX=1"), curl("INBOX?SUBJECT curl".replace(" ", "%20"))
+        system.wait_given()
+        found = curl("INBOX;MAILINDEX=1")
+        system.wait_given()
+        found = found, curl("INBOX?SUBJECT curl".replace(" ", "%20"))
+        system.wait_given()
+        return found
     share, results = visits(system, capsys, "curl", visit)
     assert all("This is the mail of <user2>." in message for message, _ in results)
     assert len(results[-1][1].split()) == len(results) + 2  # `* SEARCH` and the numbers

@@ -61,6 +61,7 @@ def test_a_reused_one_is_the_same_users(system, server):
 
 
 def test_neither_the_users_password_nor_a_part_of_the_secret_is_enough(system, server):
+    server.wait_ended("user3")
     before = server.logins("user3")
     with system.client() as client:
         for secret in ("secret3", SHARED[:4], ""):

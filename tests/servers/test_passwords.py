@@ -47,7 +47,7 @@ def test_a_password_is_proven_again_and_its_connection_used(make, server):
     grow_old()
     with system.session("user2", "secret2", reused=True) as client:
         system.wait_given()
-        assert server.logins("user2") == 2
+        server.wait_logins(2, "user2")
         with system.session("user2", "secret2", reused=True) as second:
             assert second.ok("SELECT INBOX").text.count(b"EXISTS") == 1
         client.ok("NOOP")

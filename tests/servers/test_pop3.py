@@ -100,6 +100,10 @@ def everything(client, user):
     return seen
 
 
+def logins_of_user2(server):
+    return re.findall(r"pop3-login: Info: Login: user=<user2>.*", server.log_text())
+
+
 @pytest.mark.parametrize("toward", ["none", "starttls", "implicit"])
 @pytest.mark.parametrize("way", ["pop3", "stls", "pop3s"])
 def test_poplib_gets_the_same_as_without_the_proxy(proxy, server, pki, toward, way):
@@ -108,6 +112,7 @@ def test_poplib_gets_the_same_as_without_the_proxy(proxy, server, pki, toward, w
                    server_port=server.tls_port if toward == "implicit" else server.port)
     direct = everything(connect(server.pop3_port, pki, "pop3"), "user1")
     assert direct[0][0] == MESSAGES
+    before = len(logins_of_user2(server))
     for user in "user1", "user2":
         client = connect(system.pops if way == "pop3s" else system.pop, pki, way)
         if way == "pop3s":
@@ -115,8 +120,8 @@ def test_poplib_gets_the_same_as_without_the_proxy(proxy, server, pki, toward, w
         mine = everything(client, user)
         assert user != "user1" or mine == direct
         assert f"This is the mail of <{user}>.".encode() in str(mine).encode()
-    logins = re.findall(r"pop3-login: Info: Login: user=<user2>.*", server.log_text())
-    assert ("TLS" in logins[-1]) == (toward != "none"), logins[-1]
+    wait_until(lambda: len(logins_of_user2(server)) > before, server.log_text)
+    assert ("TLS" in logins_of_user2(server)[-1]) == (toward != "none"), logins_of_user2(server)[-1]
 
 
 def test_dovecot_says_what_a_client_is_told(proxy):

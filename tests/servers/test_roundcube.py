@@ -173,7 +173,7 @@ def visited(system, site):
 def test_the_page_shows_what_is_in_the_mailbox_and_clicks_change_it(visited, server, site):
     """What the page must show is asserted in each step of a visit; here is what Dovecot itself says after all of them."""
     assert visited["counters"]["logins"] >= 8 * VISITS
-    assert server.logins("user1") == visited["counters"]["logins_fresh"]
+    server.wait_logins(visited["counters"]["logins_fresh"], "user1")
     assert site.errors() == ""
     with login(server.port, "user1", "secret1") as client:
         client.ok("SELECT INBOX")

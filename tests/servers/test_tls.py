@@ -93,13 +93,14 @@ def test_an_old_file_with_force_tls_goes_on_working(make, server):
     system = make.system(server, force_tls="yes")
     visit(system)
     assert re.search(r"imapproxy.conf:\d+: force_tls: certificates of mail hosts are not verified", system.log_text())
-    assert re.search(r"Login: user=<user1>, .*TLS", server.log_text())
+    wait_until(lambda: re.search(r"Login: user=<user1>, .*TLS", server.log_text()), server.log_text)
 
 
 @pytest.mark.parametrize("how", ["starttls", "implicit"])
 def test_a_reused_login_makes_no_handshake(toward, server, how):
     system, user = toward(server, how), {"starttls": "user2", "implicit": "user3"}[how]
     visit(system, user, reused=False)
+    server.wait_logins(1, user)  # its handshake is in the log before it
     before = server.handshakes()
     for _ in range(5):
         visit(system, user, reused=True)
@@ -122,7 +123,7 @@ def test_a_mail_host_of_one_version_that_asks_for_our_certificate(toward, pki, o
                 with system.client() as client:
                     assert client.login("user1", "secret1").ok, system.log_text()
                     client.logout()
-        assert len(re.findall(rf"Login: user=<user1>, .*{re.escape(newest)}", server.log_text())) == 6
+        server.wait_said(rf"Login: user=<user1>, .*{re.escape(newest)}", 6)
         with toward(server, "starttls").client() as client:
             assert client.login("user2", "secret2").tagged.startswith(b"NO ")
         if newest == "TLSv1.2":
@@ -141,6 +142,7 @@ BAD = {"127.0.0.2": "has expired", "127.0.0.3": "self-signed", "127.0.0.4": "is 
 @pytest.mark.parametrize("address", BAD)
 def test_a_certificate_that_is_not_good_is_refused_and_named(toward, server, address):
     system = toward(server, "implicit", server_hostname=address)
+    server.wait_ended()
     logins, before = server.logins(), server.log_text().count("user9")
     with system.client() as client:
         reply = client.login("user9", "secret9")
@@ -475,7 +477,7 @@ def test_tls_on_both_sides_comes_with_a_reload(make, server, pki):
     with wait_until(begin, system.log_text) as client:
         reply = client.login("user12", "secret12")
         assert reply.ok and not reply.reused, (reply, system.log_text())
-    assert re.search(r"Login: user=<user12>, .*TLSv1\.3", server.log_text())
+    wait_until(lambda: re.search(r"Login: user=<user12>, .*TLSv1\.3", server.log_text()), server.log_text)
 
 
 # --- under load -------------------------------------------------------------------------------------
