@@ -25,6 +25,7 @@ UNITS = "/lib/systemd/system"
 WAYS = ("keepwarm-listener.target", "keepwarm-each.target", "in.imapproxyd.service")
 NEXT = "+next"  # what the later version has behind its number
 OLD_PACKAGES = ("imapproxy", "ucf", "sensible-utils", "lsb-base", "libwrap0", "libncurses6", "libnsl2", "libtirpc3", "libtirpc-common")
+OLD_FILES = ("/var/log/imapproxy_protocol.log", "/run/pimpstats")
 BUILD_SECONDS = 200
 
 # What the units want, and a file as up-imapproxy's sites have it.
@@ -63,10 +64,11 @@ def build(folder):
     return [*packages, make(folder, packages[0].name.split("_")[1] + NEXT)]
 
 
-def make(folder, version=None):
+def make(folder, version=None, umask=-1):
     """The path of a package, by `make pkg`."""
     command = ["make", "-s", "-j2", "pkg", f"B={folder}", *([f"VERSION={version}"] if version else [])]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_SECONDS,
+                         check=False, umask=umask)
     assert run.returncode == 0, run.stdout + run.stderr
     return Path(run.stdout.strip().splitlines()[-1])
 
@@ -98,9 +100,8 @@ class Root(systemd_root.Root):
 
     def boot(self, *_):
         super().boot(installed=False)
-        self.path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)
-        self.path("/var/lib/man-db/auto-update").unlink(missing_ok=True)
         self.run("dpkg", "--purge", "imapproxy", check=False)
+        self.run("rm", "-f", "/usr/sbin/policy-rc.d", "/var/lib/man-db/auto-update", CONF, *OLD_FILES)
         return self
 
     def left(self):
