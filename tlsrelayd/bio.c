@@ -7,6 +7,11 @@
  * same within OpenSSL, but there nobody could say how many records one step may work off: a peer
  * that sends tiny ones would keep all other connections waiting.
  *
+ * A write that has failed for good would stay in OpenSSL as one to be tried again, and the next of
+ * another kind (the answer to a KeyUpdate behind a close_notify) would be an error that ends the
+ * reading, too. So such a write succeeds, and so does every further one: that nobody hears it is
+ * found by reading, behind what the peer had said before.
+ *
  * Trap: epoll knows nothing of what was read ahead (relay_wants()).
  */
 #include "tlsrelayd/bio.h"
@@ -88,12 +93,17 @@ static int bio_send(BIO *bio, const char *from, int n)
 	ssize_t r;
 
 	BIO_clear_retry_flags(bio);
+	if (end->deaf)
+		return n;
 	do
 		r = send(end->fd, from, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (r < 0 && errno == EINTR);
 	if (r < 0 && errno == EAGAIN)
 		BIO_set_retry_write(bio);
-	else if (r < 0)
+	else if (r < 0 && end->ahead) {
+		end->deaf = true;
+		return n;
+	} else if (r < 0)
 		end->error = errno;
 	return (int)r;
 }

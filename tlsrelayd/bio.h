@@ -13,9 +13,12 @@ struct bio_st;
 struct bio_end {
 	int fd;
 	bool fin;	     /* the peer has ended its direction */
-	int error;	     /* errno of the call that failed for good, or 0 */
+	int error;	     /* errno of the call that failed for good (not if deaf), or 0 */
 	unsigned reads_left; /* then it is as if nothing more were there */
-	bool ahead;	     /* whether to read ahead; may be turned on between two steps */
+	/* Whether to read ahead, and to drop what cannot be sent for good instead of failing. May
+	 * be turned on between two steps. */
+	bool ahead;
+	bool deaf;	     /* the peer hears nothing any more: what is for it was dropped */
 	bool empty;	     /* all that had come was read; nothing more is in this step */
 	/* Read ahead, still sealed. Within a step `data` may be memory that all connections
 	 * share. */

@@ -13,7 +13,9 @@
  *
  * Traps: OpenSSL must be called again with the same bytes after SSL_ERROR_WANT_WRITE; SSL_write()
  * wants to read as long as the peer owes the rest of a message of the handshake's kind; SSL_read()
- * goes on as long as the peer sends such messages, so its reads are numbered; a hang-up is
+ * goes on as long as the peer sends such messages, so its reads are numbered; it answers a
+ * KeyUpdate when it finds the next one, and that is an error while another write is not done
+ * (blocked()); SSL_shutdown() is one while the answer is not (pump_out()); a hang-up is
  * level-triggered and cannot be masked, so that a descriptor whose hang-up was seen is watched only
  * while it is waited for; bytes may still be there to be read behind a hang-up.
  */
@@ -211,6 +213,8 @@ static enum relay_news shake_hands(struct relay *r, struct errors_text *failure)
 		return RELAY_NOTHING;
 	if (error == SSL_ERROR_NONE) {
 		r->stage = RELAY_OPEN;
+		/* it is to return behind each message of the handshake's kind (blocked()) */
+		(void)SSL_clear_mode(r->ssl, SSL_MODE_AUTO_RETRY);
 		r->tcp.ahead = true;
 		return RELAY_READY;
 	}
@@ -248,6 +252,14 @@ static bool flush_plain(struct relay *r)
 	return r->to_plain.len == 0;
 }
 
+/* The peer has asked for new keys and what was written before is not taken yet: SSL_read() would
+ * find the next such message and try to answer the last one in between. */
+static bool blocked(const struct relay *r)
+{
+	return (r->to_tls.len > 0 || r->write_waits) &&
+	       SSL_get_key_update_type(r->ssl) != SSL_KEY_UPDATE_NONE;
+}
+
 /* SSL_read() brought nothing. */
 static enum relay_news stop_reading(struct relay *r, int error)
 {
@@ -268,7 +280,7 @@ static enum relay_news stop_reading(struct relay *r, int error)
 static enum relay_news pump_in(struct relay *r)
 {
 	for (int i = 0; i < ROUNDS; i++) {
-		if (!flush_plain(r) || r->tls_ended)
+		if (!flush_plain(r) || r->tls_ended || blocked(r))
 			break;
 		forget_errors();
 		int n = SSL_read(r->ssl, from_tls, sizeof(from_tls));
@@ -278,7 +290,9 @@ static enum relay_news pump_in(struct relay *r)
 
 			if (news != RELAY_NOTHING)
 				return news;
-			break;
+			if (r->read_waits || r->tcp.rest.len == 0)
+				break;
+			continue;
 		}
 		r->read_waits = false;
 		size_t taken = give_plain(r, from_tls, (size_t)n);
@@ -303,8 +317,10 @@ static enum relay_news pump_in(struct relay *r)
  * TLS has failed. */
 static int give_tls(struct relay *r, const char *data, size_t n)
 {
-	if (r->tcp_gone)
+	if (r->tcp.deaf) { /* SSL_read() will find the end behind what has come before */
+		r->write_waits = false;
 		return (int)n;
+	}
 	forget_errors();
 	int sent = SSL_write(r->ssl, data, (int)n);
 	int error = sent > 0 ? SSL_ERROR_NONE : SSL_get_error(r->ssl, sent);
@@ -312,9 +328,6 @@ static int give_tls(struct relay *r, const char *data, size_t n)
 	r->write_waits = error == SSL_ERROR_WANT_WRITE;
 	if (sent > 0)
 		return sent;
-	r->tcp_gone = error == SSL_ERROR_SYSCALL;
-	if (r->tcp_gone)
-		return (int)n; /* SSL_read() will find the end behind what has come before */
 	return error == SSL_ERROR_WANT_WRITE || error == SSL_ERROR_WANT_READ ? 0 : -EPIPE;
 }
 
@@ -330,7 +343,8 @@ static int flush_tls(struct relay *r)
 	return 1;
 }
 
-/* close_notify, then FIN. */
+/* close_notify, then FIN. In the middle of a message of the handshake's kind, whose rest may never
+ * come, OpenSSL says none. */
 static void say_end(struct relay *r)
 {
 	forget_errors();
@@ -368,6 +382,8 @@ static int take_plain(struct relay *r)
 
 static enum relay_news pump_out(struct relay *r)
 {
+	if (r->read_waits)
+		return RELAY_NOTHING; /* SSL_read() must do its write first */
 	for (int i = 0; i < ROUNDS && !r->plain_ended; i++) {
 		int n = flush_tls(r);
 
@@ -447,17 +463,20 @@ void relay_wants(const struct relay *r, struct relay_wants *ret)
 		ret->watch_plain = !r->plain_hung;
 		return;
 	}
+	bool is_blocked = blocked(r);
+
 	if (r->to_plain.len > 0)
 		ret->plain |= r->plain_hung ? 0 : EPOLLOUT;
-	else if (!r->tls_ended)
+	else if (!r->tls_ended && !is_blocked)
 		ret->tcp |= r->read_waits ? EPOLLOUT : EPOLLIN;
 	/* what was read ahead is no event: the other side's readiness to take it is one, or its
 	 * hang-up */
-	if (r->to_plain.len == 0 && r->tcp.rest.len > 0 && !r->tls_ended && !r->read_waits)
+	if (r->to_plain.len == 0 && r->tcp.rest.len > 0 && !r->tls_ended && !r->read_waits &&
+	    !is_blocked)
 		ret->plain |= EPOLLOUT;
 	if (r->write_waits)
 		ret->tcp |= EPOLLOUT;
-	else if (!r->plain_ended && r->to_tls.len == 0)
+	else if (!r->plain_ended && r->to_tls.len == 0 && !r->read_waits)
 		ret->plain |= EPOLLIN;
 	ret->watch_tcp = ret->tcp || !r->tcp_hung;
 	ret->watch_plain = ret->plain || !r->plain_hung;

@@ -51,7 +51,6 @@ struct relay {
 	bool tls_shut;	  /* and the peer knows */
 	bool plain_hung;  /* our side is gone: nobody reads what the peer says */
 	bool tcp_hung;
-	bool tcp_gone; /* nothing can be written to the peer any more */
 	struct relay_rest to_plain, to_tls;
 	struct starttls *dialogue;
 	char *peer; /* whose connection it is, for people: a host's name, a client's address */

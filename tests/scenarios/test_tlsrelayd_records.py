@@ -1,6 +1,7 @@
 """Records that no library sends: what they cost must stay with the connection that they come on."""
 import fcntl
 import os
+import socket
 import struct
 import termios
 import time
@@ -67,6 +68,21 @@ def test_the_rest_of_such_a_message_lets_the_connection_go_on(relay, tmp_path):
         piece = sock.recv(65536)
         assert piece
         got += len(piece)
+
+
+@pytest.mark.parametrize("ends_first", [True, False])
+def test_a_reset_behind_key_updates_loses_nothing(relay, tmp_path, ends_first):
+    """None of the answers can be written any more, nor a close_notify; what came before the reset is there all the same."""
+    sock, records, plain = raw_client(relay, tmp_path / "keys")
+    assert waiting(sock) > 0  # tickets: closing becomes a reset
+    with frozen(*relay.workers()):
+        sock.sendall(b"".join(records.key_update(asks=True) for _ in range(100)) + records.seal(DATA, b"bye"))
+        sock.close()
+        if ends_first:
+            plain.shutdown(socket.SHUT_WR)
+    assert plain.recv(5) == b"bye"
+    plain.close()
+    assert "TLS failed" not in relay.log()
 
 
 def test_a_flood_of_key_updates_gives_others_their_turn(relay, tmp_path):
