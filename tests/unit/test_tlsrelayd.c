@@ -367,7 +367,8 @@ static void what_the_other_side_said_before_it_died_is_heard(void **unused)
 	(void)unused;
 	for (int master = 0; master < 2; master++) {
 		job = (struct link_job){.kind = LINK_ACCEPT};
-		report = (struct link_report){.word = LINK_READY, .failure.reason = TLS_UNAVAILABLE};
+		report = (struct link_report){.word = LINK_READY,
+					      .failure.reason = TLS_UNAVAILABLE};
 		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, links), 0);
 		assert_int_equal(pipe(pair), 0);
 		assert_int_equal(link_send_job(links[0], &job, pair), 0);
