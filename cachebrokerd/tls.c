@@ -305,7 +305,7 @@ static void serve_line(struct tls *t)
 				(void)loop_timer(t->broker->loop, FULL_MS, on_retry, t, &t->retry);
 			return;
 		}
-		if (e == -EPIPE) {
+		if (e == -EPIPE || e == -ECONNRESET) {
 			stop_asking(t, relay);
 			serve_line(t);
 			return;

@@ -121,6 +121,9 @@ int msgsock_receive(int sock, enum msg_role sender, char *received, struct msg *
 	do
 		n = recvmsg(sock, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
+	/* told once, of a peer that has not read all of ours: what it had said comes behind that */
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(sock, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0)
 		return -errno;
 

@@ -1,5 +1,8 @@
 /* Master and worker: sending and receiving. The worker needs no sendmsg(2): its reports carry no
- * descriptors, and its jail forbids to pass any on. */
+ * descriptors, and its jail forbids to pass any on.
+ *
+ * Trap: the end of one that has not read all of ours is told first, once (ECONNRESET); what it had
+ * said comes behind that. */
 #include "tlsrelayd/link.h"
 
 #include <errno.h>
@@ -56,6 +59,8 @@ int link_receive_job(int link, struct link_job *job, int fds[2])
 	do
 		n = recvmsg(link, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(link, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n <= 0)
 		return n < 0 ? -errno : -ECONNRESET;
 	const struct cmsghdr *c = CMSG_FIRSTHDR(&header);
@@ -107,6 +112,8 @@ int link_receive_report(int link, struct link_report *report)
 	do
 		n = recv(link, report, sizeof(*report), MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == ECONNRESET)
+		n = recv(link, report, sizeof(*report), MSG_DONTWAIT);
 	if (n <= 0)
 		return n < 0 ? -errno : -ECONNRESET;
 	if ((size_t)n < REPORT_LEAST || report->ticket_length > TICKET_MAX ||

@@ -128,6 +128,19 @@ def test_a_client_that_a_proxy_announces_meets_the_next_broker(exec_system, back
                    lambda: system.stats()["sessions"])
 
 
+@pytest.mark.parametrize("exec_system", [{"auth_sasl_plain_username": "master", "auth_sasl_plain_password": "pw-master",
+                                          "auth_shared_secret": "shared"}], indirect=True)
+@pytest.mark.parametrize("behind", ["the start", "a restart"])
+def test_a_login_that_takes_a_listener_is_soon_told_that_there_is_none(exec_system, behind):
+    """Behind a restart one may be about to come; but not for as long as a login may take."""
+    with exec_system.client() as before:
+        if behind == "a restart":
+            restart(exec_system)
+        reply = before.login("anna", "shared")
+        assert reply.tagged.startswith(b"NO [UNAVAILABLE]"), reply
+    exec_system.wait_log("there is no listener for a login by errand")
+
+
 # --- what a process that was taken over can do with that door ----------------------------------------------------
 def test_a_session_that_said_hello_has_no_second_socket_and_no_more_attempts(exec_system):
     """Its door is another way to the same broker: what its process has used stays used."""

@@ -11,7 +11,7 @@ import pytest
 from keepwarm import certs
 from keepwarm import relay as relays
 from keepwarm.messages import ACCEPTED, Door, Peer, session
-from keepwarm.process import wait_until
+from keepwarm.process import frozen, wait_until
 from keepwarm.relay import Relay, failing, idle_binaries
 from keepwarm.scene import tcp_pair
 
@@ -261,6 +261,35 @@ def test_a_client_has_its_stream_before_the_handshake_is_done(scene, pair):
         begun.sock.setblocking(True)
         pair[0].sendall(b"ping")
         assert begun.sock.recv(4) == b"ping"
+    scene.check(bad=0)
+
+
+@pytest.mark.parametrize("busy", ["reads first", "sends first"])
+def test_a_relay_that_dies_with_requests_unread_is_heard_to_its_last_word(scene, busy):
+    """Else a connection that a worker has would be given to the next tlsrelayd, too."""
+    may_go, (a, b), (c, d), (e, f) = threading.Event(), tcp_pair(), tcp_pair(), tcp_pair()
+    relay = Relay(scene.system, answer=lambda *_: may_go.wait())
+    with session(scene.system) as one, session(scene.system) as two, session(scene.system) as three:
+        accept(one, b)
+        request = relay.wait_requests(1)
+        accept(two, d)
+        wait_until(lambda: select.select([relay.peer.sock], [], [], 0)[0], "the second request does not come")
+        with frozen(scene.broker[0]):
+            if busy == "sends first":
+                accept(three, f)
+            begin(relay, request)
+            relay.peer.sock.close()
+        begun, failed = one.receive(), one.receive()
+        assert (begun.name, failed.name, failed.reason) == ("TLS_BEGUN", "TLS_FAILED", relays.UNWATCHED)
+        if busy == "reads first":
+            accept(three, f)
+        with Relay(scene.system) as second:
+            assert (two.receive().name, three.receive().name) == ("TLS_READY", "TLS_READY")
+            assert len(second.requests) == 2
+    may_go.set()
+    relay.die()
+    for sock in (a, b, c, d, e, f):
+        sock.close()
     scene.check(bad=0)
 
 

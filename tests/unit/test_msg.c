@@ -396,6 +396,22 @@ static void nothing_there_and_the_end_are_told_apart(void **unused)
 	assert_int_equal(msgsock_send(pair[1], &m, -1), -EPIPE);
 }
 
+/* The kernel tells that what we said was left unread, and tells it first. */
+static void the_last_words_of_a_peer_that_has_not_read_ours_are_heard(void **unused)
+{
+	struct msg m = {.type = MSG_WORKER};
+	int fd = -1;
+
+	(void)unused;
+	assert_int_equal(msgsock_send(pair[1], &m, -1), 0);
+	assert_int_equal(msgsock_send(pair[0], &m, -1), 0);
+	fd_drop(&pair[0]);
+	assert_int_equal(msgsock_receive(pair[1], ROLE_LOOKUP, data, &m, &fd), 0);
+	assert_int_equal(m.type, MSG_WORKER);
+	assert_int_equal(msgsock_receive(pair[1], ROLE_LOOKUP, data, &m, &fd), -ECONNRESET);
+	assert_int_equal(msgsock_receive(pair[1], ROLE_LOOKUP, data, &m, &fd), -ECONNRESET);
+}
+
 static void a_peer_that_does_not_read_blocks_nobody(void **unused)
 {
 	struct msg m = {.type = MSG_WORKER};
@@ -438,6 +454,7 @@ int main(void)
 		SOCKET_TEST(a_missing_or_second_descriptor_is_refused_and_closed),
 		SOCKET_TEST(a_datagram_longer_than_any_message_is_refused),
 		SOCKET_TEST(nothing_there_and_the_end_are_told_apart),
+		SOCKET_TEST(the_last_words_of_a_peer_that_has_not_read_ours_are_heard),
 		SOCKET_TEST(a_peer_that_does_not_read_blocks_nobody),
 		cmocka_unit_test(connecting_to_nobody_is_an_error),
 	};

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "lib/bundle.h"
+#include "tlsrelayd/link.h"
 #include "tlsrelayd/names.h"
 #include "tlsrelayd/pool.h"
 #include "tlsrelayd/starttls.h"
@@ -354,6 +356,39 @@ static void only_ordinary_files_are_read(void **state)
 	assert_int_equal(bundle_read_file("/no/such", &data, &length), -ENOENT);
 }
 
+/* The kernel tells that what we said was left unread, and tells it first. A job that stays unread
+ * is a client that nobody serves. */
+static void what_the_other_side_said_before_it_died_is_heard(void **unused)
+{
+	static struct link_job job;
+	static struct link_report report;
+	int links[2], fds[2], pair[2];
+
+	(void)unused;
+	for (int master = 0; master < 2; master++) {
+		job = (struct link_job){.kind = LINK_ACCEPT};
+		report = (struct link_report){.word = LINK_READY,
+					      .failure.reason = TLS_UNAVAILABLE};
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, links), 0);
+		assert_int_equal(pipe(pair), 0);
+		assert_int_equal(link_send_job(links[0], &job, pair), 0);
+		assert_int_equal(link_send_report(links[1], &report), 0);
+		close(links[1 - master]);
+		if (master) {
+			assert_int_equal(link_receive_job(links[1], &job, fds), 0);
+			close(fds[0]);
+			close(fds[1]);
+			assert_int_equal(link_receive_job(links[1], &job, fds), -ECONNRESET);
+		} else {
+			assert_int_equal(link_receive_report(links[0], &report), 0);
+			assert_int_equal(link_receive_report(links[0], &report), -ECONNRESET);
+		}
+		close(links[master]);
+		close(pair[0]);
+		close(pair[1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +407,7 @@ int main(void)
 		cmocka_unit_test(the_archive_is_read_from_its_start_each_time),
 		cmocka_unit_test(a_damaged_archive_is_refused),
 		cmocka_unit_test(only_ordinary_files_are_read),
+		cmocka_unit_test(what_the_other_side_said_before_it_died_is_heard),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
