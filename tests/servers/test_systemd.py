@@ -552,6 +552,18 @@ def test_the_commands_of_the_readme_work(site, authority):
         Client(PORTS["imap"])
 
 
+def test_a_reload_of_tls_takes_the_new_settings_or_says_why_not(site, authority):
+    """Where the keys are credentials, too. What is refused changes nothing."""
+    site.start("listener", "imaps")
+    site.root.systemctl("reload", "tlsrelayd.service")
+    wait_until(lambda: "/etc/imapproxy.conf was read again" in site.root.journal(), site.root.journal)
+    site.configure(tls_server_key_file="/etc/hostname")
+    site.root.systemctl("reload", "tlsrelayd.service")
+    wait_until(lambda: "going on with the settings of before" in site.root.journal(), site.root.journal)
+    with tls.imaps(PORTS["imaps"], authority) as client:
+        assert client.login("anna", "pw-anna").ok
+
+
 def test_a_directory_may_be_a_credential(site):
     """Readable for root alone, and lookupd is not root."""
     site.root.write("/etc/credstore/keepwarm-directory", USERDB.format(name="anna", options=f"mailhost=127.0.0.1:{site.backend.port}"), 0o600)
