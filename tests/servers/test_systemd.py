@@ -564,6 +564,19 @@ def test_a_reload_of_tls_takes_the_new_settings_or_says_why_not(site, authority)
         assert client.login("anna", "pw-anna").ok
 
 
+def test_a_reload_takes_no_file_that_says_nothing(site):
+    """An editor cuts a file to nothing and writes it again."""
+    site.start("listener", "imaps")
+    site.session().logout()
+    site.root.write("/etc/imapproxy.conf", "\n")
+    services = ("cachebrokerd", "lookupd", "tlsrelayd")
+    for name in services:
+        site.root.systemctl("reload", f"{name}.service")
+    wait_until(lambda: all(re.search(rf"{name}\[\d+\]: /etc/imapproxy.conf: no key is set", site.root.journal()) for name in services),
+               site.root.journal)
+    site.session().logout()
+
+
 def test_a_directory_may_be_a_credential(site):
     """Readable for root alone, and lookupd is not root."""
     site.root.write("/etc/credstore/keepwarm-directory", USERDB.format(name="anna", options=f"mailhost=127.0.0.1:{site.backend.port}"), 0o600)
