@@ -157,7 +157,7 @@ void broker_reload(struct broker *b)
 {
 	struct config fresh;
 
-	if (config_load(&fresh, b->config_path, b->config_fd, broker_report_config, b, NULL) != 0) {
+	if (config_load_again(&fresh, b->config_path, b->config_fd, broker_report_config, b) != 0) {
 		log_printf(LOG_ERR, "%s: not taken over, the old settings stay", b->config_path);
 		return;
 	}

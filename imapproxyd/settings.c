@@ -261,7 +261,10 @@ int settings_load(struct settings *s, const char *config_path, int text_fd, cons
 	memset(s, 0, sizeof(*s));
 	(void)snprintf(s->config_path, sizeof(s->config_path), "%s", config_path);
 
-	int errors = config_load(&s->config, config_path, text_fd, report_config, NULL, NULL);
+	int errors = at_start ? config_load(&s->config, config_path, text_fd, report_config, NULL,
+					    NULL)
+			      : config_load_again(&s->config, config_path, text_fd, report_config,
+						  NULL);
 
 	if (errors < 0)
 		report(LOG_ERR, "%s: %s", config_path, strerror(-errors));

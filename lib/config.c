@@ -304,6 +304,30 @@ int config_load(struct config *c, const char *path, int fd, config_report_fn *re
 	return r;
 }
 
+static bool says_something(const struct config *c)
+{
+	for (size_t i = 0; i < config_row_count; i++)
+		if (c->lines[i] > 0)
+			return true;
+	return false;
+}
+
+int config_load_again(struct config *c, const char *path, int fd, config_report_fn *report,
+		      void *context)
+{
+	char line[512];
+	int r = config_load(c, path, fd, report, context, NULL);
+
+	if (r != 0 || says_something(c))
+		return r;
+	(void)snprintf(line, sizeof(line),
+		       "%s: no key is set in it, which is not taken for a wish for all defaults",
+		       path);
+	report(context, true, line);
+	config_wipe(c);
+	return 1;
+}
+
 void config_wipe(struct config *c)
 {
 	for (size_t i = 0; i < config_row_count; i++) {

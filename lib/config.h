@@ -98,6 +98,11 @@ int config_parse(struct config *c, const char *name, const char *text, size_t le
 int config_load(struct config *c, const char *path, int fd, config_report_fn *report, void *context,
 		int *ret_warnings);
 
+/* config_load() for a service that runs: a file in which no key is set is an error, too. An editor
+ * that cuts a file to nothing and writes it again is about to say more. */
+int config_load_again(struct config *c, const char *path, int fd, config_report_fn *report,
+		      void *context);
+
 /* Frees the strings, overwriting those marked SECRET. Wiping twice is allowed. */
 void config_wipe(struct config *c);
 

@@ -3,6 +3,8 @@
  * Landlock binds the thread that asks for it and those it makes later, so this comes before the
  * first thread, and after all that root does. Traps: no_new_privs must be set before both; a
  * ruleset holds a directory itself, not its name: one that is removed and made anew is another.
+ * Containers' filters refuse calls that they do not know with EPERM, which Landlock itself never
+ * says when a ruleset is made: that is a kernel without it.
  */
 #include "lib/confine.h"
 
@@ -17,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -73,6 +76,19 @@ int confine_calls(const struct sock_filter *steps, size_t count)
 	return 0;
 }
 #else
+static int allow(int rules, const char *path, int kind, uint64_t rights)
+{
+	AUTO_FD fd = open(path, O_PATH | O_CLOEXEC | kind);
+	const struct landlock_path_beneath_attr place = { .allowed_access = rights,
+							  .parent_fd = fd };
+
+	if (fd < 0)
+		return 0; /* nothing can be made there now */
+	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &place, 0) < 0
+		       ? -errno
+		       : 0;
+}
+
 /* The directory that a file is in. */
 static int allow_directory(int rules, const char *file)
 {
@@ -84,20 +100,17 @@ static int allow_directory(int rules, const char *file)
 		return -ENAMETOOLONG;
 	memcpy(path, file, n);
 	path[n] = '\0';
-	AUTO_FD fd = open(n > 0 ? path : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	const struct landlock_path_beneath_attr place = { .allowed_access = IN_PLACES,
-							  .parent_fd = fd };
-
-	if (fd < 0)
-		return 0; /* nothing can be made there now */
-	return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &place, 0) < 0
-		       ? -errno
-		       : 0;
+	return allow(rules, n > 0 ? path : ".", O_DIRECTORY, IN_PLACES);
 }
 
+/* Beside /dev/null is much that a log has no business with. */
 static int allow_file(int rules, const char *file)
 {
 	char real[PATH_MAX];
+	struct stat st;
+
+	if (stat(file, &st) == 0 && S_ISCHR(st.st_mode))
+		return allow(rules, file, 0, LANDLOCK_ACCESS_FS_WRITE_FILE);
 	int r = allow_directory(rules, file);
 
 	return r == 0 && realpath(file, real) ? allow_directory(rules, real) : r;
@@ -110,7 +123,7 @@ int confine_writes(const char *const *files, size_t count)
 	int r = 0;
 
 	if (rules < 0)
-		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
+		return errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM ? 0 : -errno;
 	for (size_t i = 0; r == 0 && i < count; i++)
 		r = allow_file(rules, files[i]);
 	if (r == 0 && syscall(SYS_landlock_restrict_self, rules, 0) < 0)

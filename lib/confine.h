@@ -14,9 +14,10 @@ struct sock_filter;
 int confine_rights(uint64_t kept);
 
 /* No program can be executed any more and no file be made, removed or opened for writing, but in
- * the directories of these files: where the path leads now and, if it is a link, where that lies.
+ * the directories of these files: where the path leads now and, if it is a link, where that lies;
+ * of a device only that itself is written to.
  * A directory that is not there yet is none of them. Needs confine_rights() before. 0 or -errno; a
- * kernel without Landlock allows all that the filter does. */
+ * kernel without Landlock, or a container that refuses it, allows all that the filter does. */
 int confine_writes(const char *const *files, size_t count);
 
 /* Installs a filter for this thread and those that it makes. 0 or -errno. */

@@ -152,11 +152,13 @@ static int check_directories(const struct config *c, const char *path)
 }
 
 /* Reads the configuration; an old one is replaced only by a good one. Returns 0 or -EINVAL. */
-static int load_config(struct master *m)
+static int load_config(struct master *m, bool again)
 {
 	struct config fresh;
 	char directory[sizeof(m->socket_path) - sizeof("/lookup")];
-	int r = config_load(&fresh, m->config_path, m->config_fd, report_config, NULL, NULL);
+	int r = again ? config_load_again(&fresh, m->config_path, m->config_fd, report_config, NULL)
+		      : config_load(&fresh, m->config_path, m->config_fd, report_config, NULL,
+				    NULL);
 
 	if (r != 0)
 		return -EINVAL;
@@ -326,7 +328,7 @@ static void end_workers(struct master *m)
 
 static void reload(struct master *m)
 {
-	if (load_config(m) < 0) {
+	if (load_config(m, true) < 0) {
 		log_printf(LOG_ERR, "%s has errors: going on with the settings of before",
 			   m->config_path);
 		return;
@@ -435,7 +437,7 @@ int main(int argc, char **argv)
 		return use_once(&m);
 	log_open("lookupd", target);
 	log_follow();
-	if (take_config_fd(&m) < 0 || load_config(&m) < 0 || challenge_make_secret() < 0) {
+	if (take_config_fd(&m) < 0 || load_config(&m, false) < 0 || challenge_make_secret() < 0) {
 		log_printf(LOG_ERR, "lookupd cannot start");
 		return EXIT_FAILED;
 	}

@@ -103,8 +103,8 @@ static int forbid_processes(void)
 	return 0;
 }
 #else
-/* No file can be opened, made or removed any more. A kernel without Landlock has the filter for
- * that. */
+/* No file can be opened, made or removed any more. A kernel without Landlock, or a container
+ * that refuses it (EPERM), has the filter for that. */
 static int forbid_files(void)
 {
 	const struct landlock_ruleset_attr all = {
@@ -119,7 +119,7 @@ static int forbid_files(void)
 	AUTO_FD rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
 
 	if (rules < 0)
-		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
+		return errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM ? 0 : -errno;
 	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
 }
 

@@ -97,23 +97,29 @@ static int take_config(struct master *m, const struct config *c)
 	return 0;
 }
 
-int master_load(struct master *m)
+static int load(struct master *m, bool again)
 {
 	struct config c;
+	int r = again ? config_load_again(&c, m->config_path, m->config_fd, report_config, NULL)
+		      : config_load(&c, m->config_path, m->config_fd, report_config, NULL, NULL);
 
-	if (config_load(&c, m->config_path, m->config_fd, report_config, NULL, NULL) != 0)
+	if (r != 0)
 		return -EINVAL;
-	int r = take_config(m, &c);
-
+	r = take_config(m, &c);
 	config_wipe(&c); /* there are passwords in it that are not for us */
 	return r;
+}
+
+int master_load(struct master *m)
+{
+	return load(m, false);
 }
 
 static void reload(struct master *m)
 {
 	if (m->orphaned || m->leaving)
 		return;
-	if (master_load(m) < 0) {
+	if (load(m, true) < 0) {
 		log_printf(LOG_ERR, "%s has errors: going on with the settings of before",
 			   m->config_path);
 		return;

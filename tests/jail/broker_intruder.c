@@ -12,6 +12,8 @@ CALL_AS(write_elsewhere, openat, AT_FDCWD, "victim", O_WRONLY | O_CLOEXEC)
 CALL_AS(remove_elsewhere, unlinkat, AT_FDCWD, "victim", 0)
 CALL_AS(move_elsewhere, renameat, AT_FDCWD, "victim", AT_FDCWD, "moved")
 CALL_AS(write_inside, openat, AT_FDCWD, "../inside/new", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)
+CALL_AS(make_shared, openat, AT_FDCWD, "/dev/shm/keepwarm-intruder", O_WRONLY | O_CREAT | O_CLOEXEC,
+	0600)
 CALL_AS(read_elsewhere, openat, AT_FDCWD, "victim", O_RDONLY | O_CLOEXEC)
 CALL_AS(datagrams, socket, AF_INET, SOCK_DGRAM, 0)
 
@@ -21,6 +23,7 @@ CALL_AS(datagrams, socket, AF_INET, SOCK_DGRAM, 0)
 	ROW(write_elsewhere, EACCES) \
 	ROW(remove_elsewhere, EACCES) \
 	ROW(move_elsewhere, EACCES) \
+	ROW(make_shared, EACCES) \
 	ROW(write_inside, OK) \
 	ROW(read_elsewhere, OK) \
 	ROW(datagrams, EPERM)

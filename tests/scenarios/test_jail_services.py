@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer build has no filt
 
 CREATE_RULESET = 444  # landlock_create_ruleset(2), the same everywhere
 NOBODY = 65534
-OTHER_FILES = ("make_elsewhere", "write_elsewhere", "remove_elsewhere", "move_elsewhere")
+OTHER_FILES = ("make_elsewhere", "write_elsewhere", "remove_elsewhere", "move_elsewhere", "make_shared")
 
 
 def rows(*files):
@@ -55,11 +55,11 @@ def place(make):
     write. The state file is in another one."""
     ended = []
 
-    def start(programs, program, attempt):
+    def start(programs, program, attempt, protocol_log=None):
         system = System(9, stat_filename="", server_hostname=attempt, lookup_processes=64)
         make.started.append(system)
         inside, elsewhere = system.folder / "inside", system.folder / "elsewhere"
-        system.write_config(stat_filename=inside / "state", protocol_log_filename=inside / "protocol.log")
+        system.write_config(stat_filename=inside / "state", protocol_log_filename=protocol_log or inside / "protocol.log")
         for folder in (inside, elsewhere, system.run_directory):
             folder.mkdir()
             folder.chmod(0o777)
@@ -79,8 +79,10 @@ def place(make):
 
 
 # --- the broker ---------------------------------------------------------------------------------------------
-def test_what_a_broker_must_not_do_fails(programs, place):
-    system, child = place(programs, "cachebrokerd", "all")
+@pytest.mark.parametrize("protocol_log", [None, "/dev/null"])
+def test_what_a_broker_must_not_do_fails(programs, place, protocol_log):
+    """A log that is nowhere opens no door to what else is in /dev."""
+    system, child = place(programs, "cachebrokerd", "all", protocol_log)
     wanted = {name: result for name, result in BROKER.items() if result != "KILLED"}
     if ctypes.CDLL(None, use_errno=True).syscall(CREATE_RULESET, 0, 0, 1) < 0:
         wanted = {name: result for name, result in wanted.items() if name not in OTHER_FILES}

@@ -179,6 +179,18 @@ def test_sighup_with_a_bad_file_keeps_what_was(system):
     wait_until(lambda: "NAMESPACE" not in capabilities(system), "a good file is not taken any more")
 
 
+@pytest.mark.parametrize("text", ["", "# server_hostname localhost\nno_such_key 1\n"])
+def test_sighup_with_a_file_that_says_nothing_keeps_what_was(system, text):
+    """An editor cuts the file and writes it again; a start with such a file is still one with the defaults."""
+    system.write_config(hide_capabilities="NAMESPACE")
+    system.supervisor.send_signal(signal.SIGHUP)
+    wait_until(lambda: "NAMESPACE" not in capabilities(system), "no reload")
+    system.conf.write_text(text)
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("no key is set in it")
+    assert "NAMESPACE" not in capabilities(system)
+
+
 def test_sighup_does_not_disturb_sessions_and_cache(system, backend):
     system.session("cached").logout()
     system.wait_cached(1)

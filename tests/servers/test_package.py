@@ -242,6 +242,21 @@ def test_an_upgrade_with_a_wrong_configuration_leaves_the_old_programs_running(r
     assert root.is_enabled(*package.WAYS) == ["disabled"] * 3 and root.pids() == []
 
 
+@pytest.mark.parametrize("way", package.WAYS)
+def test_a_removal_that_comes_to_nothing_starts_again_what_it_stopped(root, debs, host, way):
+    """A package that conflicts cannot be unpacked after all: dpkg has stopped ours for it."""
+    install_way(root, debs[0], way, host)
+    root.shell("""mkdir -p /root/rival/DEBIAN
+        printf '%s\\n' 'Package: rival' 'Version: 1' 'Architecture: all' 'Maintainer: x <x@x>' 'Conflicts: keepwarm' \
+            'Replaces: keepwarm' 'Provides: keepwarm' 'Description: x' >/root/rival/DEBIAN/control
+        printf '#!/bin/sh\\n! [ "$1" = install ]\\n' >/root/rival/DEBIAN/preinst
+        chmod 755 /root/rival/DEBIAN/preinst
+        dpkg-deb --build /root/rival /root/rival.deb""")
+    said = root.shell("dpkg --force-conflicts --auto-deconfigure -B -i /root/rival.deb", check=False).stdout
+    assert root.status() == "installed", said
+    root.login()
+
+
 # --- in the place of Debian's imapproxy ----------------------------------------------------------------------------
 def test_a_site_of_up_imapproxy_swaps_by_one_command(root, debs, old_debs, host):
     old, reason = old_debs

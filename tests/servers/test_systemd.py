@@ -552,6 +552,31 @@ def test_the_commands_of_the_readme_work(site, authority):
         Client(PORTS["imap"])
 
 
+def test_a_reload_of_tls_takes_the_new_settings_or_says_why_not(site, authority):
+    """Where the keys are credentials, too. What is refused changes nothing."""
+    site.start("listener", "imaps")
+    site.root.systemctl("reload", "tlsrelayd.service")
+    wait_until(lambda: "/etc/imapproxy.conf was read again" in site.root.journal(), site.root.journal)
+    site.configure(tls_server_key_file="/etc/hostname")
+    site.root.systemctl("reload", "tlsrelayd.service")
+    wait_until(lambda: "going on with the settings of before" in site.root.journal(), site.root.journal)
+    with tls.imaps(PORTS["imaps"], authority) as client:
+        assert client.login("anna", "pw-anna").ok
+
+
+def test_a_reload_takes_no_file_that_says_nothing(site):
+    """An editor cuts a file to nothing and writes it again."""
+    site.start("listener", "imaps")
+    site.session().logout()
+    site.root.write("/etc/imapproxy.conf", "\n")
+    services = ("cachebrokerd", "lookupd", "tlsrelayd")
+    for name in services:
+        site.root.systemctl("reload", f"{name}.service")
+    wait_until(lambda: all(re.search(rf"{name}\[\d+\]: /etc/imapproxy.conf: no key is set", site.root.journal()) for name in services),
+               site.root.journal)
+    site.session().logout()
+
+
 def test_a_directory_may_be_a_credential(site):
     """Readable for root alone, and lookupd is not root."""
     site.root.write("/etc/credstore/keepwarm-directory", USERDB.format(name="anna", options=f"mailhost=127.0.0.1:{site.backend.port}"), 0o600)
