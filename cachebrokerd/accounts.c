@@ -26,7 +26,7 @@ struct accounts_entry {
 	int64_t fresh_until, until;
 	size_t hosts_length, backend_user_length;
 	bool other_password;
-	uint32_t line;
+	uint32_t place;
 	bool none;    /* it is in the table of the unknown, */
 	bool refused; /* and the password is what is wrong */
 	UT_hash_handle hh;
@@ -144,7 +144,7 @@ static struct account account_of(const struct accounts_entry *e)
 				 .backend_user = { e->texts + e->hosts_length,
 						   e->backend_user_length },
 				 .other_password = e->other_password,
-				 .line = e->line };
+				 .place = e->place };
 }
 
 static enum accounts_state say(const struct accounts_entry *e, int64_t now, struct account *ret)
@@ -233,7 +233,7 @@ static struct accounts_entry *new_entry(const struct key *login, const struct ac
 	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
 	e->other_password = account->other_password;
-	e->line = account->line;
+	e->place = account->place;
 	return e;
 }
 

@@ -55,7 +55,7 @@ struct broker {
 	struct client *clients; /* all sessions */
 	struct client *silent;	/* those that have not introduced themselves, the first first */
 	struct peer *listeners;
-	int64_t listeners_by; /* monotonic ms: those of the broker before us have come by then */
+	int64_t listeners_by; /* monotonic ms: those that were here have come again by then */
 	struct timer *tick;
 
 	int64_t settled_at; /* monotonic ms: what lookupd says before may be of other settings */

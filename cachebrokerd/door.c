@@ -24,6 +24,7 @@
 #include "lib/msgsock.h"
 
 #define KNOCKS_A_TURN 64
+#define LISTENER_MS   5000 /* one finds the next broker, or is started anew, in much less */
 
 struct door {
 	struct broker *broker;
@@ -191,6 +192,19 @@ void door_release(void)
 	}
 }
 
+void door_await_listener(struct broker *b)
+{
+	b->listeners_by = clock_ms() + LISTENER_MS;
+}
+
+void door_await_no_more(struct broker *b)
+{
+	if (b->listeners_by == 0 || clock_ms() < b->listeners_by)
+		return;
+	b->listeners_by = 0;
+	lease_logged_out(b);
+}
+
 void door_reopen(void)
 {
 	for (struct door *d = doors; d; d = d->next)
@@ -313,6 +327,8 @@ static void on_gone(struct peer *p)
 		at = &(*at)->next;
 	if (*at)
 		*at = p->next;
+	if (p->owner)
+		door_await_listener(p->broker); /* it may be restarted */
 	free(p->owner);
 	p->owner = NULL;
 }

@@ -33,6 +33,12 @@ void door_hold(void);
 /* That is over. */
 void door_release(void);
 
+/* A listener was here, or with the broker before us: it, or the next one, comes in a moment. */
+void door_await_listener(struct broker *b);
+
+/* If that moment is over, whoever waits for a listener hears of it. Call it now and then. */
+void door_await_no_more(struct broker *b);
+
 /* Lets sessions in again through doors that had been closed because the house was full. Call it now
  * and then. */
 void door_reopen(void);

@@ -51,8 +51,8 @@ bool errand_has_place(const struct broker *b, const struct host *h);
 void errand_reserve(void);
 void errand_release(struct broker *b);
 
-/* Is there a listener, or one of the broker before us that will be there in a moment, so that
- * errands can be had at all? */
+/* Is there a listener, or was there one that will be there again in a moment, so that errands can
+ * be had at all? */
 bool errand_has_listener(const struct broker *b);
 
 /* In how many milliseconds it will be said that there is none, or 0: there is one, or that is said

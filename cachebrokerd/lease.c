@@ -381,12 +381,13 @@ static void on_logged_out(void *context)
 	}
 	/* once through the line: who must wait again stands behind the last one then */
 	const struct client *last = awaiting_errand ? awaiting_errand->lease.errand_previous : NULL;
-	bool more = last != NULL;
+	bool more = last != NULL, none = !errand_has_listener(b); /* which dial() says */
 
-	for (struct client *c = awaiting_errand, *next; more && errand_room(b) > 0; c = next) {
+	for (struct client *c = awaiting_errand, *next; more && (none || errand_room(b) > 0);
+	     c = next) {
 		next = c->lease.errand_next;
 		more = c != last;
-		if (!errand_has_place(b, c->lease.host))
+		if (!none && !errand_has_place(b, c->lease.host))
 			continue;
 		stop_awaiting(c);
 		dial(c);

@@ -187,10 +187,10 @@ static void remember_none(struct client *c, enum msg_account status)
 			    status == ACCOUNT_REFUSED, until);
 }
 
-/* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. line: the
- * directory that cannot be asked, 0: none of them can. What one in front of it has said once is
+/* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. place: of
+ * the directory that cannot be asked, 0: none of them can. What one in front of it has said once is
  * good no more: by now it says no. */
-static bool use_stale(struct client *c, uint32_t line)
+static bool use_stale(struct client *c, uint32_t place)
 {
 	struct accounts *accounts = c->broker->accounts;
 	struct account known;
@@ -199,7 +199,7 @@ static bool use_stale(struct client *c, uint32_t line)
 
 	if (state != ACCOUNTS_FRESH && state != ACCOUNTS_STALE)
 		return false;
-	if (known.line < line) {
+	if (known.place < place) {
 		accounts_forget_login(accounts, &c->lease.known_as);
 		return false;
 	}
@@ -217,7 +217,7 @@ static void take_found(struct client *c, const struct msg_ACCOUNT *answer)
 	const struct account found = { .hosts = answer->hosts,
 				       .backend_user = answer->backend_user,
 				       .other_password = !l->verified && answer->password.n > 0,
-				       .line = answer->line };
+				       .place = answer->place };
 
 	if (answer->password.n > 0 && !l->master) {
 		secret_wipe(&l->secret); /* the client's own: nobody logs in with that */
@@ -251,7 +251,7 @@ static void on_account(void *context, const struct msg *answer)
 	if (status == ACCOUNT_UNKNOWN)
 		remember_none(c, ACCOUNT_UNKNOWN);
 	else if (!c->lease.verified && /* it has no password */
-		 use_stale(c, answer ? answer->ACCOUNT.line : 0))
+		 use_stale(c, answer ? answer->ACCOUNT.place : 0))
 		return;
 	if (answer && answer->ACCOUNT.error.n > 0) {
 		memcpy(why, answer->ACCOUNT.error.p, answer->ACCOUNT.error.n);

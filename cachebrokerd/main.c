@@ -39,10 +39,9 @@
 #include "lib/ids.h"
 #include "lib/log.h"
 
-#define LISTENERS_MS 5000 /* a listener finds the next broker in much less */
-#define TICK_MS	     100
-#define SLOW_TICKS   10 /* what is done once a second */
-#define EXIT_USAGE   2
+#define TICK_MS	   100
+#define SLOW_TICKS 10 /* what is done once a second */
+#define EXIT_USAGE 2
 
 struct options {
 	const char *config;
@@ -129,7 +128,7 @@ static void adopt_doors(struct broker *b, const struct activation_fd *fds, int c
 	for (int i = 0; i < count; i++)
 		if (strncmp(fds[i].name, "door-", 5) == 0 &&
 		    door_adopt(b, fds[i].fd, fds[i].name) == 0)
-			b->listeners_by = clock_ms() + LISTENERS_MS;
+			door_await_listener(b);
 	doorway_open(b, passed_fd(fds, count, DOORWAY_NAME));
 }
 
@@ -187,6 +186,7 @@ static void on_tick(void *context)
 	spares_tick(b);
 	peer_reopen();
 	door_reopen();
+	door_await_no_more(b);
 	if (++ticks % SLOW_TICKS == 0) {
 		client_cut_off_silent(b);
 		host_forget_old(b);

@@ -13,7 +13,7 @@
 #include "cachebrokerd/pack_table.h"
 
 /* Raised with every change of pack_table.h, and of what its fields mean. */
-#define PACK_VERSION 2
+#define PACK_VERSION 3
 
 #define PACK_PREFIX 16 /* bytes: "keepwarm", PACK_VERSION, MSG_VERSION */
 

@@ -41,7 +41,7 @@
 	U64(N, fresh_until) \
 	U64(N, until) \
 	U32(N, flags) \
-	U32(N, line) \
+	U32(N, place) \
 	TEXT(N, hosts, 2200) \
 	TEXT(N, backend_user, 512)
 

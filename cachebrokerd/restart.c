@@ -191,7 +191,7 @@ static void add_accounts(struct packer *p)
 				     .fresh_until = (uint64_t)row.fresh_until,
 				     .until = (uint64_t)row.until,
 				     .flags = flags,
-				     .line = row.account.line,
+				     .place = row.account.place,
 				     .hosts = row.account.hosts,
 				     .backend_user = row.account.backend_user }
 		};

@@ -209,7 +209,7 @@ static int take_account(struct unpacker *u, const struct pack_record *record)
 						       .backend_user = a->backend_user,
 						       .other_password =
 							       a->flags & PACK_OTHER_PASSWORD,
-						       .line = a->line } };
+						       .place = a->place } };
 
 	if (!u->reloaded)
 		accounts_restore(u->broker->accounts, &row);
@@ -275,7 +275,6 @@ static const struct {
 	{ PACK_HABIT, take_habit },   { PACK_ACCOUNT, take_account },
 	{ PACK_TRIES, take_tries },   { PACK_CONNECTION, take_connection },
 	{ PACK_CLIENT, take_client }, { PACK_IDLE, take_idle },
-	{ PACK_TRIES, take_tries },
 };
 
 static int take_record(struct unpacker *u, const struct pack_record *record)

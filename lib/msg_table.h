@@ -283,12 +283,13 @@
 
 /* Its record: status is of enum msg_account; `hosts` is a text of lib/route.h; `lifetime` is for
  * how many seconds that may be believed, 0: as long as anything. `password` is the clear one that
- * the directory has for the mail host; empty: the client's own. `line`: which directory has
- * decided, or could not, by its line in the configuration; those in front of it have said no. */
+ * the directory has for the mail host; empty: the client's own. `place`: which directory has
+ * decided, or could not, from 1 in the order in which they are asked; those in front have said no.
+ */
 #define MSG_ACCOUNT_FIELDS(N, U32, U64, TEXT) \
 	U32(N, status) \
 	U32(N, lifetime) \
-	U32(N, line) \
+	U32(N, place) \
 	TEXT(N, hosts, 2200) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, password, 512) \

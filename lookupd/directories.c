@@ -361,6 +361,15 @@ enum found directories_cram(struct directories *d, unsigned line, const char *se
 	return found;
 }
 
+/* From 1 in the order in which they are asked; 0: none of them. What is remembered by that is good
+ * whatever comments are written between their lines. */
+static unsigned place_of(struct directories *d, unsigned line)
+{
+	const struct source *s = source_at(d, line);
+
+	return s ? (unsigned)(s - d->sources) + 1 : 0;
+}
+
 /* One that has mail hosts of the other service only may not use this one. */
 static enum found find_routes(const struct config *c, const struct account *a,
 			      enum msg_service service, struct buf *hosts, struct why *why)
@@ -408,7 +417,9 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 	if (found == FOUND)
 		found = find_routes(d->config, &account, (enum msg_service)question->service,
 				    &hosts, &texts->why);
-	*ret = (struct msg_ACCOUNT){ .status = status[found], .line = line, .error = SPAN_NONE };
+	*ret = (struct msg_ACCOUNT){ .status = status[found],
+				     .place = place_of(d, line),
+				     .error = SPAN_NONE };
 	if (found == FOUND) {
 		(void)snprintf(texts->user, sizeof(texts->user), "%s", account.user);
 		ret->hosts = buf_span(&hosts);

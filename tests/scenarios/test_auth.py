@@ -14,6 +14,7 @@ from keepwarm.imap import LOGINS, Client, b64
 from keepwarm.pop3 import Client as Pop
 from keepwarm.pop3 import Host as PopHost
 from keepwarm.process import free_port, frozen, wait_until
+from keepwarm.restart import restart
 from keepwarm.scene import tcp_pair
 from keepwarm.system import BUILD
 
@@ -176,19 +177,39 @@ def test_who_is_logged_in_by_an_errand_cannot_be_somebody_else(start, backend):
     assert [one[0] for one in office.seen] == ["anna"]
 
 
-def test_without_a_listener_there_is_no_errand(start, backend):
-    """A process for each connection, as inetd starts them."""
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "restarted"])
+def test_without_a_listener_there_is_no_errand(start, backend, restarted):
+    """A process for each connection, as inetd starts them. Behind a restart none of the broker before comes back: that is
+    waited for, but not for as long as a login may take."""
     office = Office(backend)
     system = start({"anna": "wort"}, "directory", run_listener="no", **MASTER)
-    ours, theirs = tcp_pair()
-    with open(system.log, "ab") as log, theirs:
-        child = process.start([BUILD / "proxyd", "-r", system.run_directory, "-l", "stderr"], stdin=theirs,
-                              stdout=subprocess.DEVNULL, stderr=log)
-    with Client(0, sock=ours) as client:
-        assert client.login("anna", "wort").tagged.startswith(b"NO [UNAVAILABLE]")
-    child.wait(process.DEADLINE)
+    for turn in range(2):
+        ours, theirs = tcp_pair()
+        with open(system.log, "ab") as log, theirs:
+            child = process.start([BUILD / "proxyd", "-r", system.run_directory, "-l", "stderr"], stdin=theirs,
+                                  stdout=subprocess.DEVNULL, stderr=log)
+        with Client(0, sock=ours) as client:
+            assert client.login("anna", "wort").tagged.startswith(b"NO [UNAVAILABLE]")
+        child.wait(process.DEADLINE)
+        if not restarted or turn == 1:
+            break
+        restart(system)
     assert not office.seen
-    system.wait_log("there is no listener for a login by errand")
+    wait_until(lambda: system.log_text().count("there is no listener for a login by errand") == turn + 1, system.log_text)
+
+
+def test_a_login_by_errand_waits_for_the_next_listener(start, backend):
+    """It is being restarted, and the session of before goes on."""
+    Office(backend)
+    system = start({"anna": "wort"}, "directory", **MASTER)
+    with system.client() as client:
+        listener = system.listener_pid()
+        with frozen(system.supervisor.pid):
+            os.kill(listener, signal.SIGKILL)
+            wait_until(lambda: not process.alive(listener), "the listener is still there")
+            client.send("a1 LOGIN anna wort\r\n")
+            client.expect_nothing(0.3)
+        assert client.reply("a1").ok
 
 
 @pytest.fixture

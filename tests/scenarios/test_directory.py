@@ -1,13 +1,15 @@
 """Accounts on several mail hosts: which host a login reaches, what is cached of it, what is said when nobody knows."""
+import os
+import signal
 import subprocess
 import time
 
 import pytest
 
 from keepwarm import relay as relays
-from keepwarm.directory import Userdb, at, has_driver, tell
+from keepwarm.directory import Passwords, Userdb, at, has_driver, tell
 from keepwarm.process import DEADLINE, free_port, wait_until
-from keepwarm.system import BUILD
+from keepwarm.system import BUILD, stage
 
 
 @pytest.fixture
@@ -247,3 +249,55 @@ def test_what_a_login_would_find_is_told_without_secrets(start, hosts):
     assert "no directory knows" in tell(system.conf, "bo", status=1)
     assert "no account can have this name" in tell(system.conf, "anna\nx", status=1)
     tell(system.conf, "anna", "smtp", status=2)
+
+
+# In front of the real lookupd: it reads the file itself, as one that systemd starts does.
+OWN_CONFIG = """#!/usr/bin/python3
+import os, sys
+os.environ["LISTEN_FDNAMES"] = os.environ.get("LISTEN_FDNAMES", "").replace("config", "nothing")
+os.execv(REAL, ["lookupd", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def alone(hosts, make, tmp_path):
+    """A system with two directories, of anna and of bo; and what gives lookupd, and nobody else, the file with so many
+    lines in front."""
+    path = tmp_path / "lookupd"
+    path.write_text(OWN_CONFIG.replace("REAL", repr(str(BUILD / "lookupd"))))
+    path.chmod(0o755)
+    tables = [Passwords(hosts[0], **{user: ("", "")}) for user in ("anna", "bo")]
+    make.started += tables
+    system = make.system(hosts[0], binaries=stage(lookupd=path), directory=tables, server_port=free_port(), lookup_ttl=1,
+                         lookup_stale_max=3600)
+    system.tables, text = tables, system.conf.read_text()
+
+    def reads(lines):
+        before = system.log_text().count("was read again")
+        system.conf.write_text("# a comment\n" * lines + text)
+        os.kill(system.pids("lookupd")[0], signal.SIGHUP)
+        wait_until(lambda: system.log_text().count("was read again") > before, lambda: system.log_text())
+    system.lookupd_reads = reads
+    return system
+
+
+def test_a_comment_less_does_not_bring_back_who_is_gone(alone):
+    """The first directory has anna no more, the second one is in trouble: the answer of before is the first one's."""
+    alone.lookupd_reads(5)
+    assert try_login(alone, "anna")
+    alone.lookupd_reads(0)
+    alone.tables[0].write(carl=("", ""))
+    os.truncate(alone.tables[1].path, 0)
+    wait_until(lambda: not try_login(alone, "anna"), lambda: alone.log_text())  # fresh no more
+    refused(alone, "anna", b"UNAVAILABLE")
+
+
+def test_a_comment_more_locks_nobody_out(alone):
+    """Bo is in the second directory, the first one is in trouble."""
+    assert try_login(alone, "bo")
+    alone.lookupd_reads(5)
+    os.truncate(alone.tables[0].path, 0)
+    over = time.monotonic() + 1.2
+    wait_until(lambda: time.monotonic() > over, "time stands still")
+    assert try_login(alone, "bo"), alone.log_text()  # what is known of him is fresh no more
+    refused(alone, "nobody", b"UNAVAILABLE")
