@@ -433,13 +433,18 @@ class Backend:
         """From now on connects are neither accepted nor refused, until accept_again()."""
         self.accepting.clear()
         self.listener.listen(0)
-        fillers = [socket.create_connection((self.address, self.port))]
-        assert self.holding.wait(10)
-        while not tcp_queued(self.address, self.port):
+        fillers = []
+
+        def is_full():
+            if self.holding.is_set() and tcp_queued(self.address, self.port):
+                return True
             fillers.append(socket.socket())
-            fillers[-1].settimeout(0.1)  # what fills the queue may be seen in it only when the next one waits already
+            # Who finds the queue full waits for long; and what has filled it may be seen only when the next one waits.
+            fillers[-1].settimeout(0.1)
             with contextlib.suppress(TimeoutError):
                 fillers[-1].connect((self.address, self.port))
+            return False
+        wait_until(is_full, "the queue is not full")
         for sock in fillers:
             sock.close()  # they stay in the queue
 
