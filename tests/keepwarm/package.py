@@ -81,9 +81,9 @@ def fields(package):
 
 def old_packages():
     """([Debian's imapproxy and what it needs], None) or (None, why there is none)."""
-    folder = CACHE / "imapproxy-debs"
+    folder = CACHE / "packages-of-imapproxy"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "imapproxy-debs.lock", "w", encoding="ascii") as lock:
+    with open(CACHE / "packages-of-imapproxy.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=CACHE) as name:
