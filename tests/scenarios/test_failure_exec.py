@@ -13,6 +13,7 @@ import pytest
 
 from keepwarm import messages, process
 from keepwarm.failures import SIGNALS, STATES, end_in_state, find_victim, sees_own_mail, settled_with, wait_restarted
+from keepwarm.handover import Handover
 from keepwarm.process import wait_until
 from keepwarm.restart import restart
 from keepwarm.system import BUILD
@@ -139,6 +140,30 @@ def test_a_login_that_takes_a_listener_is_soon_told_that_there_is_none(exec_syst
         reply = before.login("anna", "shared")
         assert reply.tagged.startswith(b"NO [UNAVAILABLE]"), reply
     exec_system.wait_log("there is no listener for a login by errand")
+
+
+class TwoBrokers(Handover):
+    """The first one dies over HELLO, with its door, which it has given away already; the second one dies later."""
+
+    doors = []
+
+    def serve(self):
+        self.doors[:] = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        for ours, theirs in self.doors:
+            hello = self.link.receive()
+            self.link.push("DOOR", fds=[theirs.fileno()])
+            theirs.close()
+            if ours is self.doors[0][0]:
+                ours.close()
+                self.link.sock.close()
+                self.link = messages.Peer(sock=self.listener.accept()[0])
+        self.link.push("WELCOME", serial=hello.serial, **self.settings)
+
+
+def test_the_door_is_that_of_the_broker_that_has_answered():
+    with TwoBrokers() as two, two.client():
+        two.link.sock.shutdown(socket.SHUT_RDWR)
+        assert messages.Peer(sock=two.doors[1][0]).receive().name == "KNOCK"
 
 
 # --- what a process that was taken over can do with that door ----------------------------------------------------
