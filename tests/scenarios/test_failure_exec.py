@@ -188,11 +188,13 @@ def second_try(listener):
         return reply.name if reply.name == "LEASED" else reply.reason
 
 
-def test_a_session_that_shuts_the_door_down_harms_those_of_before_only(exec_system, backend):
+@pytest.mark.parametrize("how", ["SHUT_RDWR", "SHUT_WR", "SHUT_RD"])
+def test_a_session_that_shuts_the_door_down_harms_those_of_before_only(exec_system, backend, how):
     """The next one to come has another door."""
     system = exec_system
     with messages.session(system) as peer:
-        peer.door.shutdown(socket.SHUT_RDWR)
+        peer.door.shutdown(getattr(socket, how))
+        assert process.cpu_share(system.pids("cachebrokerd"), 1) < 0.3
     with system.client() as client:
         victim = find_victim(system, "broker")
         os.kill(victim, SIGNALS["kill -9"])
