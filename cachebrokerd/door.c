@@ -114,12 +114,13 @@ static void let_in(struct door *d, int fd, const struct msg_KNOCK *knock)
 		complain(d, "what was brought is no session's socket");
 }
 
-/* An empty packet looks like the end of the stream. */
+/* An empty packet looks like the end of the stream. A hostile child can end the sending direction
+ * alone: that is no hang-up, but stays readable for ever. */
 static bool has_hung_up(const struct door *d)
 {
-	struct pollfd fd = { .fd = d->fd };
+	struct pollfd fd = { .fd = d->fd, .events = POLLRDHUP };
 
-	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLHUP | POLLERR);
+	return poll(&fd, 1, 0) == 1 && fd.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
 
 /* No knock is let in until there is room. A door that nobody holds any more would call for

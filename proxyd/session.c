@@ -432,6 +432,7 @@ static enum session_end hello_anybody(struct session *s, const char *path)
 	s->link.takes_door = true;
 	for (int i = 0; end == END_NO_BROKER && i < BROKERS_ASKED && clock_ms() < deadline; i++) {
 		link_close(&s->link);
+		fd_drop(&s->link.door); /* it may have died with its broker */
 		s->link.sock = msgsock_connect(path);
 		if (s->link.sock < 0) {
 			log_printf(LOG_ERR, "%s: cannot reach the broker: %s", path,

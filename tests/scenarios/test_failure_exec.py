@@ -13,6 +13,7 @@ import pytest
 
 from keepwarm import messages, process
 from keepwarm.failures import SIGNALS, STATES, end_in_state, find_victim, sees_own_mail, settled_with, wait_restarted
+from keepwarm.handover import Handover
 from keepwarm.process import wait_until
 from keepwarm.restart import restart
 from keepwarm.system import BUILD
@@ -141,6 +142,30 @@ def test_a_login_that_takes_a_listener_is_soon_told_that_there_is_none(exec_syst
     exec_system.wait_log("there is no listener for a login by errand")
 
 
+class TwoBrokers(Handover):
+    """The first one dies over HELLO, with its door, which it has given away already; the second one dies later."""
+
+    doors = []
+
+    def serve(self):
+        self.doors[:] = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        for ours, theirs in self.doors:
+            hello = self.link.receive()
+            self.link.push("DOOR", fds=[theirs.fileno()])
+            theirs.close()
+            if ours is self.doors[0][0]:
+                ours.close()
+                self.link.sock.close()
+                self.link = messages.Peer(sock=self.listener.accept()[0])
+        self.link.push("WELCOME", serial=hello.serial, **self.settings)
+
+
+def test_the_door_is_that_of_the_broker_that_has_answered():
+    with TwoBrokers() as two, two.client():
+        two.link.sock.shutdown(socket.SHUT_RDWR)
+        assert messages.Peer(sock=two.doors[1][0]).receive().name == "KNOCK"
+
+
 # --- what a process that was taken over can do with that door ----------------------------------------------------
 def test_a_session_that_said_hello_has_no_second_socket_and_no_more_attempts(exec_system):
     """Its door is another way to the same broker: what its process has used stays used."""
@@ -163,11 +188,13 @@ def second_try(listener):
         return reply.name if reply.name == "LEASED" else reply.reason
 
 
-def test_a_session_that_shuts_the_door_down_harms_those_of_before_only(exec_system, backend):
+@pytest.mark.parametrize("how", ["SHUT_RDWR", "SHUT_WR", "SHUT_RD"])
+def test_a_session_that_shuts_the_door_down_harms_those_of_before_only(exec_system, backend, how):
     """The next one to come has another door."""
     system = exec_system
     with messages.session(system) as peer:
-        peer.door.shutdown(socket.SHUT_RDWR)
+        peer.door.shutdown(getattr(socket, how))
+        assert process.cpu_share(system.pids("cachebrokerd"), 1) < 0.3
     with system.client() as client:
         victim = find_victim(system, "broker")
         os.kill(victim, SIGNALS["kill -9"])
