@@ -284,6 +284,28 @@ def test_a_site_of_up_imapproxy_swaps_by_one_command(root, debs, old_debs, host)
         root.shell(f"dpkg --purge keepwarm; dpkg --purge {' '.join(names)}; rm -f {CONF}.ucf-*", check=False)
 
 
+def test_a_purge_leaves_up_imapproxy_alone_that_came_back(root, debs, old_debs, host):
+    old, reason = old_debs
+    if not old:
+        pytest.skip(reason)
+    needed = [deb for deb in old if root.status(deb.name.split("_")[0]) != "installed"]
+    names = " ".join(deb.name.split("_")[0] for deb in needed)
+    install_way(root, debs[0], SUPERVISOR, host)
+    root.shell("dpkg --remove keepwarm")
+    try:
+        root.shell("dpkg -i " + " ".join(root.bring(deb) for deb in needed))
+        root.systemctl("restart", "imapproxy.service")
+        root.login()
+        files = ("/run/pimpstats", "/run/imapproxy.pid", CONF)
+        there = [path for path in files if root.path(path).exists()]
+        said = root.shell("dpkg --purge keepwarm").stdout
+        assert [path for path in files if root.path(path).exists()] == there, said
+        root.login()
+    finally:
+        root.shell(f"systemctl stop imapproxy.service; dpkg --purge {names}; rm -rf {CONF}* /run/pimpstats /var/lib/imapproxy "
+                   "/run/imapproxy.pid /var/log/imapproxy_protocol.log", check=False)
+
+
 # --- without systemd -----------------------------------------------------------------------------------------------
 # In a mount namespace where systemd does not seem to run, but another init in runlevel 2; nothing but adduser makes users.
 RUNLEVEL = "/root/runlevel"
