@@ -242,7 +242,7 @@ def test_an_upgrade_with_a_wrong_configuration_leaves_the_old_programs_running(r
     assert root.is_enabled(*package.WAYS) == ["disabled"] * 3 and root.pids() == []
 
 
-@pytest.mark.parametrize("way", package.WAYS)
+@pytest.mark.parametrize("way", [LISTENER, SUPERVISOR])
 def test_a_removal_that_comes_to_nothing_starts_again_what_it_stopped(root, debs, host, way):
     """A package that conflicts cannot be unpacked after all: dpkg has stopped ours for it."""
     install_way(root, debs[0], way, host)
