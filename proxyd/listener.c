@@ -404,7 +404,7 @@ static bool wait_for_work(struct listener *l)
 		{ .fd = l->signals, .events = POLLIN },
 		{ .fd = l->broker, .events = POLLIN },
 		{ .fd = l->reports, .events = POLLIN },
-		{ .fd = l->door[0] }, /* a hang-up */
+		{ .fd = l->door[1], .events = POLLRDHUP }, /* a child has shut it */
 	};
 
 	(void)poll(fds, 4, patience(l));

@@ -214,14 +214,13 @@ static long try_wrap_the_door(struct session *s)
 }
 
 /* Moves the door, which all sessions share, to where shutdown() is allowed. */
-static long try_shut_the_moved_door(struct session *s)
+static long shut_moved_door(int how)
 {
 	static char data[MSG_MAX];
 	const struct msg m = { .type = MSG_LEASED };
 	struct msg received;
 	int pair[2], fd = -1;
 
-	(void)s;
 	close(JAIL_LOG);
 	close(JAIL_LINK);
 	if (msgsock_pair(pair) < 0 || pair[0] != JAIL_LINK ||
@@ -230,7 +229,20 @@ static long try_shut_the_moved_door(struct session *s)
 	close(JAIL_CLIENT);
 	if (msgsock_receive(pair[1], ROLE_BROKER, data, &received, &fd) < 0 || fd != JAIL_CLIENT)
 		return -1;
-	return shutdown(JAIL_CLIENT, SHUT_RDWR);
+	return shutdown(JAIL_CLIENT, how);
+}
+
+static long try_shut_the_moved_door(struct session *s)
+{
+	(void)s;
+	return shut_moved_door(SHUT_RDWR);
+}
+
+/* One direction: poll(2) calls that no hang-up. */
+static long try_half_shut_the_moved_door(struct session *s)
+{
+	(void)s;
+	return shut_moved_door(SHUT_WR);
 }
 
 /* clang-format off: one a line, tests/scenarios/test_jail.py reads them */
@@ -303,7 +315,8 @@ static long try_shut_the_moved_door(struct session *s)
 	ROW(empty_knock) \
 	ROW(knock_with_the_door) \
 	ROW(wrap_the_door) \
-	ROW(shut_the_moved_door)
+	ROW(shut_the_moved_door) \
+	ROW(half_shut_the_moved_door)
 /* clang-format on */
 
 static const struct {

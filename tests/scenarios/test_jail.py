@@ -56,7 +56,7 @@ def test_there_are_enough_attempts():
 REFUSED = {"accept4": errno.EINVAL, "accept_standard": errno.ENOTSOCK, "fork": errno.EAGAIN, "clone": errno.EAGAIN, "wait4": errno.ECHILD}
 
 # What it may do, and what must not help it.
-ALLOWED = ("empty_knock", "knock_with_the_door", "wrap_the_door", "shut_the_moved_door")
+ALLOWED = ("empty_knock", "knock_with_the_door", "wrap_the_door", "shut_the_moved_door", "half_shut_the_moved_door")
 
 
 def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
@@ -130,16 +130,17 @@ def test_who_plays_with_the_door_keeps_nobody_out(jailed, name):
         for number in range(3):
             with jailed.session("mallory") as client:
                 client.send(f"{name}\r\n".encode())
-                if name != "shut_the_moved_door":
+                if not name.endswith("shut_the_moved_door"):
                     client.expect(f"survived {name} 0\r\n".encode())
-            if name == "shut_the_moved_door":  # clients that come in this moment are told that there is no service
+            if name.endswith("shut_the_moved_door"):  # clients that come in this moment are told that there is no service
                 wait_until(lambda: jailed.log_text().count("the door is broken") > number, "nobody has noticed")
-                wait_until(lambda: serves(jailed), "nobody is served any more")
-            for _ in range(3):
-                assert serves(jailed)
+                # a spare process of before may still be leaving
+                wait_until(lambda: all(serves(jailed) for _ in range(3)), "not everybody is served again")
+            else:
+                assert all(serves(jailed) for _ in range(3))
         bystander.send(b"nothing\r\n")
         bystander.expect(rb"survived nothing 0\r\n")
-    if name == "shut_the_moved_door":
+    if name.endswith("shut_the_moved_door"):
         jailed.wait_log("the door is broken")
     else:
         wait_until(lambda: jailed.counter("bad_messages") >= 3, "the knocks are not counted")
