@@ -327,13 +327,6 @@ bool errand_has_listener(const struct broker *b)
 	return find_listener(b) || clock_ms() < b->listeners_by;
 }
 
-int64_t errand_awaits_listener(const struct broker *b)
-{
-	int64_t left = find_listener(b) ? 0 : b->listeners_by - clock_ms();
-
-	return left > 0 ? left : 0;
-}
-
 static int start_at_once(struct broker *b, const struct job *j)
 {
 	int r = errand_may_log_in(b) ? start(b, j) : -EAGAIN;

@@ -55,10 +55,6 @@ void errand_release(struct broker *b);
  * be had at all? */
 bool errand_has_listener(const struct broker *b);
 
-/* In how many milliseconds it will be said that there is none, or 0: there is one, or that is said
- * already. */
-int64_t errand_awaits_listener(const struct broker *b);
-
 /* Logs in on the fresh connection id to this host; fd stays the caller's. Never waits and is never
  * put in line: 0 or -errno. */
 int errand_log_in(struct broker *b, struct host *host, uint64_t id, int fd,

@@ -276,10 +276,6 @@ static bool waits_for_errand(struct client *c)
 		errand_reserve();
 		return false;
 	}
-	int64_t left = errand_awaits_listener(c->broker);
-
-	if (left > 0) /* none comes, perhaps: nobody wakes it then */
-		(void)loop_timer(c->broker->loop, left, on_still_there, c, &l->patience);
 	l->awaits_errand = true;
 	DL_APPEND2(awaiting_errand, c, lease.errand_previous, lease.errand_next);
 	return true;
