@@ -1,9 +1,11 @@
 """Run as PID 1 of a root in which Debian's imapproxy is installed and our programs lie in its program's place, with a
 network of its own: usage inside_debian.py TESTS_FOLDER RESULT_FILE. What was seen goes to the file, as JSON."""
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -49,9 +51,10 @@ def processes():
     """{program: [[uid, root folder]]}"""
     found = {}
     for pid, program in process.find("").items():
-        if program in OURS:
-            uid = process.read_proc(pid, "status").decode().split("Uid:\t")[1].split("\t")[0]
-            found.setdefault(program, []).append([int(uid), os.readlink(f"/proc/{pid}/root")])
+        uid = re.search(rb"^Uid:\t(\d+)", process.read_proc(pid, "status"), re.M)
+        if program in OURS and uid:  # it has not ended meanwhile
+            with contextlib.suppress(OSError):
+                found.setdefault(program, []).append([int(uid[1]), os.readlink(f"/proc/{pid}/root")])
     return found
 
 
@@ -78,7 +81,7 @@ def main():
                            "nothing was given back")
     seen["status"] = run("/etc/init.d/imapproxy", "status")
     seen["stop"] = run("/etc/init.d/imapproxy", "stop")
-    seen["left"] = processes()
+    process.wait_until(lambda: not set(OURS) & set(process.find("").values()), "programs are left behind the stop")
     seen["files"] = sorted(str(path) for path in Path("/run").iterdir())
     seen["after"] = digest()
     seen["backend_logins"] = len(backend.logins)
