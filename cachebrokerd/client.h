@@ -55,6 +55,7 @@ struct client {
 	unsigned lines; /* it had logged here */
 	bool traced;	/* it has been sent a socket of the protocol log */
 	bool tls_asked;	/* it has had its TLS_ACCEPT, */
+	bool tls_begun;	/* and may have let go of its client's connection, */
 	uint32_t tls_serial; /* of this serial, */
 	struct tls_request *handshake; /* which is under way */
 	char *tls; /* version, cipher and name of its TLS; NULL: none that we know of */

@@ -1,9 +1,9 @@
 /* A session's TLS with its client: its TCP connection goes to tlsrelayd, the stream inside comes
  * back, and what tlsrelayd says of it stands in the session's row of the state file.
  *
- * It may ask once, and before its login: a process that was taken over cannot use up tlsrelayd's
- * room, also not over one socket after the other. Which client it is says the broker, not the
- * session.
+ * It may ask once, and once more if tlsrelayd died before it began, and before its login: a process
+ * that was taken over cannot use up tlsrelayd's room, also not over one socket after the other.
+ * Which client it is says the broker, not the session.
  */
 #include "cachebrokerd/client_tls.h"
 
@@ -36,9 +36,9 @@ static void keep_facts(struct client *c, const struct msg_TLS_READY *ready)
 
 	c->tls = malloc(n);
 	if (c->tls)
-		(void)snprintf(c->tls, n, "%.*s %.*s %.*s", (int)ready->version.n,
-			       ready->version.p, (int)ready->cipher.n, ready->cipher.p,
-			       (int)ready->name.n, ready->name.p);
+		(void)snprintf(c->tls, n, "%.*s %.*s %.*s", (int)ready->version.n, ready->version.p,
+			       (int)ready->cipher.n, ready->cipher.p, (int)ready->name.n,
+			       ready->name.p);
 	if (ready->identity.n > 0)
 		c->identity = strndup(ready->identity.p, ready->identity.n);
 }
@@ -51,6 +51,13 @@ bool client_certified(const struct client *c, struct span *ret)
 	return true;
 }
 
+/* Nobody has touched the connection. */
+static bool may_ask_again(const struct msg *m)
+{
+	return m->type == MSG_TLS_FAILED &&
+	       (m->TLS_FAILED.reason == TLS_UNWATCHED || m->TLS_FAILED.reason == TLS_LOST);
+}
+
 static void on_answer(void *context, const struct msg *answer, int *fd)
 {
 	static const struct msg died = { .type = MSG_TLS_FAILED,
@@ -60,12 +67,14 @@ static void on_answer(void *context, const struct msg *answer, int *fd)
 	struct msg m = answer ? *answer : died;
 
 	if (m.type == MSG_TLS_BEGUN) {
+		c->tls_begun = true;
 		m.serial = 0;
 		(void)peer_send(c->peer, &m, *fd);
 		return;
 	}
 	c->handshake = NULL;
 	c->state = CLIENT_READY;
+	c->tls_asked = c->tls_begun || !may_ask_again(&m);
 	m.serial = c->tls_serial;
 	if (m.type == MSG_TLS_READY)
 		keep_facts(c, &m.TLS_READY);
@@ -92,8 +101,10 @@ int client_on_tls_accept(struct client *c, const struct msg *m, int *fd)
 		return -EPROTO;
 	if (!is_tcp(*fd))
 		return -EBADF;
-	if (tries_did(c->broker->tries, &c->visit, TRIES_TLS))
-		return -EPROTO; /* a handshake that it has left would go on for its whole time */
+	/* a handshake that it has left would go on for its whole time */
+	if (tries_did(c->broker->tries, &c->visit, TRIES_TLS) &&
+	    tries_did(c->broker->tries, &c->visit, TRIES_TLS_AGAIN))
+		return -EPROTO;
 	c->tls_asked = true;
 	c->identity_of = c->broker->settled_at;
 	c->tls_serial = m->serial;

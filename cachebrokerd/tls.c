@@ -25,7 +25,6 @@
 
 #define REQUESTS_MOST 4096
 #define WAITING_MOST  64   /* clients' in the line; mail hosts' count as connections anyway */
-#define KEPT_MOST    64	   /* clients' that tlsrelayd has not begun with yet */
 #define RELAYS_MOST   8	   /* sockets of tlsrelayd, also of those that have not said a word */
 #define PATIENCE_S    2	   /* for a tlsrelayd that is being restarted */
 #define EXTRA_S	      1	   /* beyond tls_handshake_timeout, which tlsrelayd itself holds */
@@ -39,8 +38,8 @@ struct tls_request {
 	tls_done_fn *done;
 	void *context;
 	struct timer *timer;
-	int fd; /* while it waits; a client's until tlsrelayd has begun, if there is room */
-	bool begun, asked_again;
+	int fd; /* while it waits */
+	bool begun;
 	struct msg m;
 	char text[256]; /* the message's */
 };
@@ -49,7 +48,7 @@ struct tls_request {
 struct relay {
 	struct peer *peer;
 	struct relay *next;
-	bool ready; /* it has introduced itself */
+	bool ready;   /* it has introduced itself */
 	bool leaving; /* and takes no requests any more */
 	bool serves;
 	uint32_t workers, connections;
@@ -60,7 +59,7 @@ struct tls {
 	struct relay *relays; /* the last one that introduced itself first */
 	unsigned relay_count;
 	struct tls_request *waiting, *sent;
-	unsigned request_count, waiting_clients, kept;
+	unsigned request_count, waiting_clients;
 	uint32_t serial; /* the last one that was given out */
 	struct timer *retry, *away;
 	bool serves;
@@ -120,17 +119,9 @@ static void leave_line(struct tls_request *r)
 	timer_end(&r->timer);
 }
 
-/* The connection is a worker's now, or somebody's who may not be given it twice. */
-static void let_go(struct tls_request *r)
-{
-	if (r->relay && r->fd >= 0)
-		r->tls->kept--;
-	fd_drop(&r->fd);
-}
-
 static void free_request(struct tls_request *r)
 {
-	let_go(r);
+	fd_drop(&r->fd);
 	if (r->relay)
 		DL_DELETE(r->tls->sent, r);
 	else
@@ -256,10 +247,7 @@ static void hand_over(struct tls_request *r, struct relay *relay)
 	struct tls *t = r->tls;
 
 	leave_line(r);
-	if (r->m.type == MSG_TLS_ACCEPT && !r->asked_again && t->kept < KEPT_MOST)
-		t->kept++;
-	else /* a mail host's is dialled again */
-		fd_drop(&r->fd);
+	fd_drop(&r->fd);
 	r->relay = relay;
 	DL_APPEND(t->sent, r);
 	/* without memory for it the request lasts as long as tlsrelayd wants, or its caller */
@@ -346,7 +334,6 @@ static void keep_printable(struct span *text)
 		*text = SPAN_NONE;
 }
 
-/* From here on it is a worker's: no other one may have the connection. */
 static int on_begun(struct tls_request *r, const struct msg *m, int *fd)
 {
 	if (r->m.type != MSG_TLS_ACCEPT || r->begun)
@@ -354,7 +341,6 @@ static int on_begun(struct tls_request *r, const struct msg *m, int *fd)
 	if (!is_stream(*fd))
 		return -EBADF;
 	r->begun = true;
-	let_go(r);
 	r->done(r->context, m, fd);
 	return 0;
 }
@@ -439,26 +425,6 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	return 0;
 }
 
-/* A client's connection that no worker has seen goes to the next tlsrelayd, once. */
-static bool ask_again(struct tls_request *r)
-{
-	struct tls *t = r->tls;
-
-	if (r->fd < 0 || t->waiting_clients >= WAITING_MOST)
-		return false;
-	timer_end(&r->timer);
-	if (loop_timer(t->broker->loop, PATIENCE_S * 1000, on_impatient, r, &r->timer) < 0)
-		return false;
-	DL_DELETE(t->sent, r);
-	t->kept--;
-	r->asked_again = true;
-	r->relay = NULL;
-	r->m.serial = 0;
-	DL_APPEND(t->waiting, r);
-	t->waiting_clients++;
-	return true;
-}
-
 /* Whoever waits is told; that may bring new requests, and take others back. */
 static void lose_requests(struct tls *t, const struct relay *relay)
 {
@@ -471,8 +437,7 @@ static void lose_requests(struct tls *t, const struct relay *relay)
 			r = r->next;
 			continue;
 		}
-		if (!ask_again(r))
-			answer(r, NULL, &none);
+		answer(r, NULL, &none);
 		r = t->sent;
 	}
 }

@@ -23,9 +23,9 @@ struct tries;
 /* When did this process start, in ms since the machine did? Negative: that cannot be seen. */
 typedef int64_t tries_started_fn(pid_t pid);
 
-/* What is remembered besides: it asked for TLS with its client, a spare connection of its was dead.
- */
-enum tries_deed { TRIES_TLS = 1, TRIES_DEAD_SPARE = 2 };
+/* What is remembered besides: it asked for TLS with its client, and once more; a spare connection
+ * of its was dead. */
+enum tries_deed { TRIES_TLS = 1, TRIES_DEAD_SPARE = 2, TRIES_TLS_AGAIN = 4 };
 
 /* One socket of a process. All zero: it is not counted (it did not come through a door). */
 struct tries_visit {

@@ -12,7 +12,7 @@
 #include "lib/span.h"
 
 /* Raised with every change of msg_table.h: both ends must be of one build. */
-#define MSG_VERSION 17
+#define MSG_VERSION 18
 
 /* No message is longer. */
 #define MSG_MAX 12800
@@ -114,6 +114,9 @@ enum msg_tls_failure {
 	TLS_LOST,      /* the process that carried it has died */
 	TLS_UNWATCHED, /* tlsrelayd has died: what TLS_BEGUN brought may go on by itself */
 };
+
+/* What a session says on the stream that TLS_BEGUN brings, once, before anything else. */
+#define TLS_LET_GO '\n'
 
 enum msg_admin {
 	ADMIN_VERSION = 1, /* nothing but whether this session may ask */

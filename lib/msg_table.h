@@ -331,8 +331,8 @@
 	U32(N, serves)
 
 /* TLS with the client on this TCP connection: session to broker, which passes it on to tlsrelayd
- * with the client's address. Nothing was read that belongs to TLS. Answer: TLS_READY or TLS_FAILED.
- */
+ * with the client's address. Nothing was read that belongs to TLS. The session keeps a copy until
+ * TLS_BEGUN. Answer: TLS_READY or TLS_FAILED, before TLS_BEGUN or behind it. */
 #define MSG_TLS_ACCEPT_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
 	TEXT(N, client, 64)
@@ -346,8 +346,10 @@
 	U32(N, port) \
 	TEXT(N, host, 255)
 
-/* A client's handshake begins (serial as in TLS_ACCEPT; to the session it is a push): the stream
- * already, which lasts without broker and tlsrelayd. Before TLS_READY nothing comes out of it. */
+/* A worker has the client's connection (serial as in TLS_ACCEPT; to the session it is a push): the
+ * stream already, which lasts without broker and tlsrelayd. The worker touches the connection when
+ * the session has said TLS_LET_GO on the stream, as its first byte: from then on the session has no
+ * copy of the connection. Before TLS_READY nothing comes out of the stream. */
 #define MSG_TLS_BEGUN_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 

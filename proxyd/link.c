@@ -60,8 +60,8 @@ static void take_push(struct link *l, const struct msg *m, int *fd)
 		l->take_settings(l->context, &m->WELCOME);
 		break;
 	case MSG_TLS_BEGUN:
-		if (l->stream < 0)
-			l->stream = take_fd(fd);
+		if (l->take_stream)
+			l->take_stream(l->context, take_fd(fd));
 		break;
 	case MSG_DOOR:
 		if (l->takes_door && l->door < 0)
@@ -140,12 +140,11 @@ int link_request(struct link *l, struct msg *request, struct msg *reply, int *re
 	return r;
 }
 
-int link_hand_over(struct link *l, struct msg *request, int *fd, struct msg *reply, int *ret_fd,
+int link_hand_over(struct link *l, struct msg *request, int fd, struct msg *reply, int *ret_fd,
 		   int64_t deadline)
 {
-	int r = send_request(l, request, *fd, deadline);
+	int r = send_request(l, request, fd, deadline);
 
-	fd_drop(fd);
 	return r < 0 ? r : await_reply(l, reply, ret_fd, deadline);
 }
 

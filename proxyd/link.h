@@ -13,17 +13,20 @@ typedef void link_settings_fn(void *context, const struct msg_WELCOME *settings)
 /* TRACE came: the socket is the callee's. */
 typedef void link_trace_fn(void *context, int sock);
 
+/* TLS_BEGUN came: the stream is the callee's. */
+typedef void link_stream_fn(void *context, int stream);
+
 struct link {
 	int sock;	     /* -1: no broker at the moment */
 	int door;	     /* -1: none */
 	bool takes_door;     /* the broker may give it one: it is not in the jail yet */
-	int stream;	     /* of TLS that has begun, or -1 */
 	uint32_t serial;     /* of the last request */
 	bool ended;	     /* the broker told this session to end, */
 	uint32_t end_reason; /* for this reason of enum session_end, */
 	char end_text[201];  /* with this text for the client */
 	link_settings_fn *take_settings;
 	link_trace_fn *take_trace;
+	link_stream_fn *take_stream; /* NULL: none is expected */
 	void *context;
 };
 
@@ -44,9 +47,8 @@ int link_knock(struct link *l, const struct msg *knock, int64_t deadline);
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
 		 int64_t deadline);
 
-/* The same for a request that carries *fd, which is closed before the reply is waited for, in any
- * case. */
-int link_hand_over(struct link *l, struct msg *request, int *fd, struct msg *reply, int *ret_fd,
+/* The same for a request that carries fd, said once: a restarted broker is not asked again. */
+int link_hand_over(struct link *l, struct msg *request, int fd, struct msg *reply, int *ret_fd,
 		   int64_t deadline);
 
 /* Sends a message that has no reply, with fd if it carries one. 0 or -errno. */

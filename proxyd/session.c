@@ -518,7 +518,6 @@ int session_run(const struct session_start *start)
 	s.implicit_tls = start->tls;
 	s.stream = start->tls ? STREAM_TLS_DUE : STREAM_CLEAR;
 	s.link = start->link;
-	s.link.stream = -1;
 	s.link.take_settings = take_settings;
 	s.link.take_trace = take_trace;
 	s.link.context = &s;

@@ -1,14 +1,18 @@
 /* TLS with the client.
  *
- * The TCP connection goes to tlsrelayd through the broker, and no copy of it stays here: only then
- * does its end reach the client when tlsrelayd ends it. The stream inside must come to stand where
- * the TCP connection stood, since the jail knows the client by its descriptor's number. It does so
- * by itself: the kernel gives what is received the lowest free number, and that place is the only
- * one below the link's that is empty then. So the filter allows nothing more for TLS.
+ * The TCP connection goes to tlsrelayd through the broker. Whoever of the two dies meanwhile, it is
+ * still here, and the next one is asked. When the stream inside comes it is put where the TCP
+ * connection stood, since the jail knows the client by its descriptor's number; so no copy is left,
+ * and the connection's end reaches the client when tlsrelayd ends it. Only then the worker is told
+ * to begin, on the stream itself: two of them never speak TLS with one client.
  */
 #include "proxyd/tls.h"
 
 #include <errno.h>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "lib/cidr.h"
 #include "lib/fd.h"
@@ -20,6 +24,7 @@
 #define VERSION_MAX 32
 #define CIPHER_MAX  64
 #define TEXT_MAX    300
+#define ASKED_MOST  3 /* brokers, or tlsrelayds, that die one after the other */
 
 /* For the log line. Among the other small variables: a session without TLS touches none of it. */
 static struct {
@@ -106,7 +111,7 @@ static enum session_end end_of(const struct session *s, int error)
 	}
 }
 
-/* The broker, or tlsrelayd, died over the handshake: what was said of its beginning? */
+/* The broker, tlsrelayd or its worker died over it. What has begun by then goes on. */
 static bool is_unwatched(int error, const struct msg *reply)
 {
 	return error == -ECONNRESET || error == -EPIPE ||
@@ -114,38 +119,69 @@ static bool is_unwatched(int error, const struct msg *reply)
 		reply->TLS_FAILED.reason == TLS_UNWATCHED);
 }
 
-/* From here on the stream stands where the connection stood. */
-static enum session_end settle(struct session *s, int *stream)
+/* A worker has the connection, and waits for us to have it no more. */
+static void take_stream(void *context, int stream)
 {
-	if (*stream != JAIL_CLIENT)
+	static const char word = TLS_LET_GO;
+	struct session *s = context;
+
+	if (s->stream != STREAM_TLS && dup3(stream, s->client, O_CLOEXEC) >= 0) {
+		s->stream = STREAM_TLS;
+		(void)send(s->client, &word, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	close(stream);
+}
+
+/* Asks until TLS has begun, or is refused. Returns as link_hand_over() does. */
+static int ask(struct session *s, struct msg *reply, int64_t deadline)
+{
+	int r = -ECONNRESET;
+
+	for (int i = 0; i < ASKED_MOST; i++) {
+		struct msg request = { .type = MSG_TLS_ACCEPT,
+				       .TLS_ACCEPT = { .service = s->hello.service,
+						       .client = s->hello.client } };
+		AUTO_FD stream = -1; /* once more the one that TLS_BEGUN has brought */
+
+		if (r < 0 && i > 0 && session_meet(s) != END_NONE)
+			return -EPIPE;
+		r = link_hand_over(&s->link, &request, s->client, reply, &stream, deadline);
+		if (s->stream == STREAM_TLS || s->link.ended || !is_unwatched(r, reply))
+			break;
+	}
+	return r;
+}
+
+static enum session_end judge(const struct session *s, int r, const struct msg *reply)
+{
+	if (s->stream == STREAM_TLS && !s->link.ended && is_unwatched(r, reply))
+		return END_NONE; /* without facts; a failure will be its end */
+	if (r < 0)
+		return end_of(s, r);
+	if (reply->type != MSG_TLS_READY)
+		return note_failure(reply);
+	if (s->stream != STREAM_TLS)
 		return END_INTERNAL;
-	s->client = take_fd(stream);
-	s->stream = STREAM_TLS;
-	s->asked_capability = false;
-	s->id_length = 0;
-	s->said = (struct caller_said){ .hops = 0 };
+	note_success(&reply->TLS_READY);
 	return END_NONE;
 }
 
 enum session_end tls_begin(struct session *s)
 {
 	int64_t deadline = s->started + (int64_t)s->settings->login_timeout * 1000;
-	struct msg reply, request = { .type = MSG_TLS_ACCEPT,
-				      .TLS_ACCEPT = { .service = s->hello.service,
-						      .client = s->hello.client } };
-	AUTO_FD stream = -1;
-	int r = link_hand_over(&s->link, &request, &s->client, &reply, &stream, deadline);
-	AUTO_FD begun = take_fd(&s->link.stream);
+	struct msg reply;
 
-	fd_drop(&s->client);
-	if (begun >= 0 && !s->link.ended && is_unwatched(r, &reply))
-		return settle(s, &begun); /* without facts; a failure will be its end */
-	if (r < 0)
-		return end_of(s, r);
-	if (reply.type != MSG_TLS_READY)
-		return note_failure(&reply);
-	note_success(&reply.TLS_READY);
-	return settle(s, begun >= 0 ? &begun : &stream);
+	s->link.take_stream = take_stream;
+	int r = ask(s, &reply, deadline);
+	enum session_end end = judge(s, r, &reply);
+
+	s->link.take_stream = NULL;
+	s->asked_capability = false;
+	s->id_length = 0;
+	s->said = (struct caller_said){ .hops = 0 };
+	if (end != END_NONE)
+		fd_drop(&s->client); /* what could be said would not be TLS */
+	return end;
 }
 
 enum session_end tls_check_silence(struct session *s)

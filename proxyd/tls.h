@@ -7,8 +7,9 @@
 #include "proxyd/session.h"
 
 /* Hands the client's connection over and waits for the stream inside, until login_timeout at the
- * longest; pushes of the broker are handled meanwhile. What the client has said before is forgotten
- * (RFC 9051 section 6.2.1). There must be a link to the broker. END_NONE; else s->client is -1. */
+ * longest, also when the broker or tlsrelayd dies meanwhile; pushes of the broker are handled. What
+ * the client has said before is forgotten (RFC 9051 section 6.2.1). There must be a link to the
+ * broker. END_NONE; else s->client is -1. */
 enum session_end tls_begin(struct session *s);
 
 /* Is there anything of the client's behind its STARTTLS, which takes s->command_end bytes of s->in?

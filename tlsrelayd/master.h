@@ -49,7 +49,7 @@ struct master {
 	/* crew.c, seats.c */
 	struct worker_proc *workers;
 	struct seat *seats;    /* by id */
-	struct seat *unsent;   /* whose answer the broker did not take yet */
+	struct seat *unsent;   /* of which the broker did not take all yet */
 	uint32_t last_id;
 	struct seat *shaking[KINDS]; /* the oldest first */
 	uint32_t shaking_count[KINDS];

@@ -86,7 +86,9 @@ int relay_init(struct relay *r, SSL *ssl, int tcp, int plain, const char *peer, 
 		.plain = plain,
 		.port = port,
 		.is_client = is_client,
-		.stage = starttls ? RELAY_STARTTLS : RELAY_HANDSHAKE,
+		.stage = is_client  ? RELAY_HELD
+			 : starttls ? RELAY_STARTTLS
+				    : RELAY_HANDSHAKE,
 		.peer = strdup(peer),
 		.dialogue = starttls ? calloc(1, sizeof(struct starttls)) : NULL,
 	};
@@ -124,6 +126,24 @@ static enum relay_news fail(struct relay *r, enum msg_tls_failure reason, const 
 	errors_say(failure, r->peer, reason, sentence);
 	r->stage = RELAY_OVER;
 	return RELAY_FAILED;
+}
+
+/* Who still has the connection may give it to another tlsrelayd, unless this one has read that it
+ * was let go. */
+static enum relay_news wait_for_it(struct relay *r, struct errors_text *failure)
+{
+	char word;
+	ssize_t n;
+
+	do
+		n = recv(r->plain, &word, 1, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return RELAY_NOTHING;
+	if (n != 1 || word != TLS_LET_GO)
+		return fail(r, TLS_UNAVAILABLE, "nobody waits for it any more", failure);
+	r->stage = RELAY_HANDSHAKE;
+	return RELAY_NOTHING;
 }
 
 static enum relay_news refuse(struct relay *r, struct errors_text *failure)
@@ -247,8 +267,8 @@ static size_t give_plain(struct relay *r, const char *data, size_t n)
 static bool flush_plain(struct relay *r)
 {
 	if (r->to_plain.len > 0)
-		took_of_rest(&r->to_plain, give_plain(r, r->to_plain.data + r->to_plain.off,
-						      r->to_plain.len));
+		took_of_rest(&r->to_plain,
+			     give_plain(r, r->to_plain.data + r->to_plain.off, r->to_plain.len));
 	return r->to_plain.len == 0;
 }
 
@@ -411,8 +431,8 @@ static enum relay_news pump_out(struct relay *r)
 static enum relay_news pump(struct relay *r, uint32_t tcp_events, uint32_t plain_events)
 {
 	bool only_out = plain_events == EPOLLIN && tcp_events == 0;
-	bool only_in = tcp_events == EPOLLIN && plain_events == 0 && r->to_tls.len == 0 &&
-		       !r->plain_ended;
+	bool only_in =
+		tcp_events == EPOLLIN && plain_events == 0 && r->to_tls.len == 0 && !r->plain_ended;
 	enum relay_news in = only_out ? RELAY_NOTHING : pump_in(r), out = RELAY_NOTHING;
 
 	if (in == RELAY_NOTHING && !only_in)
@@ -441,6 +461,8 @@ enum relay_news relay_step(struct relay *r, uint32_t tcp_events, uint32_t plain_
 	if (r->plain_hung && r->stage < RELAY_OPEN)
 		return fail(r, TLS_UNAVAILABLE, "nobody waits for it any more", failure);
 	bio_begin_step(&r->tcp, READS);
+	if (r->stage == RELAY_HELD)
+		news = wait_for_it(r, failure);
 	if (r->stage == RELAY_STARTTLS)
 		news = converse(r, failure);
 	if (r->stage == RELAY_HANDSHAKE)
@@ -459,7 +481,8 @@ void relay_wants(const struct relay *r, struct relay_wants *ret)
 	*ret = (struct relay_wants){ 0 };
 	if (r->stage < RELAY_OPEN) {
 		ret->tcp = r->write_waits ? EPOLLOUT : EPOLLIN;
-		ret->watch_tcp = true;
+		ret->watch_tcp = r->stage != RELAY_HELD;
+		ret->plain = r->stage == RELAY_HELD ? EPOLLIN : 0;
 		ret->watch_plain = !r->plain_hung;
 		return;
 	}

@@ -14,7 +14,8 @@
 struct ssl_st;
 
 enum relay_stage {
-	RELAY_STARTTLS,	 /* plain dialogue with a mail host */
+	RELAY_HELD,	/* the session may still have the client's connection */
+	RELAY_STARTTLS, /* plain dialogue with a mail host */
 	RELAY_HANDSHAKE,
 	RELAY_OPEN,
 	RELAY_OVER,
@@ -63,8 +64,9 @@ struct relay_wants {
 	bool watch_tcp, watch_plain;
 };
 
-/* Begins. Takes over ssl, both descriptors; peer is copied. With `starttls` the plain dialogue
- * comes first. 0 or -ENOMEM; then everything is closed. */
+/* Begins. Takes over ssl, both descriptors; peer is copied. A client's connection is left alone
+ * until TLS_LET_GO comes from the plain side. With `starttls` the plain dialogue comes first. 0 or
+ * -ENOMEM; then everything is closed. */
 int relay_init(struct relay *r, struct ssl_st *ssl, int tcp, int plain, const char *peer,
 	       bool is_client, bool starttls, uint32_t port);
 

@@ -1,8 +1,8 @@
 /* The connections: each has a seat from the broker's request until its worker has closed it.
  *
  * Until it was answered the seat holds the end of the plain pair that the broker will get. A worker
- * is believed only about seats of its own. A seat goes when its worker is done with it and its
- * answer is out, whichever comes last.
+ * is believed only about seats of its own. A seat goes when its worker is done with it and what is
+ * to be said of it is out, whichever comes last.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,7 +23,6 @@
 #define SILENT_MS	  3000 /* that a worker may be late with its answer */
 #define HOSTS_SHAKING_MAX 2000 /* the broker's dials, which it bounds itself */
 
-/* What the broker is told when it takes nothing at the moment. */
 struct answer {
 	bool is_ready, resumed;
 	char version[33], cipher[65], name[256], identity[256];
@@ -43,7 +42,9 @@ struct seat {
 	int64_t deadline_ms;
 	uint64_t generation;
 	struct worker_proc *worker; /* NULL: it has reported the end */
+	bool held;		    /* TLS_BEGUN was not sent yet */
 	struct answer *answer;	    /* not sent yet */
+	bool unsent;		    /* one of the two: it is on the list */
 	char *host;		    /* of KIND_HOSTS */
 };
 
@@ -65,7 +66,7 @@ static void free_seat(struct master *m, struct seat *s)
 	stop_shaking(m, s);
 	if (s->worker && --s->worker->connections == 0)
 		s->worker->idle_since_ms = clock_ms();
-	if (s->answer)
+	if (s->unsent)
 		DL_DELETE(m->unsent, s);
 	HASH_DEL(m->seats, s);
 	fd_drop(&s->plain);
@@ -89,8 +90,7 @@ static struct seat *new_seat(struct master *m, enum kind kind, uint32_t serial)
 	s->plain = -1;
 	s->shaking = true;
 	s->generation = m->settings.generation;
-	s->deadline_ms =
-		clock_ms() + (int64_t)m->settings.handshake_seconds * 1000 + SILENT_MS;
+	s->deadline_ms = clock_ms() + (int64_t)m->settings.handshake_seconds * 1000 + SILENT_MS;
 	DL_APPEND2(m->shaking[kind], s, shaking_previous, shaking_next);
 	m->shaking_count[kind]++;
 	HASH_ADD(hh, m->seats, id, sizeof(s->id), s);
@@ -119,11 +119,31 @@ static int send_answer(struct master *m, const struct seat *s, const struct answ
 	return broker_send(m, &message, a->is_ready ? s->plain : -1);
 }
 
+/* The session gets its end of the stream when a worker has the other one, and the worker waits for
+ * its word: whoever of us dies, either the session still has the connection and asks anew, or the
+ * handshake goes on between client and worker. */
+static int send_begun(struct master *m, const struct seat *s)
+{
+	const struct msg begun = { .type = MSG_TLS_BEGUN, .serial = s->serial };
+
+	return broker_send(m, &begun, s->plain);
+}
+
+/* It is on the list until the broker takes messages again. */
+static void wait_for_room(struct master *m, struct seat *s)
+{
+	if (!s->unsent)
+		DL_APPEND(m->unsent, s);
+	s->unsent = true;
+	broker_wait(m);
+}
+
 /* The answer is out, or there is nobody to give it to. */
 static void answered(struct master *m, struct seat *s)
 {
-	if (s->answer)
+	if (s->unsent)
 		DL_DELETE(m->unsent, s);
+	s->unsent = s->held = false;
 	free(s->answer);
 	s->answer = NULL;
 	s->serial = 0;
@@ -132,14 +152,23 @@ static void answered(struct master *m, struct seat *s)
 		free_seat(m, s);
 }
 
+static void announce(struct master *m, struct seat *s)
+{
+	s->held = send_begun(m, s) == -EAGAIN;
+	if (s->held)
+		wait_for_room(m, s);
+}
+
 static void answer(struct master *m, struct seat *s, const struct answer *a)
 {
 	stop_shaking(m, s);
 	if (s->serial == 0 || s->answer)
 		return;
-	if (!a->is_ready)
+	if (!a->is_ready) {
 		fd_drop(&s->plain); /* by its end a worker that still has it knows */
-	if (send_answer(m, s, a) != -EAGAIN) {
+		s->held = false;
+	}
+	if (!s->held && send_answer(m, s, a) != -EAGAIN) {
 		answered(m, s);
 		return;
 	}
@@ -149,8 +178,7 @@ static void answer(struct master *m, struct seat *s, const struct answer *a)
 		return;
 	}
 	*s->answer = *a;
-	DL_APPEND(m->unsent, s);
-	broker_wait(m);
+	wait_for_room(m, s);
 }
 
 /* The seat is gone afterwards unless its worker still has it. */
@@ -168,12 +196,18 @@ void seats_send_unsent(struct master *m)
 	while (m->unsent) {
 		struct seat *s = m->unsent;
 
-		if (send_answer(m, s, s->answer) == -EAGAIN) {
+		if (s->held)
+			s->held = send_begun(m, s) == -EAGAIN;
+		if (s->held || (s->answer && send_answer(m, s, s->answer) == -EAGAIN)) {
 			broker_wait(m);
 			return;
 		}
-		if (m->unsent == s) /* else the broker went, and all is forgotten */
+		if (s->answer) {
 			answered(m, s);
+		} else {
+			DL_DELETE(m->unsent, s);
+			s->unsent = false;
+		}
 	}
 }
 
@@ -186,9 +220,9 @@ void seats_forget_requests(struct master *m)
 {
 	struct seat *s, *next;
 
-	HASH_ITER (hh, m->seats, s, next)
-		if (s->serial != 0)
-			answered(m, s);
+	HASH_ITER(hh, m->seats, s, next)
+	if (s->serial != 0)
+		answered(m, s);
 }
 
 /* --- what workers report ---------------------------------------------------------------------- */
@@ -213,7 +247,7 @@ static void leave_seat(struct master *m, struct seat *s)
 	if (--s->worker->connections == 0)
 		s->worker->idle_since_ms = clock_ms();
 	s->worker = NULL;
-	if (!s->answer)
+	if (!s->unsent)
 		free_seat(m, s);
 }
 
@@ -264,7 +298,8 @@ void seats_lose(struct master *m, const struct worker_proc *w)
 {
 	struct seat *s, *next;
 
-	HASH_ITER (hh, m->seats, s, next) {
+	HASH_ITER(hh, m->seats, s, next)
+	{
 		if (s->worker != w)
 			continue;
 		s->worker = NULL;
@@ -280,7 +315,8 @@ void seats_give_up_late(struct master *m, int64_t now_ms)
 {
 	struct seat *s, *next;
 
-	HASH_ITER (hh, m->seats, s, next) {
+	HASH_ITER(hh, m->seats, s, next)
+	{
 		if (!s->shaking || s->deadline_ms > now_ms)
 			continue;
 		if (s->worker)
@@ -299,16 +335,6 @@ static int make_plain(int ret[2])
 											   : 0;
 }
 
-/* The session gets its end of the stream before a worker has the other one: whoever of us dies, the
- * handshake goes on between client and worker, and nobody else is given the connection. */
-static void announce(struct master *m, const struct seat *s, int plain)
-{
-	const struct msg begun = { .type = MSG_TLS_BEGUN, .serial = s->serial };
-
-	if (s->kind == KIND_CLIENTS)
-		(void)broker_send(m, &begun, plain);
-}
-
 static int hand_over(struct master *m, struct seat *s, struct worker_proc *w, int tcp)
 {
 	const int on = 1;
@@ -320,7 +346,6 @@ static int hand_over(struct master *m, struct seat *s, struct worker_proc *w, in
 	(void)setsockopt(tcp, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	const int fds[2] = { tcp, pair[1] };
 
-	announce(m, s, pair[0]);
 	job.id = s->id;
 	r = link_send_job(w->link, &job, fds);
 	close(pair[1]);
@@ -332,6 +357,8 @@ static int hand_over(struct master *m, struct seat *s, struct worker_proc *w, in
 	s->worker = w;
 	w->connections++;
 	w->served = true;
+	if (s->kind == KIND_CLIENTS)
+		announce(m, s);
 	return 0;
 }
 
@@ -366,8 +393,8 @@ static const char *make_job(struct master *m, struct seat *s, const struct msg *
 		return "this is no name of a mail host";
 	if (!contexts_connect(m->contexts))
 		return "TLS with mail hosts is not set up (server_tls)";
-	job.ticket_length = (uint32_t)tickets_take(m->tickets, s->host, s->port, s->generation,
-						   job.ticket);
+	job.ticket_length =
+		(uint32_t)tickets_take(m->tickets, s->host, s->port, s->generation, job.ticket);
 	return NULL;
 }
 

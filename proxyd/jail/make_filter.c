@@ -26,7 +26,7 @@
 struct rule {
 	int call;
 	unsigned count;
-	struct scmp_arg_cmp only[2];
+	struct scmp_arg_cmp only[3];
 };
 
 static const struct rule session[] = {
@@ -39,6 +39,12 @@ static const struct rule session[] = {
 	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_CLIENT) } },
 	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_GE, JAIL_NEXT) } }, /* the backend's */
 	{ SCMP_SYS(close), 0, { { 0 } } },
+	/* the stream inside of TLS takes the client's place; it was received, what stands below
+	 * JAIL_NEXT may not be shut down */
+	{ SCMP_SYS(dup3),
+	  3,
+	  { SCMP_A0(SCMP_CMP_GE, JAIL_NEXT), SCMP_A1(SCMP_CMP_EQ, JAIL_CLIENT),
+	    SCMP_A2(SCMP_CMP_EQ, O_CLOEXEC) } },
 	/* meeting a new broker */
 	{ SCMP_SYS(socketpair),
 	  2,

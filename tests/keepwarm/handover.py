@@ -10,10 +10,11 @@ import threading
 
 from keepwarm import process
 from keepwarm.imap import Client
-from keepwarm.messages import Peer
+from keepwarm.messages import Message, Peer
 from keepwarm.system import BUILD, temp_folder
 
 DEADLINE = 20.0
+LET_GO = b"\n"  # lib/msg.h, TLS_LET_GO
 NOBODY = 65534
 SETTINGS = {
     "session": 7, "settings": 1, "uid": NOBODY, "gid": NOBODY, "login_timeout": 60, "login_attempts": 3,
@@ -45,9 +46,9 @@ class Handover:
             stderr=self.log, env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
         self.server_port = theirs.getsockname()[1]
         theirs.close()
-        self.link = Peer(sock=self.listener.accept()[0])
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
+        self.door, self.knocks_at = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.door.settimeout(DEADLINE)
+        self.be_broker(self.listener.accept()[0])
 
     @staticmethod
     def connect():
@@ -55,15 +56,22 @@ class Handover:
             ours = socket.create_connection(server.getsockname(), timeout=DEADLINE)
             return ours, server.accept()[0]
 
-    def serve(self):
-        self.link.sock.settimeout(None)
+    def be_broker(self, sock):
+        self.link = Peer(sock=sock)
+        self.thread = threading.Thread(target=self.serve, args=(self.link,), daemon=True)
+        self.thread.start()
+
+    def serve(self, link):
+        link.sock.settimeout(None)
         with contextlib.suppress(AssertionError, OSError):
             while True:
-                message = self.link.receive()
+                message = link.receive()
                 if message.name == "HELLO" and self.refused:
-                    self.link.push("REFUSED", serial=message.serial, reason=self.refused)
+                    link.push("REFUSED", serial=message.serial, reason=self.refused)
                 elif message.name == "HELLO":
-                    self.link.push("WELCOME", serial=message.serial, **self.settings)
+                    link.push("DOOR", fds=[self.knocks_at.fileno()])
+                    self.knocks_at.close()
+                    link.push("WELCOME", serial=message.serial, **self.settings)
                 else:
                     self.asked.put(message)
 
@@ -78,8 +86,8 @@ class Handover:
             self.proxyd.kill()
         self.proxyd.wait()
         self.thread.join(DEADLINE)
-        self.link.sock.close()
-        self.listener.close()
+        for sock in (self.link.sock, self.listener, self.door, self.knocks_at):
+            sock.close()
         text = self.log_text()
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -98,24 +106,41 @@ class Handover:
 
     def ready(self, asked, **values):
         """Answers it with a stream; returns our end."""
-        ours, theirs = socket.socketpair()
+        ours = self.begun()
         facts = {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", **values}
-        self.link.push("TLS_READY", fds=[theirs.fileno()], serial=asked.serial, **facts)
-        theirs.close()
-        ours.settimeout(DEADLINE)
+        self.link.push("TLS_READY", fds=[ours.fileno()], serial=asked.serial, **facts)
         return ours
 
-    def begun(self):
-        """A stream for a handshake under way; returns our end."""
+    def begun(self, let_go=True):
+        """A stream for a handshake under way; returns our end, by default when proxyd has let its connection go."""
         ours, theirs = socket.socketpair()
         self.link.push("TLS_BEGUN", fds=[theirs.fileno()])
         theirs.close()
         ours.settimeout(DEADLINE)
+        if let_go:
+            assert ours.recv(1) == LET_GO
+            assert not self.holds_tcp()
         return ours
 
     def failed(self, asked, **values):
         asked.sock.close()
         self.link.push("TLS_FAILED", serial=asked.serial, **values)
+
+    def die(self):
+        """The broker is killed, and nobody meets the next one."""
+        self.door.close()
+        self.link.sock.shutdown(socket.SHUT_RDWR)
+
+    def be_next_broker(self):
+        """The broker is killed, and the next one finds who knocks at its door."""
+        self.link.sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join(DEADLINE)
+        self.link.sock.close()
+        data, fds, _, _ = socket.recv_fds(self.door, 12800, 1)
+        knock = Message(data, fds)
+        assert knock.name == "KNOCK", knock
+        knock.sock.setblocking(True)
+        self.be_broker(knock.sock)
 
     # --- looking at it ------------------------------------------------------------------------------
     def client(self, **kwargs):

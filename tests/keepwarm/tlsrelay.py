@@ -1,4 +1,5 @@
 """tlsrelayd alone: the test is its broker, its clients and its mail hosts."""
+import contextlib
 import fcntl
 import os
 import signal
@@ -10,6 +11,7 @@ import termios
 import threading
 
 from keepwarm import messages
+from keepwarm.handover import LET_GO
 from keepwarm.process import START_DEADLINE, alive, children, read_proc, socket_inodes, start, wait_until
 from keepwarm.system import BUILD
 
@@ -44,7 +46,7 @@ class Relay:
         self.serial = 0
         self.pushed = []  # messages that answer nothing
         self.answers = {}
-        self.begun = {}  # {serial: the stream}, of those that a test wants to see
+        self.begun = {}  # {serial: the stream}, of those that were not let go yet
         self.listen()
         self.write(**keys)
         self.files = files
@@ -74,31 +76,40 @@ class Relay:
         self.listen()
         return self.meet()
 
-    def request(self, name, tcp, **values):
-        """Hands the connection over; returns the serial."""
+    def request(self, name, tcp, hold=False, **values):
+        """Hands the connection over, and lets it go if a worker has it; returns the serial. `hold`: the stream stays in
+        `begun`, and the worker waits."""
         self.serial += 1
-        self.broker.push(name, fds=[tcp.fileno()], serial=self.serial, **values)
+        serial = self.serial
+        self.broker.push(name, fds=[tcp.fileno()], serial=serial, **values)
         tcp.close()
-        return self.serial
+        if name == "TLS_ACCEPT" and not hold:
+            with self.wait_begun(serial) or contextlib.nullcontext() as stream:
+                if stream:
+                    with contextlib.suppress(BrokenPipeError):  # the worker could not take it
+                        stream.send(LET_GO)
+        return serial
+
+    def take_message(self):
+        message = self.broker.receive()
+        if message.name == "TLS_BEGUN":
+            self.begun[message.serial] = message.sock
+        elif message.serial:
+            self.answers[message.serial] = message
+        else:
+            self.pushed.append(message)
+
+    def wait_begun(self, serial):
+        """The stream of a handshake that begins; None: the answer came instead."""
+        while serial not in self.begun and serial not in self.answers:
+            self.take_message()
+        return self.begun.pop(serial, None)
 
     def answer(self, serial):
         """The answer to this request; others and pushes are kept."""
         while serial not in self.answers:
-            message = self.broker.receive()
-            if message.name == "TLS_BEGUN":
-                self.take_begun(message)
-            elif message.serial:
-                self.answers[message.serial] = message
-            else:
-                self.pushed.append(message)
+            self.take_message()
         return self.answers.pop(serial)
-
-    def take_begun(self, message):
-        """The stream that is there before the answer: kept for who has asked for it, else closed."""
-        if message.serial in self.begun:
-            self.begun[message.serial] = message.sock
-        else:
-            message.sock.close()
 
     def wait_pushed(self, name, good=lambda _: True):
         """The next message of this name that is no answer."""
@@ -107,11 +118,7 @@ class Relay:
                 if message.name == name and good(message):
                     self.pushed.remove(message)
                     return message
-            message = self.broker.receive()
-            if message.name == "TLS_BEGUN":
-                self.take_begun(message)
-                continue
-            (self.pushed.append(message) if not message.serial else self.answers.update({message.serial: message}))
+            self.take_message()
 
     # --- the process ----------------------------------------------------------------------------------
     def write(self, **keys):

@@ -115,18 +115,20 @@ def test_a_leased_session_may_not_ask(scene, pair):
 
 
 def test_knocking_again_brings_no_further_handshakes(scene, pair):
-    """A child that was taken over hands its connection over again and again; tlsrelayd would be full of that."""
+    """A child that was taken over hands its connection over again and again; tlsrelayd would be full of that. One that was
+    not has a reason for it once: a broker that died."""
     with Relay(scene.system, answer=None) as relay, Door(scene.system) as door:
-        with door.knock() as peer:
-            accept(peer, pair[1])
-            relay.wait_requests(1)
+        for count in (1, 2):
+            with door.knock() as peer:
+                accept(peer, pair[1])
+                relay.wait_requests(count)
         for _ in range(10):
             with door.knock() as peer:
                 accept(peer, pair[1])
                 peer.expect_cut_off()
         with door.knock() as peer:  # nothing else is forbidden to it
             assert peer.lease(user="anna").name == "LEASED"
-        assert len(relay.requests) == 1
+        assert len(relay.requests) == 2
     scene.check(bad=10)
 
 
@@ -236,7 +238,9 @@ def test_a_login_is_dialled_again_when_the_relay_dies_over_it(make, backend, pai
             first.die()
             with Relay(system):
                 assert client.reply("a1").ok
-                assert peer.receive().name == "TLS_READY", "a client's that has not begun is asked for again, too"
+                assert peer.receive().reason == relays.UNWATCHED
+                accept(peer, pair[1])
+                assert peer.receive().name == "TLS_READY", "a session has its client's connection, and asks anew"
 
 
 def begin(relay, request):
@@ -281,6 +285,8 @@ def test_a_relay_that_dies_with_requests_unread_is_heard_to_its_last_word(scene,
             relay.peer.sock.close()
         begun, failed = one.receive(), one.receive()
         assert (begun.name, failed.name, failed.reason) == ("TLS_BEGUN", "TLS_FAILED", relays.UNWATCHED)
+        assert two.receive().reason == relays.UNWATCHED, "and nothing of TLS_BEGUN"
+        accept(two, d)
         if busy == "reads first":
             accept(three, f)
         with Relay(scene.system) as second:
@@ -293,16 +299,28 @@ def test_a_relay_that_dies_with_requests_unread_is_heard_to_its_last_word(scene,
     scene.check(bad=0)
 
 
-def test_a_client_that_has_not_begun_is_asked_for_once_more_only(scene, pair):
+def test_a_session_may_ask_once_more_only(scene, pair):
     with session(scene.system) as peer:
-        with Relay(scene.system, answer=None) as first:
-            serial = accept(peer, pair[1])
-            first.wait_requests(1)
-        with Relay(scene.system, answer=None) as second:
-            second.wait_requests(1)
-        failed = peer.receive()
-        assert (failed.name, failed.serial, failed.reason) == ("TLS_FAILED", serial, relays.UNWATCHED)
-    scene.check(bad=0)
+        for _ in range(2):
+            with Relay(scene.system, answer=None) as relay:
+                serial = accept(peer, pair[1])
+                relay.wait_requests(1)
+            failed = peer.receive()
+            assert (failed.name, failed.serial, failed.reason) == ("TLS_FAILED", serial, relays.UNWATCHED)
+        accept(peer, pair[1])
+        peer.expect_cut_off()
+    scene.check(bad=1)
+
+
+def test_a_session_that_may_have_let_go_does_not_ask_again(scene, pair):
+    with session(scene.system) as peer:
+        with Relay(scene.system, answer=begin):
+            accept(peer, pair[1])
+            assert peer.receive().name == "TLS_BEGUN"
+        assert peer.receive().reason == relays.UNWATCHED
+        accept(peer, pair[1])
+        peer.expect_cut_off()
+    scene.check(bad=1)
 
 
 def test_that_happens_once(make, backend):
@@ -393,7 +411,7 @@ def test_a_relay_that_lies_is_cut_off_and_its_requests_fail(scene, pair, lie):
         accept(peer, pair[1])
         relay.wait_cut_off()
         failed = peer.receive()
-        assert (failed.name, failed.reason) == ("TLS_FAILED", relays.UNAVAILABLE)
+        assert (failed.name, failed.reason) == ("TLS_FAILED", relays.UNWATCHED)
     scene.check(bad=1)
 
 

@@ -7,8 +7,7 @@ import socket
 
 import pytest
 
-from keepwarm import messages
-from keepwarm.handover import Handover
+from keepwarm.handover import DEADLINE, Handover
 from keepwarm.imap import Client, b64
 from keepwarm.relay import HANDSHAKE, LOST, UNWATCHED
 from keepwarm.process import cpu_share, frozen, wait_until
@@ -61,14 +60,14 @@ def test_imaps_says_nothing_in_clear_text_and_greets_inside():
 
 @pytest.mark.parametrize("implicit", [True, False])
 def test_no_copy_of_the_connection_stays_behind(implicit):
+    """It is let go when there is something in its place, and then said to be."""
     with Handover(*(["-s", "imaps"] if implicit else [])) as handover:
-        if implicit:
-            asked = handover.accept_tls()
-            assert not handover.holds_tcp()
-            client = inside(handover.ready(asked), greet=True)
-            tcp = asked.sock
-        else:
-            client, tcp = begin(handover)
+        if not implicit:
+            handover.client().ok("STARTTLS")
+        asked = handover.accept_tls()
+        assert handover.holds_tcp()
+        client = inside(handover.ready(asked), greet=implicit)
+        tcp = asked.sock
         assert not handover.holds_tcp()
         client.ok("NOOP")
         tcp.close()
@@ -218,11 +217,58 @@ def test_the_broker_can_end_a_session_whose_handshake_is_under_way():
         assert handover.tcp.recv(100) == b""
 
 
-def test_a_broker_that_is_gone_takes_the_handshake_along():
+def test_the_last_broker_takes_the_handshake_along():
     with Handover("-s", "imaps") as handover:
         handover.accept_tls()
-        handover.link.sock.shutdown(socket.SHUT_RDWR)
+        handover.die()
         assert "reason=no-broker" in handover.end()
+
+
+@pytest.mark.parametrize("dies", ["the broker", "tlsrelayd", "both"])
+@pytest.mark.parametrize("options", [("-s", "imaps"), ()], ids=["imaps", "starttls"])
+def test_a_handshake_that_has_not_begun_is_asked_for_anew(options, dies):
+    """Whoever had the request has not touched the connection."""
+    with Handover(*options) as handover:
+        if not options:
+            handover.client().ok("STARTTLS")
+        handover.tcp.sendall(b"\x16\x03\x01 as a handshake begins")
+        asked = handover.accept_tls()
+        if dies in ("tlsrelayd", "both"):
+            handover.link.push("TLS_FAILED", serial=asked.serial, reason=UNWATCHED, text="tlsrelayd broke off")
+            asked.sock.close()
+            asked = handover.accept_tls()
+        if dies in ("the broker", "both"):
+            asked.sock.close()
+            handover.be_next_broker()
+            asked = handover.accept_tls()
+        assert asked.sock.recv(100) == b"\x16\x03\x01 as a handshake begins"
+        with inside(handover.ready(asked), greet=bool(options)) as client:
+            assert words(client) == CLEAR
+            client.send(b"z9 LOGOUT\r\n")
+            client.read_to_end()
+        assert " tls=TLSv1.3 " in handover.end()
+
+
+def test_a_handshake_is_not_asked_for_for_ever():
+    with Handover("-s", "imaps") as handover:
+        for _ in range(3):
+            asked = handover.accept_tls()
+            handover.link.push("TLS_FAILED", serial=asked.serial, reason=UNWATCHED, text="tlsrelayd broke off")
+            asked.sock.close()
+        assert handover.tcp.recv(100) == b""
+        assert 'tls_error="tlsrelayd broke off"' in handover.end()
+
+
+def test_with_a_handshake_that_fails_the_connection_ends():
+    """Also when the session still has it."""
+    with Handover() as handover:
+        client = handover.client()
+        client.ok("STARTTLS")
+        asked = handover.accept_tls()
+        handover.link.push("TLS_FAILED", serial=asked.serial, reason=HANDSHAKE, text="no certificate")
+        asked.sock.close()
+        client.expect_close()
+        assert 'tls_error="no certificate"' in handover.end()
 
 
 @pytest.mark.parametrize("dies", ["the broker", "tlsrelayd"])
@@ -280,9 +326,12 @@ def test_a_handshake_that_is_never_answered_ends_at_login_timeout():
 def test_late_and_foreign_answers_are_not_taken():
     with Handover("-s", "imaps") as handover:
         asked = handover.accept_tls()
-        late = messages.Message(messages.encode("TLS_ACCEPT", serial=99), [])
-        wrong = handover.ready(late)
+        wrong, theirs = socket.socketpair()
+        handover.link.push("TLS_READY", fds=[theirs.fileno()], serial=99, version="TLSv1.3")
+        theirs.close()
+        wrong.settimeout(DEADLINE)
         assert wrong.recv(100) == b"", "its descriptor is closed"
+        assert handover.holds_tcp()
         assert inside(handover.ready(asked), greet=True).greeting.startswith(b"* OK")
 
 

@@ -12,8 +12,9 @@ import time
 import pytest
 
 from keepwarm import certs
+from keepwarm.handover import LET_GO
 from keepwarm.process import alive, cpu_share, frozen, memory, socket_inodes, tcp_inode, wait_until
-from keepwarm.tlsrelay import (DEADLINE, LOST, TIMEOUT, UNAVAILABLE, client_context, open_to, plain_end, read_exactly, read_fails,
+from keepwarm.tlsrelay import (DEADLINE, LOST, TIMEOUT, UNAVAILABLE, client_context, open_to, plain_end, readable, read_exactly, read_fails,
                                read_to_end, serving, tcp_pair)
 
 
@@ -135,29 +136,54 @@ def test_a_master_that_is_killed_takes_no_session_with_it(tmp_path, authority, m
         wait_until(lambda: not alive(worker), "the worker stays")
 
 
+@pytest.mark.parametrize("lets_go", ["before", "behind"])
 @pytest.mark.parametrize("dies", ["the broker", "the master"])
-def test_a_handshake_under_way_needs_neither_broker_nor_master(tmp_path, authority, mail, dies):
+def test_a_handshake_under_way_needs_neither_broker_nor_master(tmp_path, authority, mail, dies, lets_go):
     with serving(tmp_path, mail) as relay:
         ours, theirs = tcp_pair()
-        inode = tcp_inode(theirs.getsockname()[1], ours.getsockname()[1])
-        serial = relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.1")
-        relay.begun[serial] = None
-        message = relay.broker.receive()
-        assert (message.name, message.serial) == ("TLS_BEGUN", serial)
-        wait_until(lambda: any(inode in socket_inodes(pid) for pid in relay.workers()), "no worker has it")
+        stream = relay.wait_begun(relay.request("TLS_ACCEPT", theirs, hold=True, service=1, client="192.0.2.1"))
+        if lets_go == "before":
+            stream.send(LET_GO)
         if dies == "the broker":
             relay.restart_broker()
         else:
             relay.process.kill()
             relay.process.wait()
+        if lets_go == "behind":
+            stream.send(LET_GO)
         client = client_context(authority).wrap_socket(ours, server_hostname="mail.test")
-        message.sock.settimeout(DEADLINE)
+        stream.settimeout(DEADLINE)
         client.sendall(b"still")
-        assert message.sock.recv(10) == b"still"
-        message.sock.sendall(b"there")
+        assert stream.recv(10) == b"still"
+        stream.sendall(b"there")
         assert client.recv(10) == b"there"
         client.close()
-        message.sock.close()
+        stream.close()
+
+
+@pytest.mark.parametrize("says", [b"", b"x"], ids=["nothing", "another word"])
+def test_a_connection_that_was_not_let_go_is_left_as_it_is(tmp_path, authority, mail, says):
+    """Whoever still has it may give it to the next one."""
+    with serving(tmp_path, mail) as relay:
+        ours, theirs = tcp_pair()
+        inode = tcp_inode(theirs.getsockname()[1], ours.getsockname()[1])
+        client = threading.Thread(target=client_context(authority).wrap_socket, args=(ours,),
+                                  kwargs={"server_hostname": "mail.test"})
+        client.start()
+        wait_until(lambda: readable(theirs) > 0, "no ClientHello comes")
+        said = readable(theirs)
+        for _ in range(2):
+            serial = relay.request("TLS_ACCEPT", theirs.dup(), hold=True, service=1, client="192.0.2.1")
+            with relay.wait_begun(serial) as stream:
+                wait_until(lambda: any(inode in socket_inodes(pid) for pid in relay.workers()), "no worker has it")
+                stream.sendall(says)
+            relay.restart_broker()  # which has the other copy of the stream
+            wait_until(lambda: not any(inode in socket_inodes(pid) for pid in relay.workers()), "a worker keeps it")
+        assert readable(theirs) == said
+        ready = relay.answer(relay.request("TLS_ACCEPT", theirs, service=1, client="192.0.2.1"))
+        assert ready.name == "TLS_READY"
+        client.join(DEADLINE)
+        assert not client.is_alive()
 
 
 def test_a_master_that_hangs_does_not_hold_up_sessions(tmp_path, authority, mail):
