@@ -161,6 +161,41 @@ static long try_shut_log(struct session *s)
 	return shutdown(JAIL_LOG, SHUT_RDWR);
 }
 
+/* To where shutdown() is allowed. */
+static long try_move_door(struct session *s)
+{
+	(void)s;
+	return dup3(JAIL_DOOR, JAIL_CLIENT, O_CLOEXEC);
+}
+
+static long try_move_link(struct session *s)
+{
+	(void)s;
+	return dup3(JAIL_LINK, JAIL_CLIENT, O_CLOEXEC);
+}
+
+static long try_move_log(struct session *s)
+{
+	(void)s;
+	return dup3(JAIL_LOG, JAIL_CLIENT, O_CLOEXEC);
+}
+
+/* To where descriptors can be sent. */
+static long try_move_backend_to_link(struct session *s)
+{
+	return dup3(s->backend.fd, JAIL_LINK, O_CLOEXEC);
+}
+
+static long try_move_backend_to_log(struct session *s)
+{
+	return dup3(s->backend.fd, STDERR_FILENO, O_CLOEXEC);
+}
+
+static long try_keep_backend_over_exec(struct session *s)
+{
+	return dup3(s->backend.fd, JAIL_CLIENT, 0);
+}
+
 /* inetd's listening socket comes as standard input: no session may accept other clients at it. */
 static long try_accept_standard(struct session *s)
 {
@@ -308,6 +343,12 @@ static long try_half_shut_the_moved_door(struct session *s)
 	ROW(shut_door) \
 	ROW(shut_link) \
 	ROW(shut_log) \
+	ROW(move_door) \
+	ROW(move_link) \
+	ROW(move_log) \
+	ROW(move_backend_to_link) \
+	ROW(move_backend_to_log) \
+	ROW(keep_backend_over_exec) \
 	ROW(accept_standard) \
 	ROW(inet_pair) \
 	ROW(write_elsewhere) \

@@ -79,7 +79,8 @@ def test_every_forbidden_call_ends_the_session_and_only_that(jailed):
 
 
 # The stream inside is another kind of socket than the client's connection, in its place.
-@pytest.mark.parametrize("name", ["pass_to_client", "connect", "bind", "accept4", "dup", "ioctl", "fcntl", "shut_door"])
+@pytest.mark.parametrize("name", ["pass_to_client", "connect", "bind", "accept4", "dup", "ioctl", "fcntl", "shut_door",
+                                  "move_door"])
 def test_the_jail_is_the_same_within_tls(make, backend, programs, tmp_path, name):
     authority = certs.Authority(tmp_path)
     ours = authority.issue("127.0.0.1")
