@@ -147,17 +147,17 @@ class TwoBrokers(Handover):
 
     doors = []
 
-    def serve(self):
+    def serve(self, link):
         self.doors[:] = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
         for ours, theirs in self.doors:
-            hello = self.link.receive()
-            self.link.push("DOOR", fds=[theirs.fileno()])
+            hello = link.receive()
+            link.push("DOOR", fds=[theirs.fileno()])
             theirs.close()
             if ours is self.doors[0][0]:
                 ours.close()
-                self.link.sock.close()
-                self.link = messages.Peer(sock=self.listener.accept()[0])
-        self.link.push("WELCOME", serial=hello.serial, **self.settings)
+                link.sock.close()
+                self.link = link = messages.Peer(sock=self.listener.accept()[0])
+        link.push("WELCOME", serial=hello.serial, **self.settings)
 
 
 def test_the_door_is_that_of_the_broker_that_has_answered():
