@@ -265,16 +265,6 @@ def children(pid):
     return [int(child) for child in read_proc(pid, f"task/{pid}/children").split()]
 
 
-def tcp_inodes_from(port):
-    """The inodes of all connected TCP sockets whose own end is this port."""
-    inodes = set()
-    for line in read_proc("net", "tcp").decode().splitlines()[1:]:
-        field = line.split()
-        if int(field[1].rpartition(":")[2], 16) == port and field[3] == "01" and field[9] != "0":
-            inodes.add(int(field[9]))
-    return inodes
-
-
 def tcp_inodes_to(port):
     """The inodes of all TCP sockets whose other end is this port."""
     inodes = set()
