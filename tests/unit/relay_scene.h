@@ -69,6 +69,7 @@ static inline void begin(struct scene *s)
 	assert_int_equal(relay_init(&s->relay, ssl, tcp[0], plain[0], "peer", true, false, 0), 0);
 	s->tcp = tcp[1];
 	s->plain = plain[1];
+	assert_int_equal(send(s->plain, &(char){ TLS_LET_GO }, 1, 0), 1);
 	s->peer = SSL_new(client);
 	SSL_set_fd(s->peer, s->tcp);
 	SSL_set_connect_state(s->peer);
