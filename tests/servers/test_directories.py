@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from keepwarm.certs import Authority
 from keepwarm.challenge import MECHANISMS, OFFERED, login as challenge_login
 from keepwarm.directory import at, tell
 from keepwarm.directory_real import Authlib, Mariadb, Postgres, Slapd
@@ -140,6 +141,17 @@ def test_an_own_query_and_both_spellings(real, conf):
         assert "too many rows" in tell(conf, "anna", "imap", 75)
         real.write_rc(**{f"{prefix}SELECT_CLAUSE": "SELECT 1, 2, 3"})
         assert "columns" in tell(conf, "anna", "imap", 75)
+    finally:
+        real.write_rc()
+
+
+def test_a_server_without_tls_is_not_asked_in_the_clear(real, conf, tmp_path):
+    """libmariadb alone would: what it is given for TLS only means that TLS would be welcome."""
+    if real.kind != "mysql":
+        pytest.skip("of the others each setting says itself what is to happen")
+    try:
+        real.write_rc(MYSQL_SSL_CACERT=Authority(tmp_path).path)
+        assert "the server has no TLS" in tell(conf, "anna", "imap", 75)
     finally:
         real.write_rc()
 
