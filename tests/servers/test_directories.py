@@ -141,6 +141,8 @@ def test_an_own_query_and_both_spellings(real, conf):
         assert "too many rows" in tell(conf, "anna", "imap", 75)
         real.write_rc(**{f"{prefix}SELECT_CLAUSE": "SELECT 1, 2, 3"})
         assert "columns" in tell(conf, "anna", "imap", 75)
+        real.write_rc(**{f"{prefix}SELECT_CLAUSE": "SET @x = 1" if real.kind == "mysql" else "SET application_name = 'x'"})
+        assert "the query gives no rows" in tell(conf, "anna", "imap", 75)
     finally:
         real.write_rc()
 
