@@ -194,6 +194,27 @@ static int add_options(const struct ldap_source *s, LDAPMessage *entry, struct a
 	return r;
 }
 
+/* Overwrites an attribute where it lies in the message, which libldap frees as it is. */
+static void wipe_in_message(LDAP *ld, LDAPMessage *entry, const char *attribute)
+{
+	BerElement *ber = NULL;
+	struct berval name, *values = NULL;
+	const struct span wanted = span_str(attribute);
+
+	if (ldap_get_dn_ber(ld, entry, &ber, &name) != LDAP_SUCCESS)
+		return;
+	while (ldap_get_attribute_ber(ld, entry, ber, &name, &values) == LDAP_SUCCESS &&
+	       name.bv_val) {
+		bool is_it = span_ieq((struct span){ name.bv_val, name.bv_len }, wanted);
+
+		for (size_t i = 0; is_it && values && values[i].bv_val; i++)
+			explicit_bzero(values[i].bv_val, values[i].bv_len);
+		ber_memfree(values); /* the values themselves are the message's */
+		values = NULL;
+	}
+	ber_free(ber, 0);
+}
+
 /* A password attribute, wiped behind it. */
 static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const char *setting,
 		       int (*set)(struct account *, struct span), struct account *ret)
@@ -207,6 +228,8 @@ static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const ch
 		r = set(ret, value);
 		explicit_bzero(all[0]->bv_val, all[0]->bv_len);
 	}
+	if (all)
+		wipe_in_message(s->ld, entry, attribute);
 	ldap_value_free_len(all);
 	return r;
 }
