@@ -25,7 +25,7 @@ struct accounts_entry {
 	uint64_t number;		    /* in the order of storing, of both tables */
 	int64_t fresh_until, until;
 	size_t hosts_length, backend_user_length;
-	bool other_password;
+	bool other_password, private;
 	uint32_t place;
 	bool none;    /* it is in the table of the unknown, */
 	bool refused; /* and the password is what is wrong */
@@ -144,6 +144,7 @@ static struct account account_of(const struct accounts_entry *e)
 				 .backend_user = { e->texts + e->hosts_length,
 						   e->backend_user_length },
 				 .other_password = e->other_password,
+				 .private = e->private,
 				 .place = e->place };
 }
 
@@ -233,6 +234,7 @@ static struct accounts_entry *new_entry(const struct key *login, const struct ac
 	e->hosts_length = account->hosts.n;
 	e->backend_user_length = account->backend_user.n;
 	e->other_password = account->other_password;
+	e->private = account->private;
 	e->place = account->place;
 	return e;
 }

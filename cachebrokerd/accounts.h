@@ -18,6 +18,7 @@ struct account {
 	struct span hosts; /* as in lib/route.h */
 	struct span backend_user;
 	bool other_password; /* an errand must log in: the mail host wants another one */
+	bool private;	     /* it may log in only where nobody can listen */
 	uint32_t place;	     /* of the directory that has said so, among them, from 1 */
 };
 

@@ -93,6 +93,10 @@ static bool may_log_in(struct client *c, const struct account *found)
 {
 	struct lease *l = &c->lease;
 
+	if (found->private && !l->private) {
+		client_refuse(c, REFUSAL_UNKNOWN, "the account may not log in without TLS");
+		return false;
+	}
 	if (l->verified)
 		return true;
 	if (l->auth != c->broker->config.auth) {
@@ -217,6 +221,7 @@ static void take_found(struct client *c, const struct msg_ACCOUNT *answer)
 	const struct account found = { .hosts = answer->hosts,
 				       .backend_user = answer->backend_user,
 				       .other_password = !l->verified && answer->password.n > 0,
+				       .private = answer->private,
 				       .place = answer->place };
 
 	if (answer->password.n > 0 && !l->master) {

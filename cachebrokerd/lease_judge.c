@@ -149,6 +149,7 @@ static int note_request(struct client *c, const struct msg *m)
 			     .verified = (kind == PROOF_EXTERNAL && client_certified(c, &user)) ||
 					 (kind == PROOF_VERIFIED && client_verified(c, &user)),
 			     .plain = m->LEASE.plain || c->swapped,
+			     .private = m->LEASE.private,
 			     .repeats = c->must_repeat,
 			     .client_id = m->LEASE.client_id };
 	c->must_repeat = false;

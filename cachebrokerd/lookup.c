@@ -7,6 +7,11 @@
  * (of one with a password it may be the stored hash). One that is for this worker only is answered
  * with nothing.
  *
+ * Accounts take turns: whoever asks about one again stands behind everybody else's first question,
+ * and one account is never with more than half of the workers. Else a few guesses of a password
+ * whose hash takes seconds, or of an account that its directory is slow with, would be everybody's
+ * wait.
+ *
  * The secret of a LOOKUP lies in the memory of secrets.c until the answer is there or nobody waits
  * for it.
  */
@@ -27,13 +32,15 @@
 
 struct question {
 	struct lookup *lookup;
-	struct question *next; /* in line */
+	struct question *next; /* in line, which is in the order of turns */
+	uint64_t turn;
 	answer_fn *done;       /* NULL: nobody waits */
 	void *context;
 	struct timer *timer;
 	int64_t given; /* to its worker */
 	unsigned deaths;
 	bool hopeless; /* its timer says so in this moment */
+	bool late;     /* its time is over: whatever holds its worker up, it is no hash */
 	struct msg m;
 	enum msg_type expected;
 	uint64_t only;	       /* for this worker; 0: any */
@@ -55,8 +62,9 @@ struct worker {
 struct lookup {
 	struct broker *broker;
 	struct worker *workers;
-	struct question *first, **last;
+	struct question *first;
 	unsigned waiting;
+	uint64_t turn; /* the highest that has come */
 	uint64_t last_number;
 	bool silent;
 };
@@ -68,7 +76,6 @@ int lookup_new(struct broker *b, struct lookup **ret)
 	if (!l)
 		return -ENOMEM;
 	l->broker = b;
-	l->last = &l->first;
 	*ret = l;
 	return 0;
 }
@@ -101,12 +108,47 @@ void lookup_free(struct lookup *l)
 	free(l);
 }
 
+/* Are both about the same account? */
+static bool is_of_same(const struct question *a, const struct question *b)
+{
+	return a && a->m.type == MSG_LOOKUP && b->m.type == MSG_LOOKUP &&
+	       span_eq(a->m.LOOKUP.user, b->m.LOOKUP.user);
+}
+
+/* Behind those of the same account that are there already, one turn each. */
+static void give_turn(const struct lookup *l, struct question *q)
+{
+	q->turn = l->turn;
+	for (const struct worker *w = l->workers; w; w = w->next)
+		if (is_of_same(w->question, q) && w->question->turn >= q->turn)
+			q->turn = w->question->turn + 1;
+	for (const struct question *other = l->first; other; other = other->next)
+		if (other->done && is_of_same(other, q) && other->turn >= q->turn)
+			q->turn = other->turn + 1;
+}
+
+/* With its turn; those that have the same one in the order in which they came. */
 static void join_line(struct lookup *l, struct question *q)
 {
-	q->next = NULL;
-	*l->last = q;
-	l->last = &q->next;
+	struct question **at = &l->first;
+
+	while (*at && (*at)->turn <= q->turn)
+		at = &(*at)->next;
+	q->next = *at;
+	*at = q;
 	l->waiting++;
+}
+
+/* Has the account as many workers as one may have? */
+static bool has_its_share(const struct lookup *l, const struct question *q)
+{
+	unsigned ready = 0, its = 0;
+
+	for (const struct worker *w = l->workers; w; w = w->next) {
+		ready += w->ready;
+		its += is_of_same(w->question, q) && !w->question->late;
+	}
+	return its > 0 && its >= ready / 2;
 }
 
 static void unlink_question(struct lookup *l, struct question **at)
@@ -114,8 +156,6 @@ static void unlink_question(struct lookup *l, struct question **at)
 	struct question *q = *at;
 
 	*at = q->next;
-	if (l->last == &q->next)
-		l->last = at;
 	l->waiting--;
 }
 
@@ -123,7 +163,8 @@ static void unlink_question(struct lookup *l, struct question **at)
 static struct question *leave_line(struct lookup *l, const struct worker *w)
 {
 	for (struct question **at = &l->first, *q; (q = *at);) {
-		if (q->done && (q->hopeless || (q->only != 0 && q->only != w->number))) {
+		if (q->done && (q->hopeless || (q->only != 0 && q->only != w->number) ||
+				has_its_share(l, q))) {
 			at = &q->next;
 			continue;
 		}
@@ -163,6 +204,8 @@ static void serve_line(struct lookup *l)
 		if (q->worker)
 			*q->worker = w->number;
 		w->question = q;
+		if (q->turn > l->turn)
+			l->turn = q->turn;
 		q->given = clock_ms();
 		if (send_to(w, q) < 0)
 			return; /* the worker is gone, which has called this again */
@@ -174,7 +217,7 @@ static void on_timeout(void *context)
 	struct question *q = context;
 	answer_fn *done = q->done;
 
-	q->lookup->silent = true;
+	q->lookup->silent = q->late = true;
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
 	q->worker = NULL;
 	secret_wipe(&q->secret);
@@ -281,6 +324,7 @@ int lookup_ask_worker(struct lookup *l, uint64_t *worker, const struct msg *m, a
 		return r;
 	}
 	*ret = q;
+	give_turn(l, q);
 	join_line(l, q);
 	serve_line(l);
 	return 0;

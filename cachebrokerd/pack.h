@@ -51,6 +51,7 @@ enum pack_account_flag {
 	PACK_OTHER_PASSWORD = 1,
 	PACK_NONE = 2, /* there is no such account, or */
 	PACK_REFUSED = 4, /* its password is not this one */
+	PACK_PRIVATE = 8,
 };
 
 enum pack_type {

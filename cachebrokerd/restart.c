@@ -183,6 +183,7 @@ static void add_accounts(struct packer *p)
 	accounts_begin(p->broker->accounts, &at);
 	while (accounts_next(&at, clock_ms(), &row)) {
 		unsigned flags = (row.account.other_password ? PACK_OTHER_PASSWORD : 0u) |
+				 (row.account.private ? PACK_PRIVATE : 0u) |
 				 (row.none ? PACK_NONE : 0u) | (row.refused ? PACK_REFUSED : 0u);
 		const struct pack_record record = {
 			.type = PACK_ACCOUNT,

@@ -209,6 +209,7 @@ static int take_account(struct unpacker *u, const struct pack_record *record)
 						       .backend_user = a->backend_user,
 						       .other_password =
 							       a->flags & PACK_OTHER_PASSWORD,
+						       .private = a->flags & PACK_PRIVATE,
 						       .place = a->place } };
 
 	if (!u->reloaded)

@@ -137,6 +137,8 @@
 	LIST(directory, 1000, RELOAD | DIRECTORIES, \
 	     "Where accounts are looked up, KIND:PLACE; one line each, asked in this order. " \
 	     "None: every account is on server_hostname.") \
+	TEXT(auth_http_header, "", 255, RELOAD | SECRET, \
+	     "A further header for http directories, NAME VALUE: nginx's auth_http_header.") \
 	NAME(no_mailhost, "default", no_mailhosts, RELOAD, \
 	     "An account that a directory knows, without a mail host: default puts it on " \
 	     "server_hostname, local on local_server, refuse turns its logins away.") \

@@ -63,10 +63,11 @@
  * what a proxy in front of us said before login of whom it serves and how many proxies there
  * were. `client_id` is a digest of what ID said before login, 0 for nothing: with the client's
  * address it says what this client was seen to turn on before. `plain`: only one on which nothing
- * is turned on. */
+ * is turned on. `private`: the client has TLS, or comes from where none is needed. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, proof_kind) \
 	U32(N, plain) \
+	U32(N, private) \
 	U64(N, client_id) \
 	U32(N, hops) \
 	U32(N, origin_port) \
@@ -285,11 +286,12 @@
  * how many seconds that may be believed, 0: as long as anything. `password` is the clear one that
  * the directory has for the mail host; empty: the client's own. `place`: which directory has
  * decided, or could not, from 1 in the order in which they are asked; those in front have said no.
- */
+ * `private`: it may log in only where nobody can listen. */
 #define MSG_ACCOUNT_FIELDS(N, U32, U64, TEXT) \
 	U32(N, status) \
 	U32(N, lifetime) \
 	U32(N, place) \
+	U32(N, private) \
 	TEXT(N, hosts, 2200) \
 	TEXT(N, backend_user, 512) \
 	TEXT(N, password, 512) \

@@ -34,6 +34,7 @@ struct account {
 	char hash[ACCOUNT_HASH_MAX + 1];	 /* empty: there is none */
 	char hmac[HMACS][ACCOUNT_HMAC_MAX + 1];	 /* for CRAM, in hex; empty: there is none */
 	char options[ACCOUNT_OPTIONS_MAX + 1];	 /* name=value,name=value,name */
+	bool is_private;			 /* no login where somebody can listen */
 	uint32_t lifetime;			 /* seconds; 0: as long as anything is believed */
 	bool checked;	       /* the directory itself found the client's password right */
 	bool prefers_password; /* it is checked with `password`, when that is there */

@@ -199,6 +199,8 @@ static enum found judge(const struct directories *d, const char *service, struct
 		why_say(why, "the account has %s", option);
 		return FOUND_NOT;
 	}
+	(void)snprintf(option, sizeof(option), "disableinsecure%s", service);
+	a->is_private = account_option_is_on(a, option);
 	if (a->host_count == 0 && d->config->no_mailhost == NO_MAILHOST_REFUSE && d->checks_names) {
 		why_say(why, "the account has no mail host");
 		return FOUND_NOT;
@@ -425,6 +427,7 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 		ret->hosts = buf_span(&hosts);
 		ret->backend_user = span_str(texts->user);
 		ret->lifetime = account.lifetime;
+		ret->private = account.is_private;
 		if (question->check != CHECK_NOTHING) {
 			const struct span password = q.check ? other_password(&account, q.secret)
 							     : span_str(account.password);

@@ -35,6 +35,7 @@ static const char *const header_names[HEADERS] = {
 struct http {
 	CURL *curl;
 	char *url;
+	char *own_header; /* the site's, "NAME: VALUE"; NULL: it has none */
 	char values[HEADERS][ACCOUNT_USER_MAX + 1]; /* of the answer */
 	bool given[HEADERS];
 	size_t bytes;
@@ -91,6 +92,9 @@ static void close_http(void *source)
 	if (h->curl)
 		curl_easy_cleanup(h->curl);
 	free(h->url);
+	if (h->own_header)
+		explicit_bzero(h->own_header, strlen(h->own_header));
+	free(h->own_header);
 	explicit_bzero(h, sizeof(*h));
 	free(h);
 }
@@ -118,10 +122,35 @@ static int set_options(struct http *h)
 		       : 0;
 }
 
-static int open_url(const char *scheme, const char *place, void **ret, struct why *why)
+/* auth_http_header. 0 or -EINVAL. */
+static int make_own_header(struct http *h, struct span setting)
+{
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-";
+	struct span value = setting, name = span_word(&value, ' ');
+
+	if (setting.n == 0)
+		return 0;
+	while (value.n > 0 && value.p[0] == ' ')
+		value = span_from(value, 1);
+	if (name.n == 0 || value.n == 0 || strspn(name.p, letters) != name.n ||
+	    !span_is_printable(value) ||
+	    asprintf(&h->own_header, "%.*s: %.*s", (int)name.n, name.p, (int)value.n, value.p) < 0)
+		return -EINVAL;
+	return 0;
+}
+
+static int open_url(const char *scheme, const char *place, const struct config *c, void **ret,
+		    struct why *why)
 {
 	struct http *h = calloc(1, sizeof(*h));
 
+	if (h && make_own_header(h, span_str(c->auth_http_header)) < 0) {
+		h->own_header = NULL;
+		close_http(h);
+		why_say(why, "auth_http_header is not NAME VALUE");
+		return -EINVAL;
+	}
 	if (h && asprintf(&h->url, "%s:%s", scheme, place) < 0)
 		h->url = NULL;
 	if (h && h->url)
@@ -138,14 +167,12 @@ static int open_url(const char *scheme, const char *place, void **ret, struct wh
 
 static int open_http(const char *place, const struct config *c, void **ret, struct why *why)
 {
-	(void)c;
-	return open_url("http", place, ret, why);
+	return open_url("http", place, c, ret, why);
 }
 
 static int open_https(const char *place, const struct config *c, void **ret, struct why *why)
 {
-	(void)c;
-	return open_url("https", place, ret, why);
+	return open_url("https", place, c, ret, why);
 }
 
 /* "NAME: value", the value escaped. 0 or -errno. */
@@ -171,6 +198,16 @@ static int add_header(struct curl_slist **list, const char *name, struct span va
 
 	explicit_bzero(data, line.len);
 	if (!longer)
+		return -ENOMEM;
+	*list = longer;
+	return 0;
+}
+
+static int add_own_header(struct curl_slist **list, const struct http *h)
+{
+	struct curl_slist *longer = h->own_header ? curl_slist_append(*list, h->own_header) : *list;
+
+	if (h->own_header && !longer)
 		return -ENOMEM;
 	*list = longer;
 	return 0;
@@ -207,6 +244,7 @@ static CURLcode ask(struct http *h, const struct driver_question *q, long *ret_s
 	    add_header(&headers, "Auth-User", q->user) == 0 &&
 	    add_header(&headers, "Auth-Protocol", span_str(q->service)) == 0 &&
 	    add_header(&headers, "Auth-Login-Attempt", SPAN("1")) == 0 &&
+	    add_own_header(&headers, h) == 0 &&
 	    curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK)
 		r = curl_easy_perform(h->curl);
 	if (r == CURLE_OK)

@@ -71,8 +71,6 @@ static const char *judge_settings(struct ldap_source *s)
 		return "LDAP_URI is missing";
 	if (!*authrc_get(&s->rc, "LDAP_BASEDN", ""))
 		return "LDAP_BASEDN is missing";
-	if (authrc_number(&s->rc, "LDAP_EMAILMAP", 0) || *authrc_get(&s->rc, "LDAP_EMAILMAP", ""))
-		return "LDAP_EMAILMAP is not supported";
 	if (ldap_options_parse(authrc_get(&s->rc, "LDAP_AUXOPTIONS", ""), &s->options) < 0)
 		return "LDAP_AUXOPTIONS is not attribute=option,...";
 	if (buf_add_str(&uri, authrc_get(&s->rc, "LDAP_URI", "")))
@@ -196,6 +194,27 @@ static int add_options(const struct ldap_source *s, LDAPMessage *entry, struct a
 	return r;
 }
 
+/* Overwrites an attribute where it lies in the message, which libldap frees as it is. */
+static void wipe_in_message(LDAP *ld, LDAPMessage *entry, const char *attribute)
+{
+	BerElement *ber = NULL;
+	struct berval name, *values = NULL;
+	const struct span wanted = span_str(attribute);
+
+	if (ldap_get_dn_ber(ld, entry, &ber, &name) != LDAP_SUCCESS)
+		return;
+	while (ldap_get_attribute_ber(ld, entry, ber, &name, &values) == LDAP_SUCCESS &&
+	       name.bv_val) {
+		bool is_it = span_ieq((struct span){ name.bv_val, name.bv_len }, wanted);
+
+		for (size_t i = 0; is_it && values && values[i].bv_val; i++)
+			explicit_bzero(values[i].bv_val, values[i].bv_len);
+		ber_memfree(values); /* the values themselves are the message's */
+		values = NULL;
+	}
+	ber_free(ber, 0);
+}
+
 /* A password attribute, wiped behind it. */
 static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const char *setting,
 		       int (*set)(struct account *, struct span), struct account *ret)
@@ -209,6 +228,8 @@ static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const ch
 		r = set(ret, value);
 		explicit_bzero(all[0]->bv_val, all[0]->bv_len);
 	}
+	if (all)
+		wipe_in_message(s->ld, entry, attribute);
 	ldap_value_free_len(all);
 	return r;
 }
@@ -304,30 +325,76 @@ static enum found check_by_bind(const struct ldap_source *s, struct span secret,
 	return found;
 }
 
+/* FOUND: *ret_answer is one entry. It is the caller's in any case, and may be NULL. */
+static enum found search(const struct ldap_source *s, const char *base, const char *filter,
+			 const char *const *attributes, LDAPMessage **ret_answer, struct why *why)
+{
+	struct timeval time = { .tv_sec = SEARCH_SECONDS };
+	int r = ldap_search_ext_s(s->ld, base, LDAP_SCOPE_SUBTREE, filter,
+				  (char **)(uintptr_t)attributes, 0, NULL, NULL, &time,
+				  ENTRIES_MOST, ret_answer);
+
+	if (r == LDAP_SIZELIMIT_EXCEEDED)
+		return FOUND_NOT;
+	if (r != LDAP_SUCCESS)
+		return judge_error(r, why);
+	return ldap_count_entries(s->ld, *ret_answer) == 1 ? FOUND : FOUND_NOT;
+}
+
+/* What a filter that could not be built says of the account. */
+static enum found judge_filter(int r, struct why *why)
+{
+	if (r == -ENOENT)
+		return FOUND_NOT;
+	why_say(why, "the filter is too long");
+	return r < 0 ? FOUND_TROUBLE : FOUND;
+}
+
+/* LDAP_EMAILMAP's search: appends the filter that finds the account by its handle. */
+static enum found map_name(const struct ldap_source *s, struct span user, struct buf *out,
+			   struct why *why)
+{
+	const char *const attributes[] = { authrc_get(&s->rc, "LDAP_EMAILMAP_ATTRIBUTE", "handle"),
+					   NULL };
+	const char *usual = authrc_get(&s->rc, "LDAP_BASEDN", "");
+	char data[LDAP_FILTER_MAX];
+	struct buf filter = { .data = data, .cap = sizeof(data) - 1 };
+	struct berval **all = NULL;
+	LDAPMessage *answer = NULL;
+	struct span handle;
+	enum found found = judge_filter(ldap_emailmap_build(&s->rc, user, &filter), why);
+
+	data[filter.len] = '\0';
+	if (found == FOUND)
+		found = search(s, authrc_get(&s->rc, "LDAP_EMAILMAP_BASEDN", usual), data,
+			       attributes, &answer, why);
+	if (found == FOUND) {
+		if (first_value(s->ld, ldap_first_entry(s->ld, answer), attributes[0], &all,
+				&handle))
+			found = judge_filter(ldap_handle_build(&s->rc, handle, out), why);
+		else
+			found = FOUND_NOT;
+		ldap_value_free_len(all);
+	}
+	if (answer)
+		(void)ldap_msgfree(answer);
+	return found;
+}
+
 static enum found ask(struct ldap_source *s, struct span user, struct account *ret, struct why *why)
 {
 	char data[LDAP_FILTER_MAX];
 	struct buf filter = { .data = data, .cap = sizeof(data) - 1 };
-	struct timeval time = { .tv_sec = SEARCH_SECONDS };
 	LDAPMessage *answer = NULL;
-	enum found found;
+	enum found found = ldap_has_emailmap(&s->rc)
+				   ? map_name(s, user, &filter, why)
+				   : judge_filter(ldap_filter_build(&s->rc, user, &filter), why);
 
-	if (ldap_filter_build(&s->rc, user, &filter) < 0) {
-		why_say(why, "the filter is too long");
-		return FOUND_TROUBLE;
-	}
 	data[filter.len] = '\0';
-	int r = ldap_search_ext_s(s->ld, authrc_get(&s->rc, "LDAP_BASEDN", ""), LDAP_SCOPE_SUBTREE,
-				  data, (char **)(uintptr_t)s->attributes, 0, NULL, NULL, &time,
-				  ENTRIES_MOST, &answer);
-
-	if (r == LDAP_SIZELIMIT_EXCEEDED)
-		found = FOUND_NOT;
-	else if (r != LDAP_SUCCESS)
-		found = judge_error(r, why);
-	else if (ldap_count_entries(s->ld, answer) != 1)
-		found = FOUND_NOT;
-	else
+	if (found == FOUND)
+		found = search(s, authrc_get(&s->rc, "LDAP_BASEDN", ""), data, s->attributes,
+			       &answer, why);
+	if (found == FOUND)
 		found = read_entry(s, ldap_first_entry(s->ld, answer), ret, why);
 	if (found == FOUND && binds_to_check(s))
 		found = note_dn(s, ldap_first_entry(s->ld, answer), why);

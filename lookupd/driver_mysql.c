@@ -75,6 +75,13 @@ static const char *cipher(const struct mysql *m)
 	return value ? value : given(m, "MYSQL_SSL_CIPHERS");
 }
 
+/* Whoever names keys or authorities wants TLS. */
+static bool wants_tls(const struct mysql *m)
+{
+	return given(m, "MYSQL_SSL_KEY") || given(m, "MYSQL_SSL_CERT") ||
+	       given(m, "MYSQL_SSL_CACERT") || given(m, "MYSQL_SSL_CAPATH") || cipher(m);
+}
+
 static void set_options(struct mysql *m)
 {
 	const unsigned connecting = CONNECT_SECONDS, answering = ANSWER_SECONDS, no = 0;
@@ -87,8 +94,7 @@ static void set_options(struct mysql *m)
 	(void)mysql_options(&m->conn, MYSQL_OPT_LOCAL_INFILE, &no);
 	if (charset)
 		(void)mysql_options(&m->conn, MYSQL_SET_CHARSET_NAME, charset);
-	if (given(m, "MYSQL_SSL_KEY") || given(m, "MYSQL_SSL_CERT") ||
-	    given(m, "MYSQL_SSL_CACERT") || given(m, "MYSQL_SSL_CAPATH") || cipher(m))
+	if (wants_tls(m))
 		(void)mysql_ssl_set(&m->conn, given(m, "MYSQL_SSL_KEY"), given(m, "MYSQL_SSL_CERT"),
 				    given(m, "MYSQL_SSL_CACERT"), given(m, "MYSQL_SSL_CAPATH"),
 				    cipher(m));
@@ -105,12 +111,18 @@ static int connect_to(struct mysql *m, struct why *why)
 	m->connected = true; /* as far as mysql_close() is concerned */
 	set_options(m);
 	flags &= ~(unsigned long)(CLIENT_MULTI_STATEMENTS | CLIENT_LOCAL_FILES);
-	if (mysql_real_connect(&m->conn, given(m, "MYSQL_SERVER"), given(m, "MYSQL_USERNAME"),
-			       given(m, "MYSQL_PASSWORD"), given(m, "MYSQL_DATABASE"),
-			       (unsigned)authrc_number(&m->rc, "MYSQL_PORT", 0),
-			       given(m, "MYSQL_SOCKET"), flags))
+	bool good = mysql_real_connect(&m->conn, given(m, "MYSQL_SERVER"),
+				       given(m, "MYSQL_USERNAME"), given(m, "MYSQL_PASSWORD"),
+				       given(m, "MYSQL_DATABASE"),
+				       (unsigned)authrc_number(&m->rc, "MYSQL_PORT", 0),
+				       given(m, "MYSQL_SOCKET"), flags) != NULL;
+
+	/* To a server without TLS the library goes on in the clear, whatever files it was given. */
+	if (good && (!wants_tls(m) || mysql_get_ssl_cipher(&m->conn)))
 		return 0;
-	why_say(why, "%s", mysql_error(&m->conn));
+	why_say(why, "%s",
+		good ? "the server has no TLS, which MYSQL_SSL_... asks for"
+		     : mysql_error(&m->conn));
 	drop(m);
 	return -ENOTCONN;
 }

@@ -168,7 +168,9 @@ static enum found judge_error(const PGresult *result, struct why *why)
 	/* character_not_in_repertoire, untranslatable_character: it is in no table */
 	if (state && (strcmp(state, "22021") == 0 || strcmp(state, "22P05") == 0))
 		return FOUND_NOT;
-	why_say(why, "%s", PQresultErrorMessage(result));
+	why_say(why, "%s",
+		PQresultStatus(result) == PGRES_COMMAND_OK ? "the query gives no rows"
+							   : PQresultErrorMessage(result));
 	return FOUND_TROUBLE;
 }
 

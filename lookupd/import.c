@@ -209,8 +209,11 @@ static int read_header(struct import *i, struct span line)
 {
 	static char room[LINE_MOST];
 	struct span names[COLUMNS_MOST];
+	const struct span mark = SPAN("\xef\xbb\xbf"); /* some programs' sign of UTF-8 */
 	int users = 0;
 
+	if (span_istarts(line, mark))
+		line = span_from(line, mark.n);
 	i->column_count = textline_csv(line, room, names, COLUMNS_MOST);
 	for (int n = 0; n < i->column_count; n++) {
 		i->columns[n] = COLUMN_OTHER;

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define LDAP_NAME_MAX 1024
+
 static int copy_name(char *name, size_t cap, struct span text)
 {
 	if (text.n == 0 || text.n >= cap)
@@ -57,21 +59,79 @@ int ldap_filter_quote(struct buf *out, struct span text)
 	return r;
 }
 
-int ldap_filter_build(const struct authrc *rc, struct span user, struct buf *out)
+/* The name, with LDAP_DOMAIN where it has none. */
+static int add_name(const struct authrc *rc, struct span user, struct buf *out)
 {
-	const char *filter = authrc_get(rc, "LDAP_FILTER", "");
 	const char *domain = authrc_get(rc, "LDAP_DOMAIN", "");
 	bool complete = *domain && !memchr(user.p, '@', user.n);
+	int r;
+
+	(void)((r = buf_add(out, user)) ||
+	       (complete &&
+		((r = buf_add_char(out, '@')) || (r = buf_add_str(out, domain)))));
+	return r;
+}
+
+/* LDAP_FILTER, and that the attribute has the value. */
+static int add_filter(const struct authrc *rc, const char *attribute, struct span value,
+		      struct buf *out)
+{
+	const char *filter = authrc_get(rc, "LDAP_FILTER", "");
 	int r = 0;
 
 	(void)((*filter && ((r = buf_add_str(out, "(&")) || (r = buf_add_str(out, filter)))) ||
-	       (r = buf_add_char(out, '(')) ||
-	       (r = buf_add_str(out, authrc_get(rc, "LDAP_MAIL", "mail"))) ||
-	       (r = buf_add_char(out, '=')) || (r = ldap_filter_quote(out, user)) ||
-	       (complete &&
-		((r = buf_add_char(out, '@')) || (r = ldap_filter_quote(out, span_str(domain))))) ||
+	       (r = buf_add_char(out, '(')) || (r = buf_add_str(out, attribute)) ||
+	       (r = buf_add_char(out, '=')) || (r = ldap_filter_quote(out, value)) ||
 	       (r = buf_add_char(out, ')')) || (*filter && (r = buf_add_char(out, ')'))));
 	return r;
+}
+
+int ldap_filter_build(const struct authrc *rc, struct span user, struct buf *out)
+{
+	char data[LDAP_NAME_MAX];
+	struct buf name = BUF_OVER(data);
+	int r = add_name(rc, user, &name);
+
+	return r < 0 ? r
+		     : add_filter(rc, authrc_get(rc, "LDAP_MAIL", "mail"), buf_span(&name), out);
+}
+
+bool ldap_has_emailmap(const struct authrc *rc)
+{
+	return *authrc_get(rc, "LDAP_EMAILMAP", "") != '\0';
+}
+
+int ldap_emailmap_build(const struct authrc *rc, struct span user, struct buf *out)
+{
+	struct span rest = span_str(authrc_get(rc, "LDAP_EMAILMAP", "")), parts[2];
+	const struct span marks[2] = { SPAN("@user@"), SPAN("@realm@") };
+	char data[LDAP_NAME_MAX];
+	struct buf name = BUF_OVER(data);
+	int r = add_name(rc, user, &name);
+	const char *at = r == 0 && name.len > 0 ? memchr(data, '@', name.len) : NULL;
+
+	if (r < 0)
+		return r;
+	if (!at)
+		return -ENOENT;
+	parts[0] = (struct span){ data, (size_t)(at - data) };
+	parts[1] = span_from(buf_span(&name), parts[0].n + 1);
+	while (r == 0 && rest.n > 0) {
+		size_t i = 0;
+
+		while (i < 2 && !span_istarts(rest, marks[i]))
+			i++;
+		r = i < 2 ? ldap_filter_quote(out, parts[i]) : buf_add_char(out, rest.p[0]);
+		rest = span_from(rest, i < 2 ? marks[i].n : 1);
+	}
+	return r;
+}
+
+int ldap_handle_build(const struct authrc *rc, struct span handle, struct buf *out)
+{
+	const char *usual = authrc_get(rc, "LDAP_MAIL", "mail");
+
+	return add_filter(rc, authrc_get(rc, "LDAP_EMAILMAP_MAIL", usual), handle, out);
 }
 
 int ldap_option_add(struct account *a, const char *option, struct span value)

@@ -25,6 +25,14 @@ int ldap_filter_quote(struct buf *out, struct span text);
 /* Appends the filter for this account. 0 or -ENOBUFS. */
 int ldap_filter_build(const struct authrc *rc, struct span user, struct buf *out);
 
+/* Where LDAP_EMAILMAP is set an account is found in two steps: the first search has that filter,
+ * with the parts of its name for @user@ and @realm@, and finds an entry with a handle; the second
+ * one finds the account by that. Append the filters of both. 0; -ENOENT for a name that has not two
+ * parts; -ENOBUFS. */
+bool ldap_has_emailmap(const struct authrc *rc);
+int ldap_emailmap_build(const struct authrc *rc, struct span user, struct buf *out);
+int ldap_handle_build(const struct authrc *rc, struct span handle, struct buf *out);
+
 /* Adds option=value to the account. 0, or -EINVAL for a value that would be several options. */
 int ldap_option_add(struct account *a, const char *option, struct span value);
 

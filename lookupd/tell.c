@@ -92,6 +92,8 @@ static bool print_account(const struct account *a, const struct config *c,
 		(void)puts("password hash: ***");
 	if (*a->options)
 		(void)printf("options: %s\n", a->options);
+	if (a->is_private)
+		(void)puts("only with TLS, or from plaintext_addresses");
 	if (a->lifetime > 0)
 		(void)printf("lifetime: %u s\n", a->lifetime);
 	return true;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "lib/cidr.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/large.h"
@@ -84,6 +85,13 @@ static void learn_name(struct session *s, struct span name)
 	c->user_length = name.n;
 }
 
+/* Can nobody listen? Clients of plaintext_addresses are said to come over such ways. */
+static bool is_private(const struct session *s)
+{
+	return s->stream == STREAM_TLS ||
+	       cidr_permits(s->settings->plaintext_addresses, SPAN_NONE, s->hello.client);
+}
+
 enum session_end login_request_lease(struct session *s, bool plain, struct msg *reply, int *ret_fd)
 {
 	const struct credentials *c = &s->credentials;
@@ -93,6 +101,7 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 		struct msg lease = { .type = MSG_LEASE,
 				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
+						.private = is_private(s),
 						.client_id = client_id_of(s),
 						.hops = s->said.hops,
 						.origin_port = s->said.port,
@@ -366,6 +375,7 @@ static bool lease_again(struct session *s, bool *ret_prove)
 	struct msg reply, lease = { .type = MSG_LEASE,
 				    .LEASE = { .proof_kind = c->kind,
 					       .plain = true,
+					       .private = is_private(s),
 					       .client_id = client_id_of(s),
 					       .hops = s->said.hops,
 					       .origin_port = s->said.port,

@@ -2,6 +2,7 @@
 import fcntl
 import os
 import pwd
+import resource
 import shutil
 import subprocess
 import threading
@@ -56,13 +57,13 @@ def table(make):
     return made
 
 
-@pytest.mark.parametrize("text", [USERDB, ENUMERATED, ENUMERATED.split("\n", 2)[2], CSV])
+@pytest.mark.parametrize("text", [USERDB, ENUMERATED, ENUMERATED.split("\n", 2)[2], CSV, "\ufeff" + CSV])
 def test_all_formats_are_known_by_their_first_line(table, text):
     assert "2 accounts are in" in table.take(text)
     assert "mail host: one port 143, no TLS\nlogs in as: anna\n" in table.tell("anna")
     carl = table.tell("carl d")
     assert "mail host: two port 1143, no TLS\nmail host: three port 993, TLS\n" in carl
-    assert ('logs in as: ca"rl\npassword: ***\n' in carl) == (text == CSV)
+    assert ('logs in as: ca"rl\npassword: ***\n' in carl) == (CSV in text)
     assert "the account has disablepop3" in table.tell("carl d", "pop3", 1)
     assert "no directory knows" in table.tell("bo", "imap", 1)
 
@@ -93,6 +94,26 @@ def test_a_broken_text_leaves_the_table_as_it_is(table, text, line, wrong):
     assert f"/text:{line}: " in said and wrong in said
     assert table.path.read_bytes() == before
     assert [path.name for path in table.folder.iterdir() if path.name.startswith("accounts")] == ["accounts"]
+
+
+@pytest.mark.skipif(SANITIZED, reason="memory is the sanitizer's")
+def test_a_million_accounts_need_no_memory(table):
+    """In any order: 400 MB of them lie in the file, not in the process that writes or reads it."""
+    count, step = 1_000_000, 7919  # which have no divisor in common: each once, far from the one before
+    source = table.folder / "million"
+    with open(source, "w", encoding="ascii") as file:
+        file.write("user,mailhost,hash\n")
+        file.writelines(f"user{n * step % count}@many.test,host{n * step % count % 9}.test,{'x' * 200}\n" for n in range(count))
+
+    def little():
+        resource.setrlimit(resource.RLIMIT_DATA, (160 << 20, 160 << 20))
+
+    for command, answer in [(["-f", table.conf, "--import", source], f"{count} accounts are in"),
+                            *((["-f", table.told, "-t", f"user{n}@many.test"], f"mail host: host{n % 9}.test port 143")
+                              for n in (0, 1, 54321, count - 1))]:
+        run = subprocess.run([BUILD / "lookupd", *command], capture_output=True, timeout=120, check=False, preexec_fn=little)
+        assert run.returncode == 0 and answer.encode() in run.stdout, run
+    table.tell(f"user{count}@many.test", "imap", 1)
 
 
 def test_only_one_import_runs_at_a_time(table):

@@ -1,11 +1,13 @@
 """authdaemon: and http:, against servers of ours: every answer they may give, and none."""
+import subprocess
 import time
 
 import pytest
 
 from keepwarm.directory import at, tell
 from keepwarm.directory_servers import AuthHttp, Authdaemond
-from keepwarm.process import free_port, wait_until
+from keepwarm.process import DEADLINE, free_port, wait_until
+from keepwarm.system import BUILD
 
 
 def record(*lines):
@@ -96,6 +98,21 @@ def test_an_http_source_is_asked_as_nginx_asks(server, conf):
 ])
 def test_what_an_http_source_may_say(server, conf, answer, status, found):
     assert found in tell(conf(server(AuthHttp, answer)), "anna", "imap", status)
+
+
+def test_an_http_source_may_want_a_header_of_its_own(server, conf):
+    """nginx's auth_http_header: mostly a secret that the script shares with the proxy."""
+    web = server(AuthHttp, ["Auth-Status: OK"])
+    path = conf(web)
+    text = path.read_text()
+    path.write_text(text + "auth_http_header X-Auth-Key ge heim: 7\n")
+    tell(path, "anna")
+    assert b"X-Auth-Key: ge heim: 7" in web.requests[-1].split(b"\r\n")
+    for odd in ("X-Auth-Key", "X:Y z", "X\u00e4 z", "X \u00e4"):
+        path.write_text(text + f"auth_http_header {odd}\n")
+        run = subprocess.run([BUILD / "lookupd", "-f", path, "-t", "anna"], capture_output=True, check=False, timeout=DEADLINE)
+        assert run.returncode == 75 and b"auth_http_header is not NAME VALUE" in run.stderr, run
+    assert len(web.requests) == 1
 
 
 def test_a_name_is_never_a_header_of_its_own(server, conf):

@@ -1,5 +1,6 @@
 """Replies that are late, or to nothing: of look-up workers to the broker, and of the broker to a session."""
 import contextlib
+import os
 import re
 import select
 import shutil
@@ -8,6 +9,7 @@ import socket
 
 import pytest
 
+from keepwarm import process
 from keepwarm.imap import Client
 from keepwarm.messages import ACCEPTED, DEADLINE, Peer, session
 from keepwarm.process import wait_until
@@ -113,6 +115,68 @@ def test_an_answer_of_before_a_reload_that_wants_tls_leads_nobody_into_clear_tex
     # of this very login: how often TLS was tried in all depends on who was asked again, and on looks at the host
     wait_until(lambda: re.search(tried, system.log_text()), system.log_text)
     assert not backend.logins
+
+
+@contextlib.contextmanager
+def only_ours(system, count):
+    """No look-up workers but so many of ours."""
+    pids = system.pids("lookupd")
+    master = next(pid for pid in pids if process.parent(pid) not in pids)
+    workers = [pid for pid in pids if pid != master]
+    with process.frozen(master), contextlib.ExitStack() as stack:
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(process.alive(pid) for pid in workers), "they live")
+        yield [stack.enter_context(Worker(system)) for _ in range(count)]
+
+
+@contextlib.contextmanager
+def guessing(system, user, count):
+    """So many sessions that wait for an answer about one account."""
+    with contextlib.ExitStack() as stack:
+        for number in range(count):
+            guess = stack.enter_context(session(system))
+            guess.push("LEASE", serial=9, proof_kind=1, user=user, secret=f"no-{number}")
+        session(system).sock.close()  # when that has been served, they have been heard
+        yield
+
+
+def test_guesses_of_one_account_stand_behind_everybody_elses_first_question(make, backend):
+    """One account's dear hash, or one that its directory is slow with, takes turns with the others."""
+    system = make.system(backend, auth="directory", directory=["authdaemon:/nowhere"], server_port=1, lookup_processes=1)
+    with only_ours(system, 1) as (worker,), guessing(system, "slow", 8), session(system) as anna, session(system) as bert:
+        question = worker.receive()
+        anna.push("LEASE", serial=9, proof_kind=1, user="anna", secret="pw-anna")
+        bert.push("LEASE", serial=9, proof_kind=1, user="bert", secret="pw-bert")
+        session(system).sock.close()
+        asked = []
+        for _ in range(4):
+            worker.push("ACCOUNT", serial=question.serial, status=4)
+            question = worker.receive()
+            asked.append(question.user)
+    assert asked == [b"anna", b"bert", b"slow", b"slow"]
+
+
+def test_guesses_of_one_account_do_not_hold_all_workers(make, backend):
+    system = make.system(backend, auth="directory", directory=["authdaemon:/nowhere"], server_port=1, lookup_processes=1)
+    with only_ours(system, 3) as workers, guessing(system, "slow", 8), session(system) as anna:
+        anna.push("LEASE", serial=9, proof_kind=1, user="anna", secret="pw-anna")
+        first = [worker.receive().user for worker in ready(workers, 2)]
+        assert sorted(first) == [b"anna", b"slow"]
+        assert len(select.select([worker.sock for worker in workers], [], [], 0.1)[0]) == 0  # the third one is kept free
+        with session(system) as bert:
+            bert.push("LEASE", serial=9, proof_kind=1, user="bert", secret="pw-bert")
+            (third,) = ready(workers, 1)
+            assert third.receive().user == b"bert"
+
+
+def ready(workers, count):
+    """So many of them have been asked something."""
+    socks = [worker.sock for worker in workers]
+    wait_until(lambda: len(select.select(socks, [], [], 0)[0]) >= count, "they are not asked")
+    found = select.select(socks, [], [], 0)[0]
+    assert len(found) == count
+    return [worker for worker in workers if worker.sock in found]
 
 
 def test_a_worker_cannot_name_a_path(make):

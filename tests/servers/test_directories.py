@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from keepwarm.certs import Authority
 from keepwarm.challenge import MECHANISMS, OFFERED, login as challenge_login
 from keepwarm.directory import at, tell
 from keepwarm.directory_real import Authlib, Mariadb, Postgres, Slapd
@@ -140,6 +141,43 @@ def test_an_own_query_and_both_spellings(real, conf):
         assert "too many rows" in tell(conf, "anna", "imap", 75)
         real.write_rc(**{f"{prefix}SELECT_CLAUSE": "SELECT 1, 2, 3"})
         assert "columns" in tell(conf, "anna", "imap", 75)
+        real.write_rc(**{f"{prefix}SELECT_CLAUSE": "SET @x = 1" if real.kind == "mysql" else "SET application_name = 'x'"})
+        assert "the query gives no rows" in tell(conf, "anna", "imap", 75)
+    finally:
+        real.write_rc()
+
+
+def test_an_email_map_leads_to_the_account(real, conf):
+    """The entries' own names stand for the map: a0 of x is anna's, whose mail host is found by her uid."""
+    if real.kind != "ldap":
+        pytest.skip("only LDAP has one")
+    try:
+        real.write_rc(LDAP_EMAILMAP="(&(cn=@user@)(sn=@realm@))", LDAP_EMAILMAP_ATTRIBUTE="uid")
+        told = tell(conf, "a0@x")
+        assert f"mail host: 127.0.0.1 port {real.hosts[0].port}, no TLS\nlogs in as: a0@x\n" in told
+        for name in ("a0@y", "a0", "anna", "*@x", "a*@x", "a0@*", "a0)(cn=*@x", "nobody@x", "@", "a0@"):
+            tell(conf, name, "imap", 1)
+        real.write_rc(LDAP_EMAILMAP="(&(cn=@user@)(sn=@realm@))", LDAP_EMAILMAP_ATTRIBUTE="sn", LDAP_EMAILMAP_MAIL="cn",
+                      LDAP_DOMAIN="x")
+        tell(conf, "a0", "imap", 1)  # the handle is "x", which is nobody's cn
+        real.write_rc(LDAP_EMAILMAP="(&(uid=@user@)(sn=@realm@))", LDAP_EMAILMAP_ATTRIBUTE="cn", LDAP_EMAILMAP_MAIL="cn",
+                      LDAP_DOMAIN="x")
+        assert f"port {real.hosts[1].port}," in tell(conf, "bo") and f"port {real.hosts[1].port}," in tell(conf, "o'brien@x")
+        real.write_rc(LDAP_EMAILMAP="(cn=@user@)", LDAP_EMAILMAP_BASEDN="dc=elsewhere")
+        assert "not known now" in tell(conf, "a0@x", "imap", 75)
+        real.write_rc(LDAP_EMAILMAP="(cn=@user@)")  # no entry has a handle
+        tell(conf, "a0@x", "imap", 1)
+    finally:
+        real.write_rc()
+
+
+def test_a_server_without_tls_is_not_asked_in_the_clear(real, conf, tmp_path):
+    """libmariadb alone would: what it is given for TLS only means that TLS would be welcome."""
+    if real.kind != "mysql":
+        pytest.skip("of the others each setting says itself what is to happen")
+    try:
+        real.write_rc(MYSQL_SSL_CACERT=Authority(tmp_path).path)
+        assert "the server has no TLS" in tell(conf, "anna", "imap", 75)
     finally:
         real.write_rc()
 

@@ -8,7 +8,7 @@ from keepwarm import process
 from keepwarm.process import free_port
 
 KINDS = [Slapd, Postgres, Mariadb, Authlib]
-KEEPS = {"ldap": 1, "pgsql": 1, "mysql": 1}  # copies, in buffers of the libraries that no function reaches
+KEEPS = {"ldap": 0, "pgsql": 1, "mysql": 1}  # copies, in buffers of the libraries that no function reaches
 WRONG = ["Geh heim", "Geh heim-77", "geh heim-7", " Geh heim-7", "", "x", "' OR '1'='1", "*"]
 
 

@@ -175,6 +175,42 @@ static void a_name_is_a_value_in_a_filter(void **unused)
 			    "(mail=\\2a\\29\\28uid=\\5ca\\00b\\29|&\\c3\\bc c)");
 }
 
+static const char *mapped(const char *settings, const char *user)
+{
+	struct buf out = { .data = text, .cap = sizeof(text) - 1 };
+
+	assert_int_equal(parse(settings), 0);
+	assert_true(ldap_has_emailmap(&rc));
+	if (ldap_emailmap_build(&rc, span_str(user), &out) < 0)
+		return "none";
+	text[out.len] = '\0';
+	return text;
+}
+
+static void an_email_map_is_asked_for_the_handle_first(void **unused)
+{
+	static const char settings[] = "LDAP_EMAILMAP (&(uid=@user@)(r=@realm@)(x=@USER))\n"
+				       "LDAP_FILTER (a=b)\nLDAP_MAIL m\n";
+	char more[200];
+	struct buf out = { .data = text, .cap = sizeof(text) - 1 };
+
+	(void)unused;
+	assert_string_equal(mapped(settings, "anna@d.e"), "(&(uid=anna)(r=d.e)(x=@USER))");
+	assert_string_equal(mapped(settings, "*)(@realm@"),
+			    "(&(uid=\\2a\\29\\28)(r=realm@)(x=@USER))");
+	assert_string_equal(mapped(settings, "anna"), "none");
+	(void)snprintf(more, sizeof(more), "%sLDAP_DOMAIN f.g\nLDAP_EMAILMAP_MAIL h\n", settings);
+	assert_string_equal(mapped(more, "anna"), "(&(uid=anna)(r=f.g)(x=@USER))");
+	assert_int_equal(ldap_handle_build(&rc, SPAN("a*"), &out), 0);
+	text[out.len] = '\0';
+	assert_string_equal(text, "(&(a=b)(h=a\\2a))");
+	assert_int_equal(parse(settings), 0);
+	out.len = 0;
+	assert_int_equal(ldap_handle_build(&rc, SPAN("a"), &out), 0);
+	text[out.len] = '\0';
+	assert_string_equal(text, "(&(a=b)(m=a))");
+}
+
 static void options_of_attributes(void **unused)
 {
 	struct ldap_options o;
@@ -208,6 +244,7 @@ int main(void)
 		cmocka_unit_test(settings_that_cannot_ask_are_refused),
 		cmocka_unit_test(rows_become_accounts),
 		cmocka_unit_test(a_name_is_a_value_in_a_filter),
+		cmocka_unit_test(an_email_map_is_asked_for_the_handle_first),
 		cmocka_unit_test(options_of_attributes),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
