@@ -14,7 +14,7 @@ from keepwarm.process import read_proc, wait_until
 from keepwarm.system import SANITIZED, temp_folder
 from keepwarm.tlsrelay import (CERTIFICATE, HANDSHAKE, INJECTED, REFUSED, STARTTLS, TIMEOUT, UNAVAILABLE, Host, Relay,
                                client_context, dialling, open_to, plain_end, read_fails, read_to_end, server_context,
-                               serving, tcp_pair)
+                               serving, start_fails, tcp_pair)
 
 
 # --- handshakes ---------------------------------------------------------------------------------------
@@ -355,14 +355,6 @@ def test_a_mail_hosts_session_is_resumed(tmp_path, authority, mail, version):
 
 
 # --- the start ------------------------------------------------------------------------------------------------
-def start_fails(tmp_path, **keys):
-    relay = Relay(tmp_path, **keys)
-    relay.launch()
-    assert relay.process.wait(15) == 1
-    relay.server.close()
-    return relay.log()
-
-
 def test_what_cannot_be_used_ends_the_start_in_clear_words(tmp_path, authority, mail):
     other = authority.issue("other.test", file="other-key")
     stranger = authority.issue("other.test", file="stranger", key="rsa")
