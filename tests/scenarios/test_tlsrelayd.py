@@ -112,6 +112,16 @@ def test_ciphers_are_those_of_the_settings(tmp_path, authority, mail):
         assert b"tls_server_ciphers" in failed.text
 
 
+def test_and_toward_mail_hosts(tmp_path, authority, mail):
+    context = server_context(mail, most=ssl.TLSVersion.TLSv1_2)
+    with dialling(tmp_path, authority, tls_ciphers="ECDHE-ECDSA-AES128-GCM-SHA256") as relay:
+        assert relay.dial("mail.test", Host(context)).cipher == b"ECDHE-ECDSA-AES128-GCM-SHA256"
+        other = server_context(mail, most=ssl.TLSVersion.TLSv1_2)  # the same one would resume
+        other.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
+        failed = relay.dial("mail.test", Host(other))
+        assert failed.reason == HANDSHAKE and b"nothing in common (tls_ciphers)" in failed.text
+
+
 # --- mail hosts that are refused, each in its own words --------------------------------------------------
 def bad_hosts(folder, authority):
     elsewhere = folder / "elsewhere"

@@ -1,6 +1,8 @@
 """tlsrelayd with the test as its broker: which names a mail host's certificate is good for, and files of certificates
 that are damaged in their middle."""
 import ipaddress
+import os
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -8,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from keepwarm import certs
+from keepwarm.system import BUILD
 from keepwarm.tlsrelay import CERTIFICATE, Host, Relay, client_context, dialling, open_to, server_context, serving, start_fails
 
 HEAD, END = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
@@ -173,3 +176,32 @@ def test_a_relay_starts_again_with_the_file_mended(tmp_path, authority, mail):
         file.write_bytes(damaged(b"")["garbage"] + read(authority.path))
         relay.reload_refused("certificate 1 in it is damaged")
         open_to(relay, mail)
+
+
+# --- the system's authorities ---------------------------------------------------------------------------------
+def system_has(tmp_path, **files):
+    """A tlsrelayd that finds these files where the system has its authorities."""
+    certs_of_system, program = tmp_path / "system", tmp_path / "tlsrelayd"
+    certs_of_system.mkdir()
+    for name, data in files.items():
+        (certs_of_system / name).write_bytes(data)
+    program.write_text(f"#!/bin/sh -e\nexec unshare -m sh -e -c 'mount --bind {certs_of_system} /etc/ssl/certs; "
+                       f"exec {BUILD}/tlsrelayd \"$@\"' sh \"$@\"\n")
+    program.chmod(0o755)
+    return Relay(tmp_path, program=program, server_tls="implicit")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/lib/ssl/certs").samefile("/etc/ssl/certs"),
+                    reason="needs root, and Debian's place for authorities")
+@pytest.mark.parametrize("files, good", [
+    ({"ca-certificates.crt": "ours"}, True), ({"one.pem": "other", "two.pem": "ours"}, True),
+    ({"ca-certificates.crt": "other", "one.pem": "ours"}, False), ({}, False),
+], ids=["one file", "a directory", "the file before the rest", "none"])
+def test_without_a_setting_those_of_the_system_are_known(tmp_path, authority, mail, files, good):
+    authorities = {"ours": authority, "other": certs.Authority(tmp_path, "other")}
+    with system_has(tmp_path, **{name: read(authorities[whose].path) for name, whose in files.items()}) as relay:
+        assert ("tls_ca_file: the system has no authorities in /usr/lib/ssl/certs" in relay.log()) == (not files)
+        if good:
+            open_to(relay, mail)
+        else:
+            assert "it was signed by authority" in refusal(relay, "mail.test", mail)
