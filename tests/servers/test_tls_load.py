@@ -2,6 +2,7 @@
 import os
 import shutil
 import signal
+import ssl
 import threading
 
 import pytest
@@ -156,3 +157,58 @@ def test_a_bye_arrives_through_a_worker_that_is_late(facing, make, pki):
             wait_until(lambda: set(system.programs()) == {"in.imapproxyd", "tlsrelayd"}, lambda: system.programs())
         client.expect(rb"\* BYE [^\r]*\r\n")
         client.expect_close()
+
+
+# --- the workers of mail hosts ----------------------------------------------------------------------
+def visit_once(system, user):
+    """One session; "ok", or what the client was told instead."""
+    try:
+        with system.client() as client:
+            reply = client.login(user, f"pw-{user}")
+            if not reply.ok:
+                return reply.tagged.decode()
+            client.ok("NOOP")
+            client.logout()
+            return "ok"
+    except (OSError, AssertionError):
+        return "ended"
+
+
+def test_killed_workers_of_mail_hosts_cost_no_login(make, pki):
+    """Sessions on them end, with a word; what was cached on them is not lent to anybody; all else goes on."""
+    backend = make.backend()
+    backend.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    backend.tls.load_cert_chain(pki.good.path, pki.good.key_path)
+    system = make.system(backend, server_tls="implicit", tls_ca_file=pki.authority.path, tls_sessions_per_worker=3)
+    done, told, lock = threading.Event(), [], threading.Lock()
+
+    def work(user):
+        while not done.is_set():
+            result = visit_once(system, user)
+            with lock:
+                told.append(result)
+    threads = [threading.Thread(target=work, args=(f"user{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    killed = 0
+    try:
+        while killed < 10:
+            before = len(told)
+            wait_until(lambda: told[before:].count("ok") > 12, lambda: f"{told[before:]}\n{system.log_text()}")
+            for victim in workers(system)[:1]:
+                os.kill(victim, signal.SIGKILL)
+                killed += 1
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(process.DEADLINE)
+    assert set(told) <= {"ok", "ended"}, {result: told.count(result) for result in set(told)}
+    assert told.count("ended") <= 3 * killed, f"{told.count('ended')} by {killed}"
+    system.wait_counter("tls_workers_lost", killed)
+    with system.client() as client:
+        assert client.login("anna", "pw-anna").ok
+        for victim in workers(system):
+            os.kill(victim, signal.SIGKILL)
+        client.expect(rb"\* BYE [^\r]*\r\n")
+        client.expect_close()
+    system.wait_cached(0)
