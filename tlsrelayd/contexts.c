@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/config_tls.h"
 #include "lib/log.h"
@@ -265,6 +266,16 @@ static int give_ticket(SSL *ssl, SSL_SESSION *session)
 		c->on_ticket(SSL_get_app_data(ssl), (struct span){ (char *)bytes, left });
 	OPENSSL_cleanse(bytes, (size_t)length);
 	return 0; /* it stays OpenSSL's */
+}
+
+void contexts_keep_session(SSL *ssl)
+{
+	SSL_SESSION *session = SSL_get0_session(ssl);
+
+	if (SSL_is_server(ssl) || SSL_version(ssl) != TLS1_2_VERSION || !SSL_session_reused(ssl) ||
+	    !session || time(NULL) - SSL_SESSION_get_time(session) >= TICKET_SECONDS)
+		return;
+	(void)give_ticket(ssl, session);
 }
 
 static int load_client(struct contexts *c, const struct files *l)

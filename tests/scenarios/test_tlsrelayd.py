@@ -354,11 +354,12 @@ def test_a_mail_hosts_session_is_resumed(tmp_path, authority, mail, version):
         assert ready.resumed == 0
         host.tls.sendall(b"x")  # behind the tickets
         assert plain_end(ready).recv(1) == b"x"
-        again = Host(context)
-        ready = relay.dial("mail.test", again)
-        assert (ready.resumed, again.tls.session_reused) == (1, True)
-        again.tls.sendall(b"x")
-        assert plain_end(ready).recv(1) == b"x"
+        for _ in range(4):  # with TLS 1.2 no new ticket comes, and the one that there is stays good
+            again = Host(context)
+            ready = relay.dial("mail.test", again)
+            assert (ready.resumed, again.tls.session_reused) == (1, True)
+            again.tls.sendall(b"x")
+            assert plain_end(ready).recv(1) == b"x"
         assert relay.dial("mail.test", Host(context), port=994).resumed == 0
         relay.reload()
         assert relay.dial("mail.test", Host(context)).resumed == 0, "made under other settings"
