@@ -258,8 +258,8 @@
 	     "Unset: no TLS with clients.") \
 	TEXT(tls_server_key_file, "", 1000, RELOAD, \
 	     "Their keys, in the same order; unset: in the same files.") \
-	TEXT(tls_server_ciphers, "", 1000, RELOAD, \
-	     "Ciphers up to TLS 1.2 with clients; unset: OpenSSL's choice.") \
+	TEXT(tls_server_ciphers, "DEFAULT:!kRSA:!kDHE", 1000, RELOAD, \
+	     "Ciphers up to TLS 1.2 with clients; unset: OpenSSL's choice of those with ECDHE.") \
 	NAME(tls_server_min_version, "1.2", tls_versions, RELOAD, \
 	     "Oldest version of TLS with clients.") \
 	TEXT(tls_client_ca_file, "", 255, RELOAD, \

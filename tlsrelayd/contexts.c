@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/config_tls.h"
 #include "lib/log.h"
@@ -28,6 +29,7 @@
 #define CERTIFICATES_MAX 64
 #define TICKET_SECONDS	 3600
 #define CLIENT_DEPTH	 8 /* of authorities above a client's certificate */
+#define HOST_MAX	 255  /* bytes of a name */
 #define PEER_MAX	 8192 /* bytes of a mail host's certificate in a session */
 
 static int pop3_mark = -1; /* place for what says of a client that it speaks POP3 */
@@ -266,6 +268,16 @@ static int give_ticket(SSL *ssl, SSL_SESSION *session)
 	return 0; /* it stays OpenSSL's */
 }
 
+void contexts_keep_session(SSL *ssl)
+{
+	SSL_SESSION *session = SSL_get0_session(ssl);
+
+	if (SSL_is_server(ssl) || SSL_version(ssl) != TLS1_2_VERSION || !SSL_session_reused(ssl) ||
+	    !session || time(NULL) - SSL_SESSION_get_time(session) >= TICKET_SECONDS)
+		return;
+	(void)give_ticket(ssl, session);
+}
+
 static int load_client(struct contexts *c, const struct files *l)
 {
 	const struct config *config = l->config;
@@ -310,9 +322,24 @@ static void resume(SSL *ssl, struct span ticket)
 	ERR_clear_error();
 }
 
-SSL *contexts_dial(const struct contexts *c, const char *host, struct span ticket)
+/* The name as certificates and SNI have it: without the dot that may end it (RFC 6066 section 3).
+ */
+static void copy_name(char to[HOST_MAX + 1], const char *host)
+{
+	size_t n = strnlen(host, HOST_MAX);
+
+	if (n > 1 && host[n - 1] == '.')
+		n--;
+	memcpy(to, host, n);
+	to[n] = '\0';
+}
+
+SSL *contexts_dial(const struct contexts *c, const char *asked, struct span ticket)
 {
 	unsigned char address[16];
+	char host[HOST_MAX + 1];
+
+	copy_name(host, asked);
 	bool is_address = inet_pton(AF_INET, host, address) == 1 ||
 			  inet_pton(AF_INET6, host, address) == 1;
 	SSL *ssl = c->client ? SSL_new(c->client) : NULL;

@@ -42,6 +42,11 @@ int contexts_identify(const struct contexts *c, struct ssl_st *ssl, char ret[IDE
 /* Frees what a finished handshake leaves behind and nobody asks for: the peer's chain. */
 void contexts_slim(struct ssl_st *ssl);
 
+/* Of a finished handshake with a mail host: a session of TLS 1.2 that was resumed, and is not older
+ * than an hour, may be so once more, for the mail host sends no other then. With TLS 1.3 each is
+ * for one time (RFC 8446 appendix C.4), and others come. */
+void contexts_keep_session(struct ssl_st *ssl);
+
 /* Is told about sessions with mail hosts that may be resumed; `context` is what was set with
  * contexts_set_owner(). */
 typedef void contexts_ticket_fn(void *context, struct span ticket);

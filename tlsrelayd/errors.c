@@ -6,6 +6,7 @@
  */
 #include "tlsrelayd/errors.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -144,27 +145,45 @@ void errors_say(struct errors_text *ret, const char *peer, enum msg_tls_failure 
 			*p = '?';
 }
 
-/* Appends "a, b": the names in a certificate. */
-static void add_names(X509 *cert, char *text, size_t cap)
+/* One name of subjectAltName that a host can be known by. False: it is of another kind. */
+static bool host_name(const GENERAL_NAME *name, char *to, size_t size)
+{
+	int kind;
+	const ASN1_STRING *s = GENERAL_NAME_get0_value(name, &kind);
+
+	if (kind != GEN_DNS && kind != GEN_IPADD)
+		return false; /* nor need s be a string then */
+	const unsigned char *bytes = ASN1_STRING_get0_data(s);
+	int n = ASN1_STRING_length(s);
+
+	if (kind == GEN_DNS)
+		return snprintf(to, size, "%.*s", n, (const char *)bytes) >= 0;
+	return (n == 4 || n == 16) &&
+	       inet_ntop(n == 4 ? AF_INET : AF_INET6, bytes, to, (socklen_t)size);
+}
+
+/* Writes "a, b": the names in a certificate. Its common name counts where no host is in
+ * subjectAltName (X509_check_host(3)). */
+static void write_names(X509 *cert, char *text, size_t cap)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	size_t have = 0;
 	int shown = 0;
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names) && shown < NAMES_SHOWN; i++) {
-		int kind;
-		const ASN1_STRING *s =
-			GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &kind);
+		size_t comma = shown ? 2 : 0, at = have + comma;
 
-		if (kind != GEN_DNS || have + 2 >= cap)
+		if (at + 1 >= cap ||
+		    !host_name(sk_GENERAL_NAME_value(names, i), text + at, cap - at))
 			continue;
-		(void)snprintf(text + have, cap - have, "%s%.*s", shown++ ? ", " : "",
-			       ASN1_STRING_length(s), (const char *)ASN1_STRING_get0_data(s));
-		have += strlen(text + have);
+		memcpy(text + have, ", ", comma);
+		have = at + strlen(text + at);
+		shown++;
 	}
-	if (shown == 0)
-		(void)snprintf(text, cap, "no host name at all");
 	sk_GENERAL_NAME_pop_free(names, GENERAL_NAME_free);
+	if (shown == 0 && X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName,
+						    text, (int)cap) < 0)
+		(void)snprintf(text, cap, "no host name at all");
 }
 
 /* The certificate is in OpenSSL's hands only while it verifies. One connection shakes hands at a
@@ -185,7 +204,7 @@ int errors_on_verify(int good, X509_STORE_CTX *store)
 	if (X509_NAME_get_text_by_NID(X509_get_issuer_name(cert), NID_commonName, refused.issuer,
 				      sizeof(refused.issuer)) < 0)
 		(void)snprintf(refused.issuer, sizeof(refused.issuer), "somebody without a name");
-	add_names(cert, refused.names, sizeof(refused.names));
+	write_names(cert, refused.names, sizeof(refused.names));
 	return good;
 }
 
@@ -219,9 +238,12 @@ static void say_certificate(const char *peer, long code, bool is_client, struct 
 			       "its certificate lacks an intermediate certificate, or leads to no "
 			       "known authority (tls_ca_file): it was signed by %s",
 			       refused.issuer);
+	else if (row)
+		(void)snprintf(text, sizeof(text), "%s", row->sentence);
 	else
-		(void)snprintf(text, sizeof(text), "%s",
-			       row ? row->sentence : X509_verify_cert_error_string(code));
+		(void)snprintf(text, sizeof(text), "its certificate is not good (%s): %s",
+			       is_client ? "tls_client_ca_file" : "tls_verify_server",
+			       X509_verify_cert_error_string(code));
 	errors_say(ret, peer, TLS_CERTIFICATE, text);
 }
 

@@ -44,6 +44,22 @@ static const char *words(void)
 	return text ? text : "unknown error";
 }
 
+/* Was that the end of the text, or of what can be read of it? What stands behind a damaged one
+ * would be missing without a word. */
+static bool is_damaged(void)
+{
+	unsigned long error = ERR_peek_last_error();
+
+	return ERR_GET_LIB(error) != ERR_LIB_PEM || ERR_GET_REASON(error) != PEM_R_NO_START_LINE;
+}
+
+static void complain_of_damage(const struct files *l, int priority, const char *key,
+			       const char *path, int place)
+{
+	files_complain(l, priority, key, "%s: certificate %d in it is damaged: %s", path, place,
+		       words());
+}
+
 /* A file's content as a BIO; ends with close_file(). */
 struct text {
 	char *data;
@@ -125,7 +141,7 @@ static void warn_of_dates(const struct files *l, const char *key, const char *pa
 int files_use_certificate(const struct files *l, const char *key, const char *path, SSL_CTX *ctx)
 {
 	struct text f;
-	int r = open_file(l, key, path, &f);
+	int place = 1, r = open_file(l, key, path, &f);
 
 	if (r < 0)
 		return -EINVAL;
@@ -138,13 +154,17 @@ int files_use_certificate(const struct files *l, const char *key, const char *pa
 			       words());
 	else
 		r = 1;
-	while (r == 1 && (above = PEM_read_bio_X509(f.bio, NULL, NULL, NULL)))
+	while (r == 1 && (place++, above = PEM_read_bio_X509(f.bio, NULL, NULL, NULL)))
 		if (SSL_CTX_add0_chain_cert(ctx, above) != 1) {
 			X509_free(above);
 			files_complain(l, LOG_ERR, key, "%s: its chain cannot be used: %s", path,
 				 words());
 			r = 0;
 		}
+	if (r == 1 && is_damaged()) {
+		complain_of_damage(l, LOG_ERR, key, path, place);
+		r = 0;
+	}
 	if (cert && r == 1)
 		warn_of_dates(l, key, path, cert);
 	ERR_clear_error(); /* the end of the file is one, too */
@@ -153,69 +173,81 @@ int files_use_certificate(const struct files *l, const char *key, const char *pa
 	return r == 1 ? 0 : -EINVAL;
 }
 
-/* Adds the authorities in a file. Returns how many there are, or -errno when it cannot be read. */
-static int add_authorities(const struct files *l, X509_STORE *store, const char *path)
+/* Where authorities are added, and what is said of a file that is damaged. */
+struct source {
+	const char *key;
+	int priority;
+	X509_STORE *store;
+	int count;
+};
+
+/* Adds the authorities in a file. Returns 0, -EILSEQ when one is damaged, which was said, or -errno
+ * when it cannot be read. */
+static int add_authorities(const struct files *l, struct source *to, const char *path)
 {
 	char *data = NULL;
 	size_t length = 0;
-	int count = 0, r = bundle_find(l->bundle, path, &data, &length);
+	int place = 1, r = bundle_find(l->bundle, path, &data, &length);
 
 	if (r == -ENOENT)
 		r = bundle_read_file(path, &data, &length);
 	BIO *bio = r == 0 ? BIO_new_mem_buf(data, (int)length) : NULL;
 	X509 *cert;
 
-	while (bio && (cert = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL))) {
-		count += X509_STORE_add_cert(store, cert);
+	for (; bio && (cert = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)); place++) {
+		to->count += X509_STORE_add_cert(to->store, cert);
 		X509_free(cert);
+	}
+	if (bio && is_damaged()) {
+		complain_of_damage(l, to->priority, to->key, path, place);
+		r = -EILSEQ;
 	}
 	ERR_clear_error();
 	BIO_free(bio);
 	bundle_wipe(data, length);
-	return r < 0 ? r : count;
+	return r;
 }
 
-/* All files of a directory, for later none can be opened. Returns as above. */
-static int add_directory(const struct files *l, X509_STORE *store, const char *directory)
+/* All files of a directory, for later none can be opened. 0 or -errno. */
+static int add_directory(const struct files *l, struct source *to, const char *directory)
 {
 	char path[PATH_MAX];
 	DIR *dir = opendir(directory);
 	const struct dirent *entry;
-	int count = 0;
 
 	if (!dir)
 		return -errno;
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' ||
-		    (size_t)snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name) >=
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.' &&
+		    (size_t)snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name) <
 			    sizeof(path))
-			continue;
-		int r = add_authorities(l, store, path);
-
-		count += r > 0 ? r : 0;
-	}
+			(void)add_authorities(l, to, path);
 	(void)closedir(dir);
-	return count;
+	return 0;
 }
 
 /* The system's: one file where there is one. */
-static int add_system(const struct files *l, X509_STORE *store)
+static void add_system(const struct files *l, struct source *to)
 {
 	char path[PATH_MAX];
-	int r = add_authorities(l, store, X509_get_default_cert_file());
 
 	(void)snprintf(path, sizeof(path), "%s/%s", X509_get_default_cert_dir(), SYSTEM_BUNDLE);
-	if (r <= 0)
-		r = add_authorities(l, store, path);
-	return r > 0 ? r : add_directory(l, store, X509_get_default_cert_dir());
+	(void)add_authorities(l, to, X509_get_default_cert_file());
+	if (to->count == 0)
+		(void)add_authorities(l, to, path);
+	if (to->count == 0)
+		(void)add_directory(l, to, X509_get_default_cert_dir());
 }
 
-static int report_authorities(const struct files *l, const char *key, const char *path, int r)
+static int report_authorities(const struct files *l, const struct source *to, const char *path,
+			      int r)
 {
-	if (r > 0)
+	if (r == 0 && to->count > 0)
 		return 0;
-	files_complain(l, LOG_ERR, key, "%s: %s%s", path, r < 0 ? "cannot be read: " : "",
-		 r < 0 ? strerror(-r) : "there is no certificate (PEM) in it");
+	if (r != -EILSEQ)
+		files_complain(l, LOG_ERR, to->key, "%s: %s%s", path,
+			       r < 0 ? "cannot be read: " : "",
+			       r < 0 ? strerror(-r) : "there is no certificate (PEM) in it");
 	return -EINVAL;
 }
 
@@ -223,17 +255,23 @@ int files_use_authorities(const struct files *l, SSL_CTX *ctx, bool needed)
 {
 	const char *file = l->config->tls_ca_file, *path = l->config->tls_ca_path;
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	struct source of_file = { "tls_ca_file", LOG_ERR, store, 0 },
+		      of_path = { "tls_ca_path", LOG_WARNING, store, 0 },
+		      of_system = { "tls_ca_file", LOG_WARNING, store, 0 };
 	int r = 0;
 
 	if (*file)
-		r = report_authorities(l, "tls_ca_file", file, add_authorities(l, store, file));
+		r = report_authorities(l, &of_file, file, add_authorities(l, &of_file, file));
 	if (r == 0 && *path)
-		r = report_authorities(l, "tls_ca_path", path, add_directory(l, store, path));
-	if (!*file && !*path && needed && add_system(l, store) <= 0)
+		r = report_authorities(l, &of_path, path, add_directory(l, &of_path, path));
+	if (*file || *path || !needed)
+		return r;
+	add_system(l, &of_system);
+	if (of_system.count == 0)
 		files_complain(l, LOG_WARNING, "tls_ca_file",
 			 "the system has no authorities in %s: no mail host's certificate will do",
 			 X509_get_default_cert_dir());
-	return r;
+	return 0;
 }
 
 int files_load_client_authorities(const struct files *l, X509_STORE **ret_store,
@@ -242,8 +280,9 @@ int files_load_client_authorities(const struct files *l, X509_STORE **ret_store,
 	const char *path = l->config->tls_client_ca_file;
 	X509_STORE *store = X509_STORE_new();
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
-	int r = store && names ? report_authorities(l, "tls_client_ca_file", path,
-						    add_authorities(l, store, path))
+	struct source source = { "tls_client_ca_file", LOG_ERR, store, 0 };
+	int r = store && names ? report_authorities(l, &source, path,
+						    add_authorities(l, &source, path))
 			       : -ENOMEM;
 	STACK_OF(X509) *all = r == 0 ? X509_STORE_get1_all_certs(store) : NULL;
 

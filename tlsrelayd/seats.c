@@ -22,6 +22,7 @@
 
 #define SILENT_MS	  3000 /* that a worker may be late with its answer */
 #define HOSTS_SHAKING_MAX 2000 /* the broker's dials, which it bounds itself */
+#define WORKERS_ASKED	  8    /* of which all but the last had died */
 
 struct answer {
 	bool is_ready, resumed;
@@ -413,6 +414,22 @@ static const char *limit_handshakes(struct master *m, enum kind kind)
 	return NULL;
 }
 
+/* A worker that has died and is still to be buried takes nothing: then another one is asked. NULL,
+ * or why there is none. */
+static const char *find_worker(struct master *m, struct seat *s, int tcp)
+{
+	int r = -EPIPE;
+
+	for (int i = 0; i < WORKERS_ASKED && (r == -EPIPE || r == -ECONNRESET); i++) {
+		struct worker_proc *w = crew_choose(m, s->kind);
+
+		r = w ? hand_over(m, s, w, tcp) : -EAGAIN;
+		if (r == -EPIPE || r == -ECONNRESET)
+			w->leaving = true;
+	}
+	return r < 0 ? "there is no process that could carry it" : NULL;
+}
+
 void seats_take(struct master *m, const struct msg *request, int tcp)
 {
 	enum kind kind = request->type == MSG_TLS_ACCEPT ? KIND_CLIENTS : KIND_HOSTS;
@@ -426,10 +443,8 @@ void seats_take(struct master *m, const struct msg *request, int tcp)
 
 	if (!why)
 		why = limit_handshakes(m, kind);
-	struct worker_proc *w = why ? NULL : crew_choose(m, kind);
-
-	if (!why && (!w || hand_over(m, s, w, tcp) < 0))
-		why = "there is no process that could carry it";
+	if (!why)
+		why = find_worker(m, s, tcp);
 	close(tcp);
 	if (why)
 		answer_failure(m, s, TLS_UNAVAILABLE, job.peer, why);

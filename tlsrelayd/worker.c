@@ -270,6 +270,7 @@ static void become_open(struct conn *c)
 	c->set = worker.open_set;
 	leave_list(c);
 	report_ready(c);
+	contexts_keep_session(c->relay.ssl);
 	contexts_slim(c->relay.ssl);
 }
 

@@ -188,6 +188,12 @@ class Relay:
         os.kill(self.process.pid, signal.SIGHUP)
         wait_until(lambda: self.log().count("was read again") > before, lambda: f"not read again: {self.log()}")
 
+    def reload_refused(self, text):
+        """The same with files that are no good; the log says so."""
+        os.kill(self.process.pid, signal.SIGHUP)
+        self.wait_log("going on with the settings of before")
+        assert text in self.log(), self.log()
+
     # --- clients and mail hosts -------------------------------------------------------------------------
     def accept(self, context, name="mail.test", session=None, by_hand=False):
         """A TLS client: (its SSLSocket, or ByHand; TLS_READY; the plain end)."""
@@ -341,6 +347,15 @@ def serving(tmp_path, mail, **keys):
 
 def dialling(tmp_path, authority, **keys):
     return Relay(tmp_path, **{"server_tls": "implicit", "tls_ca_file": authority.path, **keys})
+
+
+def start_fails(tmp_path, **keys):
+    """A start that must end with status 1. Returns the log."""
+    relay = Relay(tmp_path, **keys)
+    relay.launch()
+    assert relay.process.wait(DEADLINE) == 1
+    relay.server.close()
+    return relay.log()
 
 
 def read_to_end(sock):
