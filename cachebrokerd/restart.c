@@ -134,7 +134,8 @@ static void add_head(struct packer *p)
 						.settled_at = (uint64_t)b->settled_at,
 						.tls_policy = b->tls_policy,
 						.tls_settings = b->tls_settings,
-						.tls_unsettled = b->tls_unsettled,
+						.tls_unsettled = (b->tls_unsettled ? 1 : 0) |
+								 (b->clients_unsettled ? 2 : 0),
 						.tries_born = (uint64_t)tries_born(b->tries) } };
 	socklen_t n = sizeof(record.HEAD.socket);
 
