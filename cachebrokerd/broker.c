@@ -124,7 +124,10 @@ static void renew_tls_policy(struct broker *b)
 		name_tls_settings(b);
 	}
 	b->tls_policy = policy;
-	b->tls_clients = tls_policy_clients(&b->config);
+	uint64_t clients = tls_policy_clients(&b->config);
+
+	b->clients_unsettled = b->clients_unsettled || clients != b->tls_clients;
+	b->tls_clients = clients;
 }
 
 int broker_digest_settings(const struct broker *b, struct key *ret)
@@ -145,7 +148,9 @@ void broker_settle_tls(struct broker *b)
 {
 	if (b->tls_unsettled)
 		name_tls_settings(b);
-	b->tls_unsettled = false;
+	if (b->clients_unsettled)
+		b->settled_at++; /* who was verified meanwhile was by the authorities of before */
+	b->tls_unsettled = b->clients_unsettled = false;
 }
 
 void broker_unsettle(struct broker *b)

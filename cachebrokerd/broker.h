@@ -64,6 +64,7 @@ struct broker {
 	uint64_t tls_settings; /* and a name for what it is made with, by tlsrelayd */
 	uint64_t tls_clients;  /* what clients' certificates are verified with: tls_policy.h */
 	bool tls_unsettled;    /* tlsrelayd may not have read what we have */
+	bool clients_unsettled; /* the same, of tls_clients */
 	uint64_t next_id;  /* of sessions and connections: never used twice */
 	unsigned client_count;
 	unsigned silent_count;

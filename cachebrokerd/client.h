@@ -44,6 +44,7 @@ struct client {
 	bool refused;	/* there was no room for it */
 	bool limited;	/* the mail host had too many connections of its user */
 	bool made_room; /* and some idle ones were closed for it */
+	bool made_again;  /* a login by errand for it, since the errand was lost */
 	bool spare_died;  /* it was leased a spare connection that was dead, */
 	bool must_repeat; /* and its next LEASE must be for this key */
 	struct key repeated;

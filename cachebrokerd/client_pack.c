@@ -109,7 +109,7 @@ bool client_pack(struct client *c, struct pack_CLIENT *ret)
 		.state = c->state,
 		.service = c->service,
 		.flags = set,
-		.pid = (uint32_t)c->visit.pid,
+		.pid = tries_counts(c->broker->tries, &c->visit) ? (uint32_t)c->visit.pid : 0,
 		.leases = c->leases,
 		.lines = c->lines,
 		.tls_serial = c->tls_serial,

@@ -11,6 +11,7 @@
 #include "cachebrokerd/errand.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -52,7 +53,8 @@ struct errand {
 	enum msg_job kind;
 	errand_login_fn *on_login; /* NULL: it says LOGOUT */
 	void *context;
-	bool done; /* it has told its outcome */
+	bool done;   /* it has told its outcome */
+	bool ended;  /* by us: it has taken too long, or lied */
 };
 
 static struct job waiting[WAITING_MOST]; /* in the order they came */
@@ -109,6 +111,7 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 	uint32_t outcome = proven ? DONE_WELL : m->DONE.outcome;
 	uint32_t code = proven ? CODE_NONE : m->DONE.code;
 
+	e->ended = true; /* if this is not taken */
 	if (e->done || outcome < DONE_WELL || outcome > DONE_REFUSED || code >= CODE_COUNT ||
 	    (code != CODE_NONE && (e->kind != JOB_LOGIN || outcome == DONE_WELL)) ||
 	    (!e->on_login && proven) || (e->kind != JOB_LOGIN && outcome == DONE_REFUSED))
@@ -130,6 +133,19 @@ static int on_message(struct peer *p, const struct msg *m, int *fd)
 
 static void serve_waiting(struct broker *b);
 
+/* Its listener may be gone as well, and the event of that behind this one: who asks again must not
+ * meet it. */
+static void end_hung_up_listeners(const struct broker *b)
+{
+	for (struct peer *p = b->listeners, *next; p; p = next) {
+		struct pollfd fd = { .fd = p->fd };
+
+		next = p->next;
+		if (poll(&fd, 1, 0) == 1 && fd.revents & (POLLHUP | POLLERR))
+			peer_end(p);
+	}
+}
+
 static void on_gone(struct peer *p)
 {
 	struct errand *e = p->owner;
@@ -143,8 +159,10 @@ static void on_gone(struct peer *p)
 		int none = -1;
 
 		note_failure(e, "its errand ended without a word");
+		end_hung_up_listeners(b);
 		if (e->on_login)
-			(void)e->on_login(e->context, VERDICT_NONE, CODE_NONE, &none, SPAN_NONE);
+			(void)e->on_login(e->context, e->ended ? VERDICT_NONE : VERDICT_LOST,
+					  CODE_NONE, &none, SPAN_NONE);
 	}
 	host_release(e->host);
 	loop_bury(b->loop, e, free);
@@ -156,8 +174,9 @@ static const struct peer_kind errand_kind = { ROLE_ERRAND, on_message, on_gone }
 
 static void on_overdue(void *context)
 {
-	const struct errand *e = context;
+	struct errand *e = context;
 
+	e->ended = true;
 	peer_end(e->peer);
 }
 

@@ -27,7 +27,8 @@ struct errand_login {
 enum errand_verdict {
 	VERDICT_ACCEPTED, /* the connection comes back with it, if it can be used */
 	VERDICT_REFUSED,  /* the mail host says that this password is wrong or not allowed */
-	VERDICT_NONE,	  /* it said neither, or the errand died */
+	VERDICT_NONE,	  /* it said neither, or the errand took too long */
+	VERDICT_LOST,	  /* the errand ended without a word: perhaps it was never begun */
 };
 
 /* Called once, not before errand_login() has returned. *fd is the connection's descriptor or -1:

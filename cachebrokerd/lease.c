@@ -475,7 +475,7 @@ void lease_proven(struct client *c, enum errand_verdict verdict)
 	c->lease.recheck = NULL;
 	if (verdict == VERDICT_REFUSED)
 		client_refuse(c, REFUSAL_PASSWORD, "the mail host refused the password");
-	else if (verdict == VERDICT_NONE || !lease_take(c))
+	else if (verdict != VERDICT_ACCEPTED || !lease_take(c))
 		dial_first(c);
 }
 

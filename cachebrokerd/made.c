@@ -91,6 +91,16 @@ static bool makes_room(struct client *c, const struct connection *fresh, enum re
 	return true;
 }
 
+/* The listener may have ended before it began with it: another one is asked, once. */
+static bool makes_again(struct client *c, enum errand_verdict verdict)
+{
+	if (verdict != VERDICT_LOST || c->made_again)
+		return false;
+	c->made_again = true;
+	client_ask_again(c);
+	return true;
+}
+
 /* The mail host's word, by the errand. */
 static int on_verdict(void *context, enum errand_verdict verdict, enum response_code code, int *fd,
 		      struct span capabilities)
@@ -108,7 +118,8 @@ static int on_verdict(void *context, enum errand_verdict verdict, enum response_
 	free(m);
 	if (!same || verdict != VERDICT_ACCEPTED ||
 	    connection_describe(fresh, capabilities, SPAN_NONE, SPAN_NONE) < 0) {
-		if (c && !(r == 0 && verdict == VERDICT_NONE && makes_room(c, fresh, code)))
+		if (c && !(r == 0 && verdict == VERDICT_NONE && makes_room(c, fresh, code)) &&
+		    !(r == 0 && makes_again(c, verdict)))
 			refuse(c, fresh->host, r == 0 ? verdict : VERDICT_NONE,
 			       own_password);
 		connection_lost(fresh);

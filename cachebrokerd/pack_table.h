@@ -11,9 +11,10 @@
 #define CACHEBROKERD_PACK_TABLE_H
 
 /* The first one. `socket` is the cookie of the socket that has the descriptors; `secret` is the key
- * of all digests; `settings` the digest of the configuration (broker_digest_settings()); next_id,
- * settled_at and tls_unsettled as in struct broker; tls_policy and tls_settings say what TLS with
- * mail hosts was made with; tries_born as in tries.h. */
+ * of all digests; `settings` the digest of the configuration (broker_digest_settings()); next_id
+ * and settled_at as in struct broker, tls_unsettled, too, with clients_unsettled as its second bit;
+ * tls_policy and tls_settings say what TLS with mail hosts was made with; tries_born as in tries.h.
+ */
 #define PACK_HEAD_FIELDS(N, U32, U64, KEY, TEXT) \
 	U64(N, socket) \
 	KEY(N, secret) \

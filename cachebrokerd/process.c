@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "lib/fd.h"
@@ -48,4 +50,14 @@ int64_t process_started(pid_t pid)
 	if (ticks <= 0 || span_u64(field, INT64_MAX / 1000, &started) < 0)
 		return -EBADMSG;
 	return (int64_t)(started * 1000 / (uint64_t)ticks);
+}
+
+bool process_is_replaced(void)
+{
+	static const char mark[] = " (deleted)"; /* proc(5) */
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
+	size_t length = sizeof(mark) - 1;
+
+	return n > (ssize_t)length && memcmp(path + n - length, mark, length) == 0;
 }

@@ -77,7 +77,7 @@ static void finish(struct recheck *r, enum errand_verdict verdict)
 {
 	struct client *c = r->waits;
 
-	if (verdict == VERDICT_NONE)
+	if (verdict == VERDICT_NONE || verdict == VERDICT_LOST)
 		state_count(r->broker->state, COUNTER_rechecks_open, 1);
 	secret_wipe(&r->secret);
 	if (r->connection)

@@ -5,6 +5,9 @@
  * that the supervisor has to keep: to hand descriptors to systemd one by one takes a time that
  * grows with the square of their number.
  *
+ * A successor of another version understands neither pack nor sessions: who is about to log in
+ * would be refused. So when our program was replaced they are served first (serve_out()).
+ *
  * Traps: descriptors in flight count against RLIMIT_NOFILE for all processes of the user together
  * (ETOOMANYREFS); what does not fit is closed, as all was before there was a pack. And the
  * supervisor must have heard of what it shall store before we are gone: a barrier (sd_notify(3)).
@@ -25,6 +28,7 @@
 #include "cachebrokerd/connection_pack.h"
 #include "cachebrokerd/door.h"
 #include "cachebrokerd/habits.h"
+#include "cachebrokerd/process.h"
 #include "cachebrokerd/spares.h"
 #include "cachebrokerd/tries.h"
 #include "lib/activation.h"
@@ -36,6 +40,9 @@
 #define BUSY_MS	      1000 /* so long is waited for what cannot be asked for twice */
 #define LOOK_MS	      10
 #define BARRIER_MS    2000
+#define LEAVE_MS      3000 /* so long are clients served when our program was replaced */
+#define YOUNG_MS      1000 /* who has come and not logged in is waited for so long */
+#define QUIET_MS      100  /* so long there is nobody */
 #define SEALS	      (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 struct packer {
@@ -127,7 +134,8 @@ static void add_head(struct packer *p)
 						.settled_at = (uint64_t)b->settled_at,
 						.tls_policy = b->tls_policy,
 						.tls_settings = b->tls_settings,
-						.tls_unsettled = b->tls_unsettled,
+						.tls_unsettled = (b->tls_unsettled ? 1 : 0) |
+								 (b->clients_unsettled ? 2 : 0),
 						.tries_born = (uint64_t)tries_born(b->tries) } };
 	socklen_t n = sizeof(record.HEAD.socket);
 
@@ -355,6 +363,7 @@ static bool is_busy(const struct broker *b)
 	return false;
 }
 
+/* Holds everybody until what cannot be asked for twice is answered, then packs. */
 static void look(void *context)
 {
 	static struct timer *again;
@@ -369,16 +378,8 @@ static void look(void *context)
 	loop_end(b->loop, 0);
 }
 
-void restart_begin(struct broker *b)
+static void hold(struct broker *b)
 {
-	const char *supervisor = getenv("NOTIFY_SOCKET");
-
-	if (b->restarting)
-		return;
-	if (!supervisor || !*supervisor || b->stopping || b->retiring) {
-		loop_end(b->loop, 0);
-		return;
-	}
 	b->restarting = true;
 	busy_until = clock_ms() + BUSY_MS;
 	peer_hold_gate(&client_peer_kind); /* tlsrelayd may be about to come */
@@ -391,8 +392,66 @@ void restart_begin(struct broker *b)
 	look(b);
 }
 
+/* --- an upgrade ----------------------------------------------------------- */
+
+static struct timer *leaving; /* the restart has been asked for, but we serve on */
+static int64_t leave_by, busy_at;
+
+/* Has it come for a login that it has not had yet? One that says nothing for long is not waited
+ * for. */
+static bool logs_in(const struct client *c, int64_t now)
+{
+	if (c->state & (CLIENT_SECURING | CLIENT_CHALLENGED | CLIENT_WAITING))
+		return true;
+	return c->state & (CLIENT_NEW | CLIENT_ANNOUNCING | CLIENT_READY) && !c->bound &&
+	       now - c->since < YOUNG_MS;
+}
+
+static bool is_wanted(const struct broker *b, int64_t now)
+{
+	for (const struct peer *p = b->listeners; p; p = p->next)
+		if (p->owner)
+			return true; /* its spares greet clients who would find our successor */
+	for (const struct client *c = b->clients; c; c = c->next)
+		if (logs_in(c, now))
+			return true;
+	return false;
+}
+
+static void serve_out(void *context)
+{
+	struct broker *b = context;
+	int64_t now = clock_ms();
+
+	if (is_wanted(b, now))
+		busy_at = now;
+	if (now - busy_at >= QUIET_MS || now >= leave_by ||
+	    loop_timer(b->loop, LOOK_MS, serve_out, b, &leaving) < 0)
+		hold(b);
+}
+
+void restart_begin(struct broker *b)
+{
+	const char *supervisor = getenv("NOTIFY_SOCKET");
+
+	if (b->restarting || leaving)
+		return;
+	if (!supervisor || !*supervisor || b->stopping || b->retiring) {
+		loop_end(b->loop, 0);
+		return;
+	}
+	if (!process_is_replaced()) {
+		hold(b);
+		return;
+	}
+	leave_by = clock_ms() + LEAVE_MS;
+	busy_at = clock_ms();
+	serve_out(b);
+}
+
 void restart_cancel(struct broker *b)
 {
+	timer_end(&leaving);
 	if (!b->restarting)
 		return;
 	b->restarting = false;

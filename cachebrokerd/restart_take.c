@@ -116,7 +116,8 @@ static int take_head(struct unpacker *u, struct span *rest)
 		b->next_id = record.HEAD.next_id;
 	/* what was made under other settings is found by nobody */
 	b->tls_settings = record.HEAD.tls_settings;
-	b->tls_unsettled = record.HEAD.tls_unsettled != 0;
+	b->tls_unsettled = record.HEAD.tls_unsettled & 1;
+	b->clients_unsettled = record.HEAD.tls_unsettled & 2;
 	tries_set_born(b->tries, (int64_t)record.HEAD.tries_born);
 	if (record.HEAD.tls_policy != b->tls_policy) {
 		b->tls_settings += 0x10; /* host_tls() adds the mode */

@@ -171,6 +171,13 @@ void tries_restore(struct tries *t, const struct tries_row *row)
 		};
 }
 
+bool tries_counts(const struct tries *t, const struct tries_visit *visit)
+{
+	const struct slot *s = &t->slots[(unsigned)visit->pid % TRIES_SLOTS];
+
+	return visit->number != 0 && s->visit.number == visit->number;
+}
+
 void tries_resume(struct tries *t, pid_t pid, struct tries_visit *ret)
 {
 	struct slot *s = place_of(t, pid);

@@ -75,6 +75,10 @@ void tries_set_born(struct tries *t, int64_t born);
 void tries_restore(struct tries *t, const struct tries_row *row);
 void tries_resume(struct tries *t, pid_t pid, struct tries_visit *ret);
 
+/* Is this socket the one that its process's place in the table is about? It is not if another
+ * process has that place, which may have the same pid by now. */
+bool tries_counts(const struct tries *t, const struct tries_visit *visit);
+
 /* The socket is gone. */
 void tries_leave(struct tries *t, const struct tries_visit *visit);
 

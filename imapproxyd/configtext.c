@@ -55,9 +55,9 @@ static off_t copy_all(int from, int to)
 	}
 }
 
-int configtext_read(const char *path)
+int configtext_read(const char *path, bool at_start)
 {
-	AUTO_FD file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	AUTO_FD file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (at_start ? 0 : O_NONBLOCK));
 
 	if (file < 0)
 		return -errno;

@@ -3,8 +3,11 @@
 #ifndef IMAPPROXYD_CONFIGTEXT_H
 #define IMAPPROXYD_CONFIGTEXT_H
 
-/* Copies the file into memory. Returns a descriptor (close-on-exec, the caller's) or -errno. */
-int configtext_read(const char *path);
+#include <stdbool.h>
+
+/* Copies the file into memory; at the start that may be a pipe, and is waited for. Returns a
+ * descriptor (close-on-exec, the caller's) or -errno. */
+int configtext_read(const char *path, bool at_start);
 
 /* Replaces text's bytes with those of fresh; those who hold a reader see them. 0 or -errno. */
 int configtext_replace(int text, int fresh);

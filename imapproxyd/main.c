@@ -150,7 +150,7 @@ static int load_settings(struct service *v, const struct options *o)
 {
 	char path[PATH_MAX];
 	int r = settings_absolute(o->config, path, sizeof(path));
-	int text = r < 0 ? r : configtext_read(path);
+	int text = r < 0 ? r : configtext_read(path, true);
 
 	if (text < 0) {
 		report(LOG_ERR, "%s: cannot be read: %s", o->config, strerror(-text));

@@ -28,7 +28,7 @@ static void report_restart_keys(const struct config *old, const struct config *f
  * reported. */
 static int read_new_text(const struct settings *old, struct settings *fresh)
 {
-	AUTO_FD text = configtext_read(old->config_path);
+	AUTO_FD text = configtext_read(old->config_path, false);
 
 	if (text < 0) {
 		report(LOG_ERR, "%s: cannot be read: %s; going on with the old settings",

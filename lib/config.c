@@ -280,7 +280,8 @@ static int read_all(int fd, char **ret_text, size_t *ret_length)
 int config_load(struct config *c, const char *path, int fd, config_report_fn *report, void *context,
 		int *ret_warnings)
 {
-	AUTO_FD opened = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	/* O_NONBLOCK: a FIFO, which is refused, would hold a service up that reads it again */
+	AUTO_FD opened = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) : -1;
 	char *text = NULL;
 	size_t length = 0;
 	int r = fd < 0 && opened < 0 ? -errno : read_all(fd < 0 ? opened : fd, &text, &length);

@@ -40,6 +40,8 @@
 #define RETRY_MS       200
 #define RESPAWN_MS     1000 /* between two tries to start a nursery */
 #define BROKER_WAIT_MS 15000
+#define LEAVE_MS       1500 /* for the spares */
+#define REMIND_MS      5
 #define ERRANDS_MOST   64 /* the broker's bound is lower; but it may be the next broker */
 #define SOCKET_NAME    "listener"
 
@@ -421,6 +423,21 @@ static bool wait_for_work(struct listener *l)
 	return true;
 }
 
+/* Who has these sockets next may want to make them anew: nobody of ours may listen there when we
+ * are gone. Nursery and spares hold the pipe for reports as long as they do that. */
+static void leave_sockets(struct listener *l)
+{
+	int64_t deadline = clock_ms() + LEAVE_MS;
+
+	take_reports(l);
+	AUTO_FD reports = take_fd(&l->reports);
+	struct pollfd fd = { .fd = reports };
+
+	retire_nursery(l);
+	while (reports >= 0 && poll(&fd, 1, REMIND_MS) <= 0 && clock_ms() < deadline)
+		pool_remind(l->table, (unsigned)l->count);
+}
+
 static int serve(struct listener *l)
 {
 	int status;
@@ -433,7 +450,7 @@ static int serve(struct listener *l)
 		    start_nursery(l, &status))
 			return status;
 	} while (wait_for_work(l));
-	retire_nursery(l);
+	leave_sockets(l);
 	return 0;
 }
 

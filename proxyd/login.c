@@ -24,6 +24,9 @@
 #include "proxyd/oldlog.h"
 #include "proxyd/refusal.h"
 
+#define BROKERS_MOST 10 /* that hang up over a LEASE; the last ones may be of another version */
+#define BROKER_PAUSE 50 /* ms before the next one is asked, times those that were */
+
 #define AGAIN_MOST 3 /* connections that are tried when a reused one died at its first command */
 
 static int add_list(const struct session *s, const char *before, const char *behind,
@@ -97,7 +100,7 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 	const struct credentials *c = &s->credentials;
 	int64_t deadline = clock_ms() + (int64_t)s->settings->lease_timeout * 1000;
 
-	for (;;) {
+	for (int brokers = 0;; brokers++) {
 		struct msg lease = { .type = MSG_LEASE,
 				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
@@ -125,6 +128,10 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 					 one */
 		if (r == -ETIMEDOUT || c->kind == PROOF_VERIFIED) /* only that one knows of it */
 			return END_NO_BROKER;
+		if (brokers == BROKERS_MOST)
+			return END_NO_BROKER;
+		if (io_poll(NULL, 0, clock_ms() + brokers * BROKER_PAUSE) < 0)
+			return END_SHUTDOWN;
 		enum session_end end = session_meet(s);
 
 		if (end != END_NONE)

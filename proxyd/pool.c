@@ -248,10 +248,8 @@ void pool_adapt(struct pool *p)
 	p->exhausted = false;
 }
 
-void pool_retire(struct pool_table *table, unsigned pools)
+static void nudge(struct pool_generation *g, unsigned pools)
 {
-	struct pool_generation *g = generation_of(table, atomic_fetch_add(&table->generation, 1));
-
 	for (unsigned n = 0; n < pools; n++)
 		for (uint32_t i = 0; i < atomic_load(&g->pools[n].used); i++) {
 			pid_t pid = atomic_load(&g->pools[n].slots[i]);
@@ -259,6 +257,16 @@ void pool_retire(struct pool_table *table, unsigned pools)
 			if (pid > 0)
 				(void)kill(pid, SIGURG);
 		}
+}
+
+void pool_retire(struct pool_table *table, unsigned pools)
+{
+	nudge(generation_of(table, atomic_fetch_add(&table->generation, 1)), pools);
+}
+
+void pool_remind(struct pool_table *table, unsigned pools)
+{
+	nudge(generation_of(table, atomic_load(&table->generation) - 1), pools);
 }
 
 void pool_leave(struct pool_table *table)

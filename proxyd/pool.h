@@ -79,4 +79,8 @@ void pool_adapt(struct pool *p);
  * process that made the table, which need not be the spares' parent. */
 void pool_retire(struct pool_table *table, unsigned pools);
 
+/* The same once more for those of the generation that was retired last: one may have been about to
+ * wait, and one may have been forked meanwhile. */
+void pool_remind(struct pool_table *table, unsigned pools);
+
 #endif

@@ -33,6 +33,7 @@
 #define BROKER_TIMEOUT 20000 /* ms for WELCOME: a broker that hangs is killed after 10 (units/) */
 #define LINGER_TIMEOUT 1000  /* ms for the client to take a BYE */
 #define BROKERS_ASKED  3     /* before a client is told that there is none */
+#define ASK_PAUSE      250   /* ms before the next one is asked, from BROKERS_ASKED on */
 #define REJOIN_PAUSE   1000  /* ms between two tries to reach a broker in mid-session */
 #define LINGER_BYTES   65536
 
@@ -422,15 +423,18 @@ static enum session_end hear_header(struct session *s)
 	return ask_for_room(s);
 }
 
-/* Not in the jail yet: a broker that dies over HELLO is followed by the next one. With WELCOME
- * comes a door, for later. */
+/* Not in the jail yet: a broker that dies over HELLO is followed by the next one; one that hangs up
+ * again and again may be of another version, and on its way out (an upgrade). With WELCOME comes a
+ * door, for later. */
 static enum session_end hello_anybody(struct session *s, const char *path)
 {
 	int64_t deadline = clock_ms() + BROKER_TIMEOUT;
 	enum session_end end = END_NO_BROKER;
 
 	s->link.takes_door = true;
-	for (int i = 0; end == END_NO_BROKER && i < BROKERS_ASKED && clock_ms() < deadline; i++) {
+	for (int i = 0; end == END_NO_BROKER && clock_ms() < deadline; i++) {
+		if (i >= BROKERS_ASKED && io_poll(NULL, 0, clock_ms() + ASK_PAUSE) < 0)
+			return END_SHUTDOWN;
 		link_close(&s->link);
 		fd_drop(&s->link.door); /* it may have died with its broker */
 		s->link.sock = msgsock_connect(path);

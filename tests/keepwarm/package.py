@@ -24,9 +24,11 @@ CONF = "/etc/imapproxy.conf"
 UNITS = "/lib/systemd/system"
 WAYS = ("keepwarm-listener.target", "keepwarm-each.target", "in.imapproxyd.service")
 NEXT = "+next"  # what the later version has behind its number
+OTHER = "+other"
 OLD_PACKAGES = ("imapproxy", "ucf", "sensible-utils", "lsb-base", "libwrap0", "libncurses6", "libnsl2", "libtirpc3", "libtirpc-common")
 OLD_FILES = ("/var/log/imapproxy_protocol.log", "/run/pimpstats")
 BUILD_SECONDS = 200
+OF_MESSAGES = ("lib/msg.o", "cachebrokerd/pack.o", "cachebrokerd/restart_take.o")  # what has their version in it
 
 # What the units want, and a file as up-imapproxy's sites have it.
 FOR_UNITS = {"listen_address": "0.0.0.0", "listen_port": 143, "proc_username": "keepwarm", "proc_groupname": "keepwarm",
@@ -64,10 +66,26 @@ def build(folder):
     return [*packages, make(folder, packages[0].name.split("_")[1] + NEXT)]
 
 
-def make(folder, version=None, umask=-1):
+def build_other(folder, package):
+    """One more, whose programs do not understand the messages of the others."""
+    source, header, built = folder / "other", folder / "other/lib/msg.h", folder / "of-other"
+    skipped = shutil.ignore_patterns(".git", "build", "tests", "bench")
+    shutil.copytree(ROOT, source, ignore=lambda at, names: skipped(at, names) if Path(at) == ROOT else ())
+    before, text = header.stat(), header.read_text(encoding="utf-8")
+    header.write_text(re.sub(r"(?m)^(#define MSG_VERSION) .*", r"\1 255", text), encoding="utf-8")
+    os.utime(header, ns=(before.st_atime_ns, before.st_mtime_ns))  # else all is built anew
+    for name in ("gen", "obj", "static"):
+        shutil.copytree(folder / name, built / name)
+    for name in OF_MESSAGES:
+        for path in built.glob(f"*/{name}"):
+            path.unlink()
+    return make(built, fields(package)["Version"] + OTHER, root=source)
+
+
+def make(folder, version=None, umask=-1, root=ROOT):
     """The path of a package, by `make pkg`."""
     command = ["make", "-s", "-j2", "pkg", f"B={folder}", *([f"VERSION={version}"] if version else [])]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_SECONDS,
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=BUILD_SECONDS,
                          check=False, umask=umask)
     assert run.returncode == 0, run.stdout + run.stderr
     return Path(run.stdout.strip().splitlines()[-1])

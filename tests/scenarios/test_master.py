@@ -9,6 +9,7 @@ import pytest
 from keepwarm import trace
 from keepwarm.backend import CLOSE, SILENCE, Gate
 from keepwarm.imap import LOGINS, b64
+from keepwarm.messages import Door
 from keepwarm.process import memory, wait_until
 from keepwarm.system import SANITIZED
 
@@ -73,6 +74,25 @@ def test_the_master_user_logs_in_with_the_clients_name(scene, how):
     with system.client() as client:
         assert client.login("anna", SHARED, how).ok
     assert office.seen == [("anna", MASTER, PASSWORD)]
+
+
+def test_a_listener_that_ends_over_the_request_is_followed_by_the_next_one(scene):
+    """The errand's process was never started; a second one that ends so is what the client hears of."""
+    system, office = scene
+    with Door(system) as door, system.client() as client, system.client() as other:  # the latest listener is asked
+        client.send(f"a LOGIN anna {SHARED}\r\n".encode())
+        asked = door.listener.receive()
+        assert asked.name == "ERRAND" and not office.seen
+        door.listener.sock.close()
+        asked.sock.close()
+        assert client.reply("a").ok
+        assert office.seen == [("anna", MASTER, PASSWORD)]
+        with Door(system) as second:
+            other.send(f"a LOGIN bert {SHARED}\r\n".encode())
+            for _ in range(2):
+                second.listener.receive().sock.close()
+            assert other.reply("a").tagged.startswith(b"NO [UNAVAILABLE]")
+    assert len(office.seen) == 1
 
 
 def test_a_connection_is_reused_for_the_same_user_only(scene):

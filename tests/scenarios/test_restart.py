@@ -242,6 +242,22 @@ def test_attempts_of_a_socket_that_is_closed_stay_used(make, backend):
             assert (reply.name, reply.reason) == ("REFUSED", REFUSAL_ATTEMPTS), reply
 
 
+def test_a_process_id_that_has_come_to_mean_another_one(make, backend):
+    """Both its sockets are there: the attempts are those of the process that came last."""
+    system = make.system(backend, login_attempts=2)
+    with Door(system) as door, session(system) as before:
+        with session(system) as peer:
+            refused_password(peer)
+            restart(system)
+            refused_password(before)
+        with door.knock() as again:
+            assert again.receive().name == "WELCOME"
+            refused_password(again)
+            reply = again.ask_lease()
+            assert (reply.name, reply.reason) == ("REFUSED", REFUSAL_ATTEMPTS), reply
+        assert before.ask_lease().name == "LEASED"
+
+
 # --- passwords ---------------------------------------------------------------------------------------------
 def test_what_is_cached_is_nobody_elses_afterwards(make, backend):
     backend.passwords["anna"] = b"right"

@@ -191,6 +191,28 @@ def test_sighup_with_a_file_that_says_nothing_keeps_what_was(system, text):
     assert "NAMESPACE" not in capabilities(system)
 
 
+def test_sighup_with_a_file_that_is_none_keeps_what_was_and_waits_for_nobody(system):
+    """A FIFO that nobody writes to."""
+    os.remove(system.conf)
+    os.mkfifo(system.conf)
+    system.supervisor.send_signal(signal.SIGHUP)
+    system.wait_log("no key is set in it")
+    assert "NAMESPACE" in capabilities(system)
+    os.remove(system.conf)
+    system.write_config(hide_capabilities="NAMESPACE")
+    system.supervisor.send_signal(signal.SIGHUP)
+    wait_until(lambda: "NAMESPACE" not in capabilities(system), "a good file is not taken any more")
+
+
+@pytest.mark.parametrize("program", ["cachebrokerd", "lookupd", "tlsrelayd"])
+def test_a_configuration_that_is_a_fifo_is_an_error_of_each_program(tmp_path, program):
+    """As at a reload of one that systemd has started."""
+    os.mkfifo(tmp_path / "conf")
+    run = subprocess.run([BUILD / program, "-f", tmp_path / "conf", "-r", tmp_path, "-l", "stderr"], capture_output=True, text=True,
+                         timeout=process.DEADLINE, check=False)
+    assert run.returncode != 0 and "cannot be read: Illegal seek" in run.stderr
+
+
 def test_sighup_does_not_disturb_sessions_and_cache(system, backend):
     system.session("cached").logout()
     system.wait_cached(1)

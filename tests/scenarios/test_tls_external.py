@@ -12,13 +12,15 @@ import subprocess
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from keepwarm import certs, messages, process, tls
+from keepwarm import certs, messages, process, restart, tls
+from keepwarm import relay as relays
 from keepwarm.directory import Passwords
 from keepwarm.imap import Client, b64
 from keepwarm.messages import Peer
 from keepwarm.pop3 import Client as PopClient
 from keepwarm.pop3 import Host
 from keepwarm.process import DEADLINE, wait_until
+from keepwarm.scene import tcp_pair
 from keepwarm.system import temp_folder
 
 MASTER, PASSWORD = "generalschluessel", "Hauptwort-5e0d77aa"
@@ -477,6 +479,36 @@ def test_a_broker_that_has_not_seen_the_certificate_does_not_believe_in_it(syste
     assert all(not authzid for authzid, _ in system.office.seen)
     system.wait_counter("logins", 1)  # which was counted behind what it said before
     assert system.counter("bad_messages") == 0
+
+
+def await_message(peer, name):
+    while (message := peer.receive()).name != name:
+        assert message.serial == 0, message
+    return message
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_who_was_verified_before_tlsrelayd_has_read_of_other_authorities_is_not(start, pki, settled):
+    """tlsrelayd reads the file at its own time: until it says so, it verifies with those of before."""
+    system = start(binaries=relays.idle_binaries())
+    ours, theirs = tcp_pair()
+    with ours, theirs, relays.Relay(system, answer=lambda relay, request: relay.splice(request, identity=ANNA)) as relay, \
+            Peer(system).hello() as peer:
+        def settle():
+            relay.push("RELAY", serves=1)
+            relay.push("TLS_STATE", workers=7)
+            wait_until(lambda: system.gauge("tls_workers") == 7, "the broker does not hear tlsrelayd")
+        restart.reload(system, tls_client_ca_file=pki.others.path)
+        if settled:
+            settle()
+        peer.push("TLS_ACCEPT", fds=[theirs.fileno()], serial=8, service=1)
+        assert await_message(peer, "TLS_READY").identity == ANNA.encode()
+        settle()
+        peer.push("LEASE", serial=9, proof_kind=EXTERNAL, user=ANNA)
+        while (answer := peer.receive()).serial != 9:
+            assert answer.serial == 0
+        assert answer.name == ("LEASED" if settled else "REFUSED")
+    assert bool(system.office.seen) == settled
 
 
 # --- real clients -----------------------------------------------------------------------------------------

@@ -29,6 +29,12 @@ def debs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def other(debs):
+    """A version with which this one cannot talk."""
+    return package.build_other(debs[0].parent, debs[0])
+
+
+@pytest.fixture(scope="module")
 def booted():
     root = package.Root()
     try:
@@ -217,6 +223,25 @@ def test_an_upgrade_under_load_loses_nothing_and_a_removal_ends_all(root, debs, 
     root.install(debs[1])
     assert root.conf() == conf and root.is_enabled(way) == ["enabled"]
     root.login(reused=False)
+
+
+@pytest.mark.parametrize("way", package.WAYS)
+def test_an_upgrade_to_another_protocol_loses_the_cache_and_no_login(root, debs, other, host, way):
+    """The new broker understands neither what the old one leaves nor the old sessions; those go on by themselves."""
+    install_way(root, debs[0], way, host)
+    fill_cache(root)
+    with Load(plain) as load, Client(143) as bystander, Client(143) as silent:
+        assert bystander.login("bystander", "pw-bystander").ok
+        root.install(other)
+        load.wait_more()
+        bystander.ok("SELECT INBOX")
+        assert b"<bystander>" in bystander.ok("FETCH 1 BODY[]").text
+        bystander.logout()
+        assert silent.login("anna", "pw-anna").tagged.startswith(b"NO [UNAVAILABLE]")  # and not at the end of the world
+    check_load(root, load)
+    assert "the cache starts empty" in root.journal()
+    wait_replaced(root, ["in.imapproxyd"] if way == SUPERVISOR else [])
+    root.login()
 
 
 def test_an_upgrade_with_a_wrong_configuration_leaves_the_old_programs_running(root, debs, host):

@@ -365,6 +365,35 @@ def test_stopping_the_target_stops_all_and_it_can_be_started_again(site, mode):
             Client(PORTS["imap"])
 
 
+def greets(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=process.DEADLINE) as sock:
+            return b"OK" in sock.recv(100)
+    except ConnectionRefusedError:
+        return False
+
+
+def test_a_socket_of_the_listener_may_be_restarted_and_stopped(site):
+    """After its port was changed, say. What the others have goes on, and no client of theirs is refused."""
+    site.start("listener", "pop3")
+    with Load(plain) as load:
+        for command in ("restart", "stop"):
+            site.root.systemctl(command, "proxyd-pop3.socket")
+            load.wait_more()
+            assert greets(PORTS["pop3"]) == (command == "restart")
+    load.check(site)
+    with site.session("bystander") as bystander:
+        site.root.drop_in("proxyd-imap.socket", "[Socket]\nListenStream=\nListenStream=127.0.0.2:1143\n")
+        site.root.systemctl("restart", "proxyd-imap.socket")
+        with Client(None, sock=socket.create_connection(("127.0.0.2", 1143), timeout=process.DEADLINE)) as client:
+            assert client.login("anna", "pw-anna").ok
+        assert not greets(PORTS["imap"])
+        bystander.ok("SELECT INBOX")
+    HITS["kill -9"](site.root, "proxyd.service")
+    with Client(None, sock=socket.create_connection(("127.0.0.2", 1143), timeout=process.DEADLINE)) as client:
+        assert client.login("anna", "pw-anna").ok
+
+
 def test_the_easy_start_and_the_units_exclude_each_other(site):
     site.configure(stat_filename="/run/pimpstats", tls_server_cert_file="/etc/credstore/keepwarm-tls.pem",
                    tls_server_key_file="/etc/credstore/keepwarm-tls.key")
