@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #define HASH_NONFATAL_OOM 1
+#define HASH_FUNCTION	  KEY_HASH
 #include <uthash.h>
 
 /* The entries of one key, one account or one user. */

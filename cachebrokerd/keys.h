@@ -6,6 +6,8 @@
 #ifndef CACHEBROKERD_KEYS_H
 #define CACHEBROKERD_KEYS_H
 
+#include <string.h>
+
 #include "lib/msg.h"
 
 #define KEY_BYTES 32
@@ -15,6 +17,10 @@ struct keys;
 struct key {
 	unsigned char bytes[KEY_BYTES];
 };
+
+/* The hash function of tables by keys, as uthash.h wants it: a keyed digest is as good as random to
+ * everybody outside. */
+#define KEY_HASH(key, length, hash) memcpy(&(hash), (key), sizeof(hash))
 
 /* What makes two connections interchangeable, besides the proof. */
 struct key_account {

@@ -1,9 +1,15 @@
-/* The event loop: sd-event, which watches one descriptor, an epoll instance with all the others.
+/* The event loop: an epoll instance with all descriptors, and among them sd-event's own, which has
+ * the signals and timers.
  *
  * sd-event asks the kernel again after each single event, and the kernel then looks at every
  * descriptor that is ready: with 32 busy sessions that was a third of the broker's CPU. So events
  * come in batches here. The trap of batches: an event may wait for a watch that an earlier one of
  * the same batch has ended; watch_end() strikes it out.
+ *
+ * sd-event is asked only when its descriptor is ready, or when a timer has come or gone: then the
+ * kernel's timer must be set anew. Its own watching of our descriptor cost each turn a second
+ * epoll_wait(2) and some looks at clocks. The trap: its idea of what time it is dates from when it
+ * was last asked, so timers are given as absolute times.
  *
  * A timer of 0 ms means "in a turn of its own" and is no timer of the kernel's: each login that
  * dials has one, and to arm, await and read that was a tenth of the broker's CPU.
@@ -18,6 +24,8 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
+
 #define BATCH	64   /* then signals and timers have their turn */
 #define LATE_US 1000 /* timers may be late together */
 
@@ -31,6 +39,7 @@ struct loop {
 	sd_event *event;
 	struct timer *soon, **soon_end; /* those of 0 ms, in their order */
 	int epoll;
+	bool timers_changed; /* since sd-event was asked */
 	struct epoll_event batch[BATCH]; /* that is being dispatched; struck out: no pointer */
 	int batch_count;
 	struct grave *graves;
@@ -81,13 +90,24 @@ void loop_free(struct loop *l)
 	free(l);
 }
 
-static int on_batch(sd_event_source *source, int fd, uint32_t events, void *context)
+/* What is due by sd-event is called, and its timers are set. In between it is always prepared. */
+static int ask_sd_event(struct loop *l)
 {
-	struct loop *l = context;
+	int r = sd_event_wait(l->event, 0);
 
-	(void)source;
-	(void)events;
-	l->batch_count = epoll_wait(fd, l->batch, BATCH, 0);
+	do {
+		if (r > 0)
+			r = sd_event_dispatch(l->event);
+		bury_all(l);
+		if (r >= 0)
+			r = sd_event_prepare(l->event);
+	} while (r > 0 && !l->ended);
+	l->timers_changed = false;
+	return r;
+}
+
+static void dispatch_batch(struct loop *l)
+{
 	for (int i = 0; i < l->batch_count && !l->ended; i++) {
 		struct watch *w = l->batch[i].data.ptr;
 
@@ -96,7 +116,27 @@ static int on_batch(sd_event_source *source, int fd, uint32_t events, void *cont
 		bury_all(l);
 	}
 	l->batch_count = 0;
-	return 0;
+}
+
+/* Signals come first: sd-event's descriptor, whose pointer is the loop itself, is struck out of the
+ * batch, and behind a full one it may wait. */
+static int take_batch(struct loop *l)
+{
+	bool is_due = false;
+	int n = epoll_wait(l->epoll, l->batch, BATCH, l->soon ? 0 : -1);
+
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < n; i++)
+		if (l->batch[i].data.ptr == l) {
+			l->batch[i].data.ptr = NULL;
+			is_due = true;
+		}
+	l->batch_count = n;
+	int r = is_due || n == BATCH ? ask_sd_event(l) : 0;
+
+	dispatch_batch(l);
+	return r;
 }
 
 int loop_new(struct loop **ret)
@@ -109,8 +149,13 @@ int loop_new(struct loop **ret)
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	int r = l->epoll < 0 ? -errno : sd_event_new(&l->event);
 
+	struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = l } };
+
+	if (r >= 0 &&
+	    epoll_ctl(l->epoll, EPOLL_CTL_ADD, sd_event_get_fd(l->event), &event) < 0)
+		r = -errno;
 	if (r >= 0)
-		r = sd_event_add_io(l->event, NULL, l->epoll, EPOLLIN, on_batch, l);
+		r = sd_event_prepare(l->event);
 	if (r < 0) {
 		loop_free(l);
 		return r;
@@ -220,11 +265,14 @@ int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context
 	*t = (struct timer){ .loop = l, .fn = fn, .context = context, .slot = slot };
 	int r = 0;
 
-	if (milliseconds > 0)
-		r = sd_event_add_time_relative(l->event, &t->source, CLOCK_MONOTONIC,
-					       (uint64_t)milliseconds * 1000, LATE_US, on_time, t);
-	else
+	if (milliseconds > 0) {
+		r = sd_event_add_time(l->event, &t->source, CLOCK_MONOTONIC,
+				      (uint64_t)(clock_ms() + milliseconds) * 1000, LATE_US,
+				      on_time, t);
+		l->timers_changed = true;
+	} else {
 		append_soon(t);
+	}
 	if (r < 0) {
 		free(t);
 		return r;
@@ -237,10 +285,12 @@ void timer_end(struct timer **t)
 {
 	if (!*t)
 		return;
-	if ((*t)->source)
+	if ((*t)->source) {
 		sd_event_source_disable_unref((*t)->source);
-	else
+		(*t)->loop->timers_changed = true;
+	} else {
 		strike_soon(*t);
+	}
 	free(*t);
 	*t = NULL;
 }
@@ -297,11 +347,10 @@ void loop_bury(struct loop *l, void *object, void (*fn)(void *object))
 int loop_run(struct loop *l)
 {
 	while (!l->ended) {
-		int r = sd_event_run(l->event, l->soon ? 0 : UINT64_MAX);
-
-		if (r < 0)
+		if (l->timers_changed && ask_sd_event(l) < 0)
 			return 1;
-		bury_all(l);
+		if (!l->ended && take_batch(l) < 0)
+			return 1;
 		fire_soon(l);
 	}
 	return l->status;

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #define HASH_NONFATAL_OOM 1
+#define HASH_FUNCTION	  KEY_HASH
 #include <uthash.h>
 
 struct entry {

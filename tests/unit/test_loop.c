@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cachebrokerd/loop.h"
+#include "lib/clock.h"
 
 #define PIPES 100 /* more than one batch */
 
@@ -244,6 +245,29 @@ static void a_signal_comes_before_descriptors(void **unused)
 	assert_int_equal(calls(), 0);
 }
 
+static int64_t began;
+
+static void begin_late(void *context)
+{
+	struct timer **slot = context;
+
+	for (int64_t until = clock_ms() + 60; clock_ms() < until;)
+		;
+	began = clock_ms();
+	assert_int_equal(loop_timer(loop, 50, on_end, NULL, slot), 0);
+}
+
+/* sd-event's own idea of what time it is would be that of its last turn. */
+static void a_timer_counts_from_now(void **unused)
+{
+	static struct timer *timer;
+
+	(void)unused;
+	assert_int_equal(loop_timer(loop, 1, begin_late, &timer, &timer), 0);
+	assert_int_equal(loop_run(loop), 7);
+	assert_true(clock_ms() - began >= 50);
+}
+
 static void note_burial(void *object)
 {
 	*(bool *)object = true;
@@ -274,6 +298,7 @@ int main(void)
 		LOOP_TEST(turns_come_in_their_order_unless_they_are_ended),
 		LOOP_TEST(turns_that_never_end_hold_nobody_up),
 		LOOP_TEST(a_signal_comes_before_descriptors),
+		LOOP_TEST(a_timer_counts_from_now),
 		LOOP_TEST(the_buried_are_freed_with_the_loop_at_the_latest),
 	};
 
