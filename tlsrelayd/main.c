@@ -8,6 +8,7 @@
 
 #include "lib/activation.h"
 #include "lib/bundle.h"
+#include "lib/confine.h"
 #include "lib/log.h"
 #include "tlsrelayd/heap.h"
 #include "tlsrelayd/master.h"
@@ -78,10 +79,9 @@ int main(int argc, char **argv)
 		(void)fputs(usage_text, stderr);
 		return EXIT_USAGE;
 	}
-	sandbox_forbid_dumps();
 	log_open("tlsrelayd", target);
 	log_follow();
-	if (heap_setup() < 0 || take_fds(&m) < 0 || master_load(&m) < 0) {
+	if (confine_dumps() < 0 || heap_setup() < 0 || take_fds(&m) < 0 || master_load(&m) < 0) {
 		log_printf(LOG_ERR, check ? "TLS cannot be served with these settings"
 					  : "tlsrelayd cannot start");
 		return EXIT_FAILED;
