@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lib/activation.h"
 #include "lib/bundle.h"
@@ -52,21 +51,10 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 
 static int take_fds(struct master *m)
 {
-	struct activation_fd fds[ACTIVATION_MAX];
-	int count = activation_take(fds, ACTIVATION_MAX);
+	const struct activation_place places[] = { { "config", &m->config_fd },
+						   { BUNDLE_NAME, &m->bundle_fd } };
 
-	m->config_fd = m->bundle_fd = -1;
-	if (count < 0)
-		return count;
-	for (int i = 0; i < count; i++) {
-		if (m->config_fd < 0 && strcmp(fds[i].name, "config") == 0)
-			m->config_fd = fds[i].fd;
-		else if (m->bundle_fd < 0 && strcmp(fds[i].name, BUNDLE_NAME) == 0)
-			m->bundle_fd = fds[i].fd;
-		else
-			close(fds[i].fd);
-	}
-	return 0;
+	return activation_take_named(places, sizeof(places) / sizeof(places[0]));
 }
 
 int main(int argc, char **argv)
