@@ -100,37 +100,22 @@ endif
 $(B)/static/proxyd/admin.o $(B)/obj/proxyd/admin.o $(B)/obj/imapproxyd/main.o $(B)/obj/cachebrokerd/state_db.o \
 	$(B)/obj/pimpstat/model.o: $(STAMP)
 
-# The session's system call filter is made at build time, so that proxyd links nothing for it.
-FILTER   := $(B)/gen/jail_filter.h
+# Filters of system calls are made at build time, so that no program links anything for them: NAME, made by,
+# for, and the header with the numbers of descriptors that it goes by.
 CPPFLAGS += -I$(B)/gen $(if $(SAN),-DKEEPWARM_SANITIZED)
-$(B)/gen/make_filter: proxyd/jail/make_filter.c proxyd/jail.h
-	@mkdir -p $(@D)
-	$(CC) -I. -D_GNU_SOURCE= -std=c17 $(WARN) $(CFLAGS) $< $(shell $(PKG) --libs libseccomp) -o $@
-$(FILTER): $(B)/gen/make_filter
-	$< >$@.new && mv $@.new $@
-$(B)/static/proxyd/jail.o $(B)/obj/proxyd/jail.o: $(FILTER)
-
-# That of a worker of tlsrelayd, in the same way.
-RELAY_FILTER := $(B)/gen/relay_filter.h
-$(B)/gen/make_relay_filter: tlsrelayd/sandbox/make_filter.c tlsrelayd/sandbox.h
-	@mkdir -p $(@D)
-	$(CC) -I. -D_GNU_SOURCE= -std=c17 $(WARN) $(CFLAGS) $< $(shell $(PKG) --libs libseccomp) -o $@
-$(RELAY_FILTER): $(B)/gen/make_relay_filter
-	$< >$@.new && mv $@.new $@
-$(B)/obj/tlsrelayd/sandbox.o: $(RELAY_FILTER)
-
-# Those of the programs that are always there; rows and how they are printed are shared: NAME, made by, for.
-define shared_filter
-$(B)/gen/make_$(1): $(2) lib/filter/rules.c lib/filter/rules.h
+define call_filter
+$(B)/gen/make_$(1): $(2) lib/filter/rules.c lib/filter/rules.h $(4)
 	@mkdir -p $$(@D)
-	$$(CC) -I. -D_GNU_SOURCE= -std=c17 $$(WARN) $$(CFLAGS) $(2) lib/filter/rules.c $$(shell $$(PKG) --libs libseccomp) -o $$@
+	$$(CC) -I. -D_GNU_SOURCE= -std=c17 $$(WARN) $$(CFLAGS) $$(filter %.c,$$^) $$(shell $$(PKG) --libs libseccomp) -o $$@
 $(B)/gen/$(1).h: $(B)/gen/make_$(1)
 	$$< >$$@.new && mv $$@.new $$@
-$(B)/obj/$(3): $(B)/gen/$(1).h
+$(addprefix $(B)/,$(3)): $(B)/gen/$(1).h
 endef
-$(eval $(call shared_filter,broker_filter,cachebrokerd/jail/make_filter.c,cachebrokerd/jail.o))
-$(eval $(call shared_filter,lookup_filter,lookupd/jail/make_filter.c,lookupd/jail.o))
-$(eval $(call shared_filter,relay_master_filter,tlsrelayd/sandbox/make_master_filter.c,tlsrelayd/sandbox_master.o))
+$(eval $(call call_filter,jail_filter,proxyd/jail/make_filter.c,static/proxyd/jail.o obj/proxyd/jail.o,proxyd/jail.h))
+$(eval $(call call_filter,relay_filter,tlsrelayd/sandbox/make_filter.c,obj/tlsrelayd/sandbox.o,tlsrelayd/sandbox.h))
+$(eval $(call call_filter,relay_master_filter,tlsrelayd/sandbox/make_master_filter.c,obj/tlsrelayd/sandbox_master.o))
+$(eval $(call call_filter,broker_filter,cachebrokerd/jail/make_filter.c,obj/cachebrokerd/jail.o))
+$(eval $(call call_filter,lookup_filter,lookupd/jail/make_filter.c,obj/lookupd/jail.o))
 
 $(B)/proxyd: $(call proxyobjs,$(SRC_proxyd) $(LIB_C))
 	$(CC_PROXY) $(CFLAGS) $(LD_PROXY) $^ -o $@
@@ -212,7 +197,7 @@ FUZZ_LOOKUPD := $(addprefix lookupd/,account.c authrc.c cram.c ldapquery.c scram
 
 FUZZ_BROKER  := cachebrokerd/pack.c
 
-build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(FUZZ_LOOKUPD) $(FUZZ_BROKER) $(LIB_C) $(FILTER)
+build/fuzzers/%: tests/fuzz/%.c $(SRC_proxyd) $(FUZZ_LOOKUPD) $(FUZZ_BROKER) $(LIB_C) $(B)/gen/jail_filter.h
 	@mkdir -p $(@D)
 	clang -std=c17 -O1 -g -I. -I$(B)/gen -D_GNU_SOURCE= -DKEEPWARM_VERSION='"fuzz"' -fsanitize=fuzzer,address,undefined $< \
 		$(call not_main,$(SRC_proxyd)) $(FUZZ_LOOKUPD) $(FUZZ_BROKER) $(LIB_C) -o $@

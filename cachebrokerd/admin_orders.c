@@ -115,7 +115,7 @@ static void begin_with_hosts(struct order *o)
 static const char *order_host(struct order *o)
 {
 	struct broker *b = o->broker;
-	struct state_orders *all = state_orders_of(b->state);
+	struct state_names *all = state_orders_of(b->state);
 	struct host_name n;
 	int r = host_name_read(argument_of(o), &n);
 

@@ -84,21 +84,21 @@ bool host_name_is(const struct host_name *n, struct span name, uint32_t port)
 	return span_ieq(n->name, name) && (n->port == 0 || n->port == port);
 }
 
-static enum statefile_order_kind kind_of(const struct state_order *o)
+static enum statefile_order_kind kind_of(const struct state_name *o)
 {
-	return o->row.kind == STATEFILE_ORDER_DRAIN   ? STATEFILE_ORDER_DRAIN
-	       : o->row.kind == STATEFILE_ORDER_PAUSE ? STATEFILE_ORDER_PAUSE
-						      : STATEFILE_ORDER_NONE;
+	return o->order.kind == STATEFILE_ORDER_DRAIN	? STATEFILE_ORDER_DRAIN
+	       : o->order.kind == STATEFILE_ORDER_PAUSE ? STATEFILE_ORDER_PAUSE
+							: STATEFILE_ORDER_NONE;
 }
 
-enum statefile_order_kind orders_of(const struct state_orders *t, struct span name, uint32_t port)
+enum statefile_order_kind orders_of(const struct state_names *t, struct span name, uint32_t port)
 {
 	enum statefile_order_kind whole = STATEFILE_ORDER_NONE;
 
 	for (size_t i = 0; i < t->count; i++) {
 		struct host_name n;
 
-		if (host_name_read(state_order_host(&t->all[i]), &n) < 0 ||
+		if (host_name_read(state_name_text(&t->all[i]), &n) < 0 ||
 		    !host_name_is(&n, name, port))
 			continue;
 		if (n.port > 0)
@@ -127,47 +127,47 @@ static int spell(const struct host_name *n, struct buf *out)
 }
 
 /* Removes what n names, itself and, when it is a whole host, its ports. Returns how many. */
-static int remove_named(struct state_orders *t, const struct host_name *n)
+static int remove_named(struct state_names *t, const struct host_name *n)
 {
 	int count = 0;
 
 	for (size_t i = t->count; i-- > 0;) {
 		struct host_name one;
 
-		if (host_name_read(state_order_host(&t->all[i]), &one) < 0 ||
+		if (host_name_read(state_name_text(&t->all[i]), &one) < 0 ||
 		    !host_name_is(n, one.name, one.port))
 			continue;
-		state_orders_remove(t, &t->all[i]);
+		state_names_remove(t, &t->all[i]);
 		count++;
 	}
 	return count;
 }
 
-int orders_give(struct state_orders *t, const struct host_name *n, enum statefile_order_kind kind,
+int orders_give(struct state_names *t, const struct host_name *n, enum statefile_order_kind kind,
 		int64_t now)
 {
-	char bytes[STATE_ORDER_HOST];
+	char bytes[STATE_NAME_MAX];
 	struct buf name = BUF_OVER(bytes);
 
 	if (spell(n, &name) < 0)
 		return -ENOSPC;
-	if (!state_orders_find(t, buf_span(&name)) && t->count == STATE_ORDERS_MOST)
+	if (!state_names_find(t, buf_span(&name)) && t->count == STATE_NAMES_MOST)
 		return -ENOSPC;
 	(void)remove_named(t, n);
-	struct state_order *o = state_orders_add(t, buf_span(&name));
+	struct state_name *o = state_names_add(t, buf_span(&name));
 
 	if (!o)
 		return -ENOSPC;
-	o->row = (struct statefile_order){ .since = now, .kind = kind };
+	o->order = (struct statefile_order){ .since = now, .kind = kind };
 	return 0;
 }
 
-int orders_take_back(struct state_orders *t, const struct host_name *n)
+int orders_take_back(struct state_names *t, const struct host_name *n)
 {
 	for (size_t i = 0; n->port > 0 && i < t->count; i++) {
 		struct host_name one;
 
-		if (host_name_read(state_order_host(&t->all[i]), &one) == 0 && one.port == 0 &&
+		if (host_name_read(state_name_text(&t->all[i]), &one) == 0 && one.port == 0 &&
 		    span_ieq(one.name, n->name))
 			return -EBUSY;
 	}

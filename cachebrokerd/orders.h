@@ -5,7 +5,7 @@
 #define CACHEBROKERD_ORDERS_H
 
 #include "lib/span.h"
-#include "cachebrokerd/state_orders.h"
+#include "cachebrokerd/state_names.h"
 
 /* One or all ports of a mail host, as an administrator names it. */
 struct host_name {
@@ -24,15 +24,15 @@ int host_label_read(struct span label, struct host_name *ret);
 bool host_name_is(const struct host_name *n, struct span name, uint32_t port);
 
 /* What is ordered of this host; what names its port counts more than what names all of them. */
-enum statefile_order_kind orders_of(const struct state_orders *t, struct span name, uint32_t port);
+enum statefile_order_kind orders_of(const struct state_names *t, struct span name, uint32_t port);
 
 /* Orders it, in the place of what was ordered of exactly this, and of single ports of what is named
  * as a whole. 0; -ENOSPC: there are too many orders. */
-int orders_give(struct state_orders *t, const struct host_name *n, enum statefile_order_kind kind,
+int orders_give(struct state_names *t, const struct host_name *n, enum statefile_order_kind kind,
 		int64_t now);
 
 /* Takes such orders back. Returns how many there were; -EBUSY: one of the whole host would still
  * hold for this port, and nothing was taken back. */
-int orders_take_back(struct state_orders *t, const struct host_name *n);
+int orders_take_back(struct state_names *t, const struct host_name *n);
 
 #endif

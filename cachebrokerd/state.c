@@ -201,12 +201,12 @@ void state_gauge(struct state *s, enum gauge which, uint64_t value)
 	s->changed = true;
 }
 
-struct state_traces *state_traces_of(struct state *s)
+struct state_names *state_traces_of(struct state *s)
 {
 	return &s->now.traces;
 }
 
-struct state_orders *state_orders_of(struct state *s)
+struct state_names *state_orders_of(struct state *s)
 {
 	return &s->now.orders;
 }

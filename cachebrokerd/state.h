@@ -17,8 +17,7 @@
 #include "lib/statefile.h"
 
 struct state;
-struct state_orders;
-struct state_traces;
+struct state_names;
 
 /* Opens or creates the file and starts the writer. A file of another boot or schema, and an old
  * 72-byte file of up-imapproxy, are replaced (that one is kept as PATH.old). `fresh` zeroes the
@@ -45,15 +44,15 @@ void state_gauge(struct state *s, enum gauge which, uint64_t value);
 /* Counters, session ends and reasons begin at zero again, and peaks at what is now. */
 void state_reset(struct state *s);
 
-/* Who is traced (state_traces.h): as it was left by the broker before, until the caller changes it
+/* Who is traced (state_names.h): as it was left by the broker before, until the caller changes it
  * through its functions. Lives as long as s. */
-struct state_traces *state_traces_of(struct state *s);
+struct state_names *state_traces_of(struct state *s);
 
 /* What state_traces_of() points to was changed: it is written with the next tick. */
 void state_traces_changed(struct state *s);
 
-/* The same of what is ordered of mail hosts (state_orders.h). */
-struct state_orders *state_orders_of(struct state *s);
+/* The same of what is ordered of mail hosts (state_names.h). */
+struct state_names *state_orders_of(struct state *s);
 void state_orders_changed(struct state *s);
 
 /* Sets the row of a session or of a cached connection (ids are the caller's, never reused). Texts

@@ -331,8 +331,8 @@ static int prepare(struct call *c)
 	       (r = clear_tables(txn, c->db, c->fresh)) ||
 	       (r = load_numbers(txn, c->db, c->loaded)) ||
 	       (r = load_hosts(txn, c->db, c->hosts)) ||
-	       (r = state_traces_load(txn, c->db->dbis[DB_TRACE], &c->loaded->traces)) ||
-	       (r = state_orders_load(txn, c->db->dbis[DB_ORDERS], &c->loaded->orders)) ||
+	       (r = state_names_load(txn, c->db->dbis[DB_TRACE], &c->loaded->traces)) ||
+	       (r = state_names_load(txn, c->db->dbis[DB_ORDERS], &c->loaded->orders)) ||
 	       (r = put_numbers(txn, c->db, c->loaded)) ||
 	       (r = put_meta(txn, c->db->dbis[DB_META], boot_id)));
 	if (r != 0) {
@@ -490,9 +490,9 @@ static int put_rare(MDB_txn *txn, const struct state_db *db, const struct state_
 	if (numbers->reset > 0)
 		r = put_number_text(txn, db->dbis[DB_META], "reset", numbers->reset);
 	if (r == 0 && numbers->traces.version != db->traces)
-		r = state_traces_put(txn, db->dbis[DB_TRACE], &numbers->traces);
+		r = state_names_put(txn, db->dbis[DB_TRACE], &numbers->traces);
 	if (r == 0 && numbers->orders.version != db->orders)
-		r = state_orders_put(txn, db->dbis[DB_ORDERS], &numbers->orders);
+		r = state_names_put(txn, db->dbis[DB_ORDERS], &numbers->orders);
 	return r;
 }
 

@@ -9,8 +9,7 @@
 
 #include "lib/counters.h"
 #include "lib/ends.h"
-#include "cachebrokerd/state_orders.h"
-#include "cachebrokerd/state_traces.h"
+#include "cachebrokerd/state_names.h"
 #include "lib/statefile.h"
 
 /* Everything in the file but the sessions. */
@@ -22,8 +21,8 @@ struct state_numbers {
 	uint64_t not_cached[NOT_CACHED_COUNT];
 	struct statefile_history history;
 	int64_t reset; /* when the counters were last reset, seconds since 1970; 0: not by us */
-	struct state_traces traces;
-	struct state_orders orders;
+	struct state_names traces;
+	struct state_names orders;
 };
 
 /* One row of `sessions` to be set, or with length 0 to be removed; or one of `hosts` to be set, or

@@ -1,6 +1,6 @@
 /* Who is traced.
  *
- * The table is the state file's (state_traces.h), so it outlives us. A user is traced when the log
+ * The table is the state file's (state_names.h), so it outlives us. A user is traced when the log
  * has his mark: until then he stands in the table as pending, so that nobody else takes his place.
  * XPROXY_TRACE has one user, as of old; the admin socket has others beside him.
  */
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "cachebrokerd/protocol_log.h"
-#include "cachebrokerd/state_traces.h"
+#include "cachebrokerd/state_names.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/kv.h"
@@ -21,7 +21,7 @@
 
 struct tracing {
 	struct broker *broker;
-	struct state_traces *users;
+	struct state_names *users;
 	struct protocol_log *log;
 };
 
@@ -31,7 +31,7 @@ struct start {
 	tracing_done_fn *done;
 	void *context;
 	size_t length;
-	char user[STATE_TRACE_USER];
+	char user[STATE_NAME_MAX];
 };
 
 static void say(int priority, const char *what, struct span user)
@@ -72,8 +72,8 @@ struct tracing *tracing_new(struct broker *b)
 		return NULL;
 	}
 	for (size_t i = 0; i < t->users->count; i++) {
-		t->users->all[i].row.by &= BY_ANY;
-		say(LOG_NOTICE, "still traced:", state_trace_user(&t->users->all[i]));
+		t->users->all[i].trace.by &= BY_ANY;
+		say(LOG_NOTICE, "still traced:", state_name_text(&t->users->all[i]));
 	}
 	return t;
 }
@@ -87,10 +87,10 @@ void tracing_free(struct tracing *t)
 
 static bool is_traced(struct tracing *t, struct span user)
 {
-	const struct state_trace *row = t->users->count > 0 ? state_traces_find(t->users, user)
-							     : NULL;
+	const struct state_name *row = t->users->count > 0 ? state_names_find(t->users, user)
+							   : NULL;
 
-	return row && !(row->row.by & PENDING);
+	return row && !(row->trace.by & PENDING);
 }
 
 static struct span user_of(const struct client *c)
@@ -128,10 +128,10 @@ static void on_begun(void *context, int result)
 	struct start *s = context;
 	struct tracing *t = s->tracing;
 	struct span user = { s->user, s->length };
-	struct state_trace *row = state_traces_find(t->users, user);
+	struct state_name *row = state_names_find(t->users, user);
 
 	if (row && result == 0) {
-		row->row.by &= BY_ANY;
+		row->trace.by &= BY_ANY;
 		say(LOG_NOTICE, "traced from now on:", user);
 		for (struct client *c = t->broker->clients, *next; c; c = next) {
 			next = c->next;
@@ -139,7 +139,7 @@ static void on_begun(void *context, int result)
 				tracing_join(c);
 		}
 	} else if (row) {
-		state_traces_remove(t->users, row);
+		state_names_remove(t->users, row);
 	}
 	state_traces_changed(t->broker->state);
 	if (s->done)
@@ -150,10 +150,10 @@ static void on_begun(void *context, int result)
 int tracing_start(struct tracing *t, struct span user, enum statefile_trace_by by,
 		  tracing_done_fn *done, void *context)
 {
-	struct state_trace *row = state_traces_find(t->users, user);
+	struct state_name *row = state_names_find(t->users, user);
 
 	if (row) {
-		row->row.by |= by;
+		row->trace.by |= by;
 		state_traces_changed(t->broker->state);
 		return 1;
 	}
@@ -161,12 +161,12 @@ int tracing_start(struct tracing *t, struct span user, enum statefile_trace_by b
 
 	if (!s)
 		return -ENOMEM;
-	row = state_traces_add(t->users, user);
+	row = state_names_add(t->users, user);
 	if (!row) {
 		free(s);
 		return -ENOSPC;
 	}
-	row->row = (struct statefile_trace){ .since = clock_wall(), .by = by | PENDING };
+	row->trace = (struct statefile_trace){ .since = clock_wall(), .by = by | PENDING };
 	*s = (struct start){
 		.tracing = t, .done = done, .context = context, .length = user.n
 	};
@@ -174,47 +174,47 @@ int tracing_start(struct tracing *t, struct span user, enum statefile_trace_by b
 	int r = protocol_log_ask(t->log, PROTOCOL_BEGIN, user, on_begun, s);
 
 	if (r < 0) {
-		state_traces_remove(t->users, row);
+		state_names_remove(t->users, row);
 		free(s);
 	}
 	return r;
 }
 
-static struct state_trace *row_of_command(struct tracing *t)
+static struct state_name *row_of_command(struct tracing *t)
 {
 	for (size_t i = 0; i < t->users->count; i++)
-		if (t->users->all[i].row.by & STATEFILE_TRACE_COMMAND)
+		if (t->users->all[i].trace.by & STATEFILE_TRACE_COMMAND)
 			return &t->users->all[i];
 	return NULL;
 }
 
 struct span tracing_user(struct tracing *t)
 {
-	const struct state_trace *row = row_of_command(t);
+	const struct state_name *row = row_of_command(t);
 
-	return row ? state_trace_user(row) : SPAN_NONE;
+	return row ? state_name_text(row) : SPAN_NONE;
 }
 
 int tracing_stop(struct tracing *t, struct span user, enum statefile_trace_by by,
 		 tracing_done_fn *done, void *context)
 {
-	struct state_trace *row =
-		user.n > 0 ? state_traces_find(t->users, user) : row_of_command(t);
-	struct state_trace gone = { .length = 0 };
+	struct state_name *row =
+		user.n > 0 ? state_names_find(t->users, user) : row_of_command(t);
+	struct state_name gone = { .length = 0 };
 
 	if (!row && by == STATEFILE_TRACE_ADMIN)
 		return -ENOENT;
 	if (row) {
-		row->row.by &= by == STATEFILE_TRACE_ADMIN ? 0 : ~(uint32_t)by;
+		row->trace.by &= by == STATEFILE_TRACE_ADMIN ? 0 : ~(uint32_t)by;
 		state_traces_changed(t->broker->state);
-		if (row->row.by & BY_ANY)
+		if (row->trace.by & BY_ANY)
 			return 1;
 		gone = *row;
-		state_traces_remove(t->users, row);
-		protocol_log_leave_user(t->log, state_trace_user(&gone));
-		say(LOG_NOTICE, "not traced any more:", state_trace_user(&gone));
+		state_names_remove(t->users, row);
+		protocol_log_leave_user(t->log, state_name_text(&gone));
+		say(LOG_NOTICE, "not traced any more:", state_name_text(&gone));
 	}
-	return protocol_log_ask(t->log, PROTOCOL_END, state_trace_user(&gone), done, context);
+	return protocol_log_ask(t->log, PROTOCOL_END, state_name_text(&gone), done, context);
 }
 
 int tracing_clear(struct tracing *t, tracing_done_fn *done, void *context)
@@ -222,7 +222,7 @@ int tracing_clear(struct tracing *t, tracing_done_fn *done, void *context)
 	return protocol_log_ask(t->log, PROTOCOL_CLEAR, SPAN_NONE, done, context);
 }
 
-static int add_row(const struct state_trace *row, struct buf *out)
+static int add_row(const struct state_name *row, struct buf *out)
 {
 	static const char *const by[] = { [0] = "nobody",
 					  [STATEFILE_TRACE_COMMAND] = "XPROXY_TRACE",
@@ -232,9 +232,9 @@ static int add_row(const struct state_trace *row, struct buf *out)
 	struct buf line = BUF_OVER(bytes);
 	int r;
 
-	(void)((r = kv_add(&line, "user", state_trace_user(row))) ||
-	       (r = kv_add_u64(&line, "since", (uint64_t)row->row.since)) ||
-	       (r = kv_add(&line, "by", span_str(by[row->row.by & BY_ANY]))) ||
+	(void)((r = kv_add(&line, "user", state_name_text(row))) ||
+	       (r = kv_add_u64(&line, "since", (uint64_t)row->trace.since)) ||
+	       (r = kv_add(&line, "by", span_str(by[row->trace.by & BY_ANY]))) ||
 	       (r = buf_add_char(&line, '\n')));
 	return r < 0 ? r : buf_add(out, buf_span(&line));
 }

@@ -74,6 +74,27 @@ int activation_take(struct activation_fd *ret, size_t max)
 	return r;
 }
 
+int activation_take_named(const struct activation_place *places, size_t count)
+{
+	struct activation_fd fds[ACTIVATION_MAX];
+	int passed = activation_take(fds, ACTIVATION_MAX);
+
+	for (size_t p = 0; p < count; p++)
+		*places[p].fd = -1;
+	for (int i = 0; i < passed; i++) {
+		size_t p = 0;
+
+		while (p < count &&
+		       (*places[p].fd >= 0 || strcmp(fds[i].name, places[p].name) != 0))
+			p++;
+		if (p < count)
+			*places[p].fd = fds[i].fd;
+		else
+			close(fds[i].fd);
+	}
+	return passed < 0 ? passed : 0;
+}
+
 static int prepared = -1;
 
 /* The supervisor's address; "" without one. */

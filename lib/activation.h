@@ -21,6 +21,14 @@ struct activation_fd {
  * none are for this process, -EINVAL for variables that make no sense. */
 int activation_take(struct activation_fd *ret, size_t max);
 
+/* The same for a program that knows what it wants: each place gets the first descriptor of its name
+ * or -1, all others are closed. 0 or -EINVAL. */
+struct activation_place {
+	const char *name;
+	int *fd;
+};
+int activation_take_named(const struct activation_place *places, size_t count);
+
 /* Makes the connection for the next activation_notify() already, for a process that will not find
  * the supervisor's socket any more. 0, also without a supervisor, or -errno. */
 int activation_notify_prepare(void);

@@ -4,7 +4,8 @@
  * first thread, and after all that root does. Traps: no_new_privs must be set before both; a
  * ruleset holds a directory itself, not its name: one that is removed and made anew is another.
  * Containers' filters refuse calls that they do not know with EPERM, which Landlock itself never
- * says when a ruleset is made: that is a kernel without it.
+ * says when a ruleset is made: that is a kernel without it. proxyd does this for each connection:
+ * no call is made for nothing.
  */
 #include "lib/confine.h"
 
@@ -25,6 +26,7 @@
 
 #include "lib/fd.h"
 
+#define READING (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define IN_PLACES \
 	(LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | \
 	 LANDLOCK_ACCESS_FS_REMOVE_FILE)
@@ -37,10 +39,10 @@
 static int keep_capabilities(uint64_t kept)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
 
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
-	    syscall(SYS_capget, &header, data) < 0)
+	    (kept != 0 && syscall(SYS_capget, &header, data) < 0))
 		return -errno;
 	for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
 		data[i].permitted &= (uint32_t)(kept >> 32 * i);
@@ -50,18 +52,40 @@ static int keep_capabilities(uint64_t kept)
 	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
-int confine_rights(uint64_t kept)
+static int limit(int what)
 {
 	const struct rlimit none = { 0, 0 };
+
+	return setrlimit(what, &none) < 0 ? -errno : 0;
+}
+
+int confine_dumps(void)
+{
+	int r = limit(RLIMIT_CORE);
+
+	return r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : r;
+}
+
+int confine_rights(uint64_t kept)
+{
 	int r = keep_capabilities(kept);
 
-	if (r == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-		       setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0))
+	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		r = -errno;
-	return r;
+	return r < 0 ? r : confine_dumps();
 }
 
 #ifdef KEEPWARM_SANITIZED
+int confine_files(void)
+{
+	return 0;
+}
+
+int confine_processes(void)
+{
+	return 0;
+}
+
 int confine_writes(const char *const *files, size_t count)
 {
 	(void)files;
@@ -76,6 +100,34 @@ int confine_calls(const struct sock_filter *steps, size_t count)
 	return 0;
 }
 #else
+int confine_processes(void)
+{
+	return limit(RLIMIT_NPROC);
+}
+
+/* What is handled and allowed nowhere is forbidden: the rules' descriptor, or -errno. */
+static int make_rules(uint64_t handled)
+{
+	const struct landlock_ruleset_attr all = { .handled_access_fs = handled };
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
+
+	return rules < 0 ? -errno : rules;
+}
+
+static int obey(int rules)
+{
+	if (rules < 0)
+		return rules == -ENOSYS || rules == -EOPNOTSUPP || rules == -EPERM ? 0 : rules;
+	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
+}
+
+int confine_files(void)
+{
+	AUTO_FD rules = make_rules(READING | IN_PLACES | NOWHERE);
+
+	return obey(rules);
+}
+
 static int allow(int rules, const char *path, int kind, uint64_t rights)
 {
 	AUTO_FD fd = open(path, O_PATH | O_CLOEXEC | kind);
@@ -118,17 +170,12 @@ static int allow_file(int rules, const char *file)
 
 int confine_writes(const char *const *files, size_t count)
 {
-	const struct landlock_ruleset_attr all = { .handled_access_fs = IN_PLACES | NOWHERE };
-	AUTO_FD rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
+	AUTO_FD rules = make_rules(IN_PLACES | NOWHERE);
 	int r = 0;
 
-	if (rules < 0)
-		return errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM ? 0 : -errno;
-	for (size_t i = 0; r == 0 && i < count; i++)
+	for (size_t i = 0; rules >= 0 && r == 0 && i < count; i++)
 		r = allow_file(rules, files[i]);
-	if (r == 0 && syscall(SYS_landlock_restrict_self, rules, 0) < 0)
-		r = -errno;
-	return r;
+	return r < 0 ? r : obey(rules);
 }
 
 int confine_calls(const struct sock_filter *steps, size_t count)

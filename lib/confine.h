@@ -1,6 +1,6 @@
-/* What a long-running program gives up when it has started: rights of its own first, then places to
- * write to, then system calls. A sanitizer build keeps what its run-time needs: only the rights and
- * the dumps go. */
+/* What a process gives up when it has what it needs: rights of its own first, then files, then
+ * system calls. A sanitizer build keeps what its run-time needs: only the rights and the dumps go.
+ */
 #ifndef LIB_CONFINE_H
 #define LIB_CONFINE_H
 
@@ -9,8 +9,12 @@
 
 struct sock_filter;
 
+/* No dumps of this process's memory, and nobody's look inside. A change of ids undoes it. 0 or
+ * -errno. */
+int confine_dumps(void);
+
 /* No capabilities but those of this mask (1 << CAP_x), and of them only what is there; no new
- * privileges; no dumps, and nobody's look inside. 0 or -errno: the process must not go on. */
+ * privileges; no dumps, as above. 0 or -errno: the process must not go on. */
 int confine_rights(uint64_t kept);
 
 /* No program can be executed any more and no file be made, removed or opened for writing, but in
@@ -19,6 +23,12 @@ int confine_rights(uint64_t kept);
  * A directory that is not there yet is none of them. Needs confine_rights() before. 0 or -errno; a
  * kernel without Landlock, or a container that refuses it, allows all that the filter does. */
 int confine_writes(const char *const *files, size_t count);
+
+/* No file at all can be opened or looked for in a directory, besides. */
+int confine_files(void);
+
+/* No process and no thread can be made, but by root. 0 or -errno. */
+int confine_processes(void);
 
 /* Installs a filter for this thread and those that it makes. 0 or -errno. */
 int confine_calls(const struct sock_filter *steps, size_t count);

@@ -110,19 +110,9 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 
 static int take_config_fd(struct master *m)
 {
-	struct activation_fd fds[ACTIVATION_MAX];
-	int count = activation_take(fds, ACTIVATION_MAX);
+	const struct activation_place place = { "config", &m->config_fd };
 
-	m->config_fd = -1;
-	if (count < 0)
-		return count;
-	for (int i = 0; i < count; i++) {
-		if (m->config_fd < 0 && strcmp(fds[i].name, "config") == 0)
-			m->config_fd = fds[i].fd;
-		else
-			close(fds[i].fd);
-	}
-	return 0;
+	return activation_take_named(&place, 1);
 }
 
 /* The broker warns about unknown keys: once is enough. */

@@ -1,30 +1,24 @@
 /* The jail: what a session that has been taken over cannot do any more.
  *
- * The filters are made at build time (jail/make_filter.c), so that this process links no library
- * for them. A forbidden call kills the process; whoever reaps it logs and counts that. Installing
- * a filter is dear (some 40 us, for the kernel compiles it): the listener's children inherit the
- * nursery's. Traps: RLIMIT_NOFILE stays as it is, because descriptors in flight count against the
- * sender's limit and GIVE would fail; Landlock needs no_new_privs; RLIMIT_NPROC does not bind root;
- * a sanitizer build is locked up in part only.
+ * What is given up is lib/confine.c's; here are the descriptors and the order. The filters are made
+ * at build time (jail/make_filter.c), so that this process links no library for them. A forbidden
+ * call kills the process; whoever reaps it logs and counts that. Installing a filter is dear (some
+ * 40 us, for the kernel compiles it): the listener's children inherit the nursery's. Traps:
+ * RLIMIT_NOFILE stays as it is, because descriptors in flight count against the sender's limit and
+ * GIVE would fail; RLIMIT_NPROC does not bind root; a sanitizer build is locked up in part only.
  */
 #include "proxyd/jail.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/landlock.h>
-#include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "jail_filter.h"
-#include "lib/fd.h"
+#include "lib/confine.h"
 
 #define OUT_OF_THE_WAY 64 /* descriptors are first moved behind this number */
 #define PLACES_MAX     (7 + JAIL_SOCKETS_MAX)
@@ -67,89 +61,14 @@ static int arrange(const struct place *places, size_t count, unsigned first)
 	return close_from(first);
 }
 
-static int limit(int what)
-{
-	const struct rlimit none = { 0, 0 };
-
-	return setrlimit(what, &none) < 0 ? -errno : 0;
-}
-
-int jail_give_up_rights(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
-
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
-	    syscall(SYS_capset, &header, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return -errno;
-	return limit(RLIMIT_CORE);
-}
-
-#ifdef KEEPWARM_SANITIZED
-/* A sanitizer's run-time reads /proc, starts a tracer and uses other calls. */
-static int forbid_files_and_looks(void)
-{
-	return 0;
-}
-
-static int forbid_calls(bool nursery)
-{
-	(void)nursery;
-	return 0;
-}
-
-static int forbid_processes(void)
-{
-	return 0;
-}
-#else
-/* No file can be opened, made or removed any more. A kernel without Landlock, or a container
- * that refuses it (EPERM), has the filter for that. */
-static int forbid_files(void)
-{
-	const struct landlock_ruleset_attr all = {
-		.handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |
-				     LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
-				     LANDLOCK_ACCESS_FS_REMOVE_DIR |
-				     LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
-				     LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
-				     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
-				     LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM,
-	};
-	AUTO_FD rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
-
-	if (rules < 0)
-		return errno == ENOSYS || errno == EOPNOTSUPP || errno == EPERM ? 0 : -errno;
-	return syscall(SYS_landlock_restrict_self, rules, 0) < 0 ? -errno : 0;
-}
-
-/* Nor can this process be looked into. */
-static int forbid_files_and_looks(void)
-{
-	int r = forbid_files();
-
-	return r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : r;
-}
-
 static int forbid_calls(bool nursery)
 {
 	static const struct sock_filter session[] = { SESSION_FILTER };
 	static const struct sock_filter parent[] = { NURSERY_FILTER };
-	const struct sock_filter *filter = nursery ? parent : session;
-	const struct sock_fprog program = {
-		.len = (unsigned short)((nursery ? sizeof(parent) : sizeof(session)) /
-					sizeof(*filter)),
-		.filter = (struct sock_filter *)(uintptr_t)filter,
-	};
 
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+	return nursery ? confine_calls(parent, sizeof(parent) / sizeof(parent[0]))
+		       : confine_calls(session, sizeof(session) / sizeof(session[0]));
 }
-
-static int forbid_processes(void)
-{
-	return limit(RLIMIT_NPROC);
-}
-#endif
 
 /* What is received later comes to stand behind it in any case: there shutdown() is allowed. */
 static int fill_log_place(int log)
@@ -173,8 +92,7 @@ int jail_enter(int *client, int *door, int *link, int *log)
 		r = dup3(*link, JAIL_DOOR, O_CLOEXEC) < 0 ? -errno : 0;
 	if (r == 0 && *client >= 0) /* an errand shuts nothing down */
 		r = fill_log_place(*log);
-	(void)(r || (r = jail_give_up_rights()) ||
-	       (r = forbid_files_and_looks()) || (r = forbid_processes()) ||
+	(void)(r || (r = confine_rights(0)) || (r = confine_files()) || (r = confine_processes()) ||
 	       (r = forbid_calls(false)));
 	return r;
 }
@@ -193,8 +111,8 @@ int jail_enter_nursery(struct jail_nursery *n)
 		places[count++] = (struct place){ &n->sockets[i], JAIL_SOCKETS + (int)i };
 	int r = arrange(places, count, (unsigned)(JAIL_SOCKETS + n->count));
 
-	(void)(r || (r = fill_log_place(n->log)) || (r = jail_give_up_rights()) ||
-	       (r = forbid_files_and_looks()) || (r = forbid_calls(true)));
+	(void)(r || (r = fill_log_place(n->log)) || (r = confine_rights(0)) ||
+	       (r = confine_files()) || (r = forbid_calls(true)));
 	return r;
 }
 
@@ -205,7 +123,7 @@ int jail_enter_child(int client)
 	int r = close_from(JAIL_NEXT);
 
 	if (r == 0)
-		r = forbid_processes();
+		r = confine_processes();
 	/* what the nursery may and a session may not: RLIMIT_NPROC is no bound for root */
 	return r == 0 && geteuid() == 0 ? forbid_calls(false) : r;
 }

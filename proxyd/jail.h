@@ -39,11 +39,6 @@ struct jail_nursery {
 	size_t count; /* of sockets, at most JAIL_SOCKETS_MAX */
 };
 
-/* For the listener, and a part of what follows: no capabilities (a unit may have given some to an
- * ordinary user), no new privileges, no dumps. A process that is made later takes that over. 0 or
- * -errno. */
-int jail_give_up_rights(void);
-
 /* Moves the descriptors to their places, closes all others above standard error, and gives up
  * everything that a session does not need: new privileges, files (Landlock), processes, dumps, and
  * all system calls that are not on the list of jail/make_filter.c. client, door and log may be -1:

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "lib/clock.h"
+#include "lib/confine.h"
 #include "lib/fd.h"
 #include "lib/ids.h"
 #include "lib/large.h"
@@ -34,7 +35,6 @@
 #include "lib/msgsock.h"
 #include "proxyd/errand.h"
 #include "proxyd/hello.h"
-#include "proxyd/jail.h"
 #include "proxyd/nursery.h"
 
 #define RETRY_MS       200
@@ -525,7 +525,7 @@ int listener_run(const struct activation_fd *sockets, size_t count, const char *
 	if (r == 0 && l.goes_there)
 		r = confine(&l);
 	if (r == 0)
-		r = jail_give_up_rights();
+		r = confine_rights(0); /* a unit may have given an ordinary user some */
 	if (r == -ECANCELED)
 		return 0; /* told to end before it began */
 	if (r < 0) {

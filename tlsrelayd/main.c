@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lib/activation.h"
 #include "lib/bundle.h"
+#include "lib/confine.h"
 #include "lib/log.h"
 #include "tlsrelayd/heap.h"
 #include "tlsrelayd/master.h"
@@ -51,21 +51,10 @@ static int read_options(int argc, char **argv, struct master *m, enum log_target
 
 static int take_fds(struct master *m)
 {
-	struct activation_fd fds[ACTIVATION_MAX];
-	int count = activation_take(fds, ACTIVATION_MAX);
+	const struct activation_place places[] = { { "config", &m->config_fd },
+						   { BUNDLE_NAME, &m->bundle_fd } };
 
-	m->config_fd = m->bundle_fd = -1;
-	if (count < 0)
-		return count;
-	for (int i = 0; i < count; i++) {
-		if (m->config_fd < 0 && strcmp(fds[i].name, "config") == 0)
-			m->config_fd = fds[i].fd;
-		else if (m->bundle_fd < 0 && strcmp(fds[i].name, BUNDLE_NAME) == 0)
-			m->bundle_fd = fds[i].fd;
-		else
-			close(fds[i].fd);
-	}
-	return 0;
+	return activation_take_named(places, sizeof(places) / sizeof(places[0]));
 }
 
 int main(int argc, char **argv)
@@ -78,10 +67,9 @@ int main(int argc, char **argv)
 		(void)fputs(usage_text, stderr);
 		return EXIT_USAGE;
 	}
-	sandbox_forbid_dumps();
 	log_open("tlsrelayd", target);
 	log_follow();
-	if (heap_setup() < 0 || take_fds(&m) < 0 || master_load(&m) < 0) {
+	if (confine_dumps() < 0 || heap_setup() < 0 || take_fds(&m) < 0 || master_load(&m) < 0) {
 		log_printf(LOG_ERR, check ? "TLS cannot be served with these settings"
 					  : "tlsrelayd cannot start");
 		return EXIT_FAILED;

@@ -8,9 +8,6 @@
 #define SANDBOX_LINK 3
 #define SANDBOX_NEXT 4 /* the first of the descriptors that come and go */
 
-/* No dumps of a process that holds keys. For master and workers. */
-void sandbox_forbid_dumps(void);
-
 /* The master's: no new privileges, no program can be executed, no file written, and only the calls
  * of sandbox/make_master_filter.c succeed. One that is root has to make others of its workers: it
  * stays as it is, and they lock themselves up. 0, or -errno: then the process must not go on. */

@@ -9,13 +9,6 @@
 #define DIALLED (SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
 #define PAIR	(SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
 
-#define FCNTL(command) \
-	{ \
-		SCMP_SYS(fcntl), 1, \
-		{ \
-			SCMP_A1(SCMP_CMP_EQ, command) \
-		} \
-	}
 #define SOCKET(family, type) \
 	{ \
 		SCMP_SYS(socket), 2, \
@@ -40,15 +33,6 @@ static const struct filter_rule rules[] = {
 	/* local connections; the sockets that it listens on were made before */
 	FILTER_ANY(accept4),
 	{ SCMP_SYS(socketpair), 2, { SCMP_A0(SCMP_CMP_EQ, AF_UNIX), SCMP_A1(SCMP_CMP_EQ, PAIR) } },
-	FILTER_ANY(recvfrom),
-	FILTER_ANY(recvmsg),
-	FILTER_ANY(sendto),
-	FILTER_ANY(sendmsg),
-	FILTER_ANY(shutdown),
-	FILTER_ANY(getsockopt),
-	FILTER_ANY(setsockopt),
-	FILTER_ANY(getsockname),
-	FILTER_ANY(getpeername),
 	/* sd-event's */
 	FILTER_ANY(signalfd4),
 	FILTER_ANY(timerfd_create),
@@ -73,8 +57,8 @@ static const struct filter_rule rules[] = {
 	FILTER_ANY(fdatasync),
 	/* a planned restart */
 	FILTER_ANY(memfd_create),
-	FCNTL(F_ADD_SEALS),
-	FCNTL(F_GET_SEALS),
+	FILTER_FCNTL(F_ADD_SEALS),
+	FILTER_FCNTL(F_GET_SEALS),
 };
 
 int main(void)
@@ -82,10 +66,11 @@ int main(void)
 	const struct filter_list lists[] = {
 		filter_basics,
 		filter_reading,
+		filter_sockets,
 		filter_newer,
 		filter_hostile,
 		{ SCMP_ACT_ALLOW, FILTER_LIST(rules) },
 	};
 
-	return filter_print("BROKER_FILTER", lists, sizeof(lists) / sizeof(lists[0])) < 0;
+	return filter_print("BROKER_FILTER", FILTER_REFUSES, FILTER_LIST(lists)) < 0;
 }

@@ -3,18 +3,11 @@
  * Calls that an architecture does not have (open(2) on arm64) are left out by libseccomp. A rule
  * without conditions beats all others of its call, so what is to be refused by its arguments is
  * refused by being on no list.
- *
- * These programs use libraries, whose next versions and plug-ins (nsswitch.conf's, SASL's) do what
- * nobody can foresee. So what is on no list fails, as under systemd's filter, and does not kill the
- * process as it does in a session, which knows each of its calls.
  */
 #include "lib/filter/rules.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -25,20 +18,6 @@
 	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 #define DETACHED 0x00400000 /* musl's; the kernel ignores it */
 
-#define FCNTL(command) \
-	{ \
-		SCMP_SYS(fcntl), 1, \
-		{ \
-			SCMP_A1(SCMP_CMP_EQ, command) \
-		} \
-	}
-#define IOCTL(command) \
-	{ \
-		SCMP_SYS(ioctl), 1, \
-		{ \
-			SCMP_A1(SCMP_CMP_EQ, command) \
-		} \
-	}
 #define TO_WRITE (O_ACCMODE | O_CREAT | O_TRUNC)
 
 static const struct filter_rule basics[] = {
@@ -98,18 +77,18 @@ static const struct filter_rule basics[] = {
 	FILTER_ANY(writev),
 	FILTER_ANY(close),
 	/* not those that make the kernel send signals (F_SETOWN, F_SETSIG) */
-	FCNTL(F_DUPFD_CLOEXEC),
-	FCNTL(F_GETFD),
-	FCNTL(F_SETFD),
-	FCNTL(F_GETFL),
-	FCNTL(F_SETFL),
-	FCNTL(F_GETLK),
-	FCNTL(F_SETLK),
-	FCNTL(F_SETLKW),
+	FILTER_FCNTL(F_DUPFD_CLOEXEC),
+	FILTER_FCNTL(F_GETFD),
+	FILTER_FCNTL(F_SETFD),
+	FILTER_FCNTL(F_GETFL),
+	FILTER_FCNTL(F_SETFL),
+	FILTER_FCNTL(F_GETLK),
+	FILTER_FCNTL(F_SETLK),
+	FILTER_FCNTL(F_SETLKW),
 	/* not those that type into a terminal (TIOCSTI) */
-	IOCTL(FIONREAD),
-	IOCTL(FIONBIO),
-	IOCTL(TCGETS),
+	FILTER_IOCTL(FIONREAD),
+	FILTER_IOCTL(FIONBIO),
+	FILTER_IOCTL(TCGETS),
 	FILTER_ANY(exit),
 	FILTER_ANY(exit_group),
 };
@@ -131,6 +110,18 @@ static const struct filter_rule reading[] = {
 	FILTER_ANY(fadvise64),
 	FILTER_ANY(fstatfs),
 	FILTER_ANY(statfs),
+};
+
+static const struct filter_rule sockets[] = {
+	FILTER_ANY(recvfrom),
+	FILTER_ANY(recvmsg),
+	FILTER_ANY(sendto),
+	FILTER_ANY(sendmsg),
+	FILTER_ANY(shutdown),
+	FILTER_ANY(getsockopt),
+	FILTER_ANY(setsockopt),
+	FILTER_ANY(getsockname),
+	FILTER_ANY(getpeername),
 };
 
 static const struct filter_rule newer[] = {
@@ -188,6 +179,7 @@ static const struct filter_rule hostile[] = {
 
 const struct filter_list filter_basics = { SCMP_ACT_ALLOW, FILTER_LIST(basics) };
 const struct filter_list filter_reading = { SCMP_ACT_ALLOW, FILTER_LIST(reading) };
+const struct filter_list filter_sockets = { SCMP_ACT_ALLOW, FILTER_LIST(sockets) };
 const struct filter_list filter_newer = { SCMP_ACT_ERRNO(ENOSYS), FILTER_LIST(newer) };
 const struct filter_list filter_hostile = { SCMP_ACT_KILL_PROCESS, FILTER_LIST(hostile) };
 
@@ -219,9 +211,10 @@ static int write_steps(const char *name, scmp_filter_ctx filter)
 	return 0;
 }
 
-int filter_print(const char *name, const struct filter_list *lists, size_t count)
+int filter_print(const char *name, uint32_t otherwise, const struct filter_list *lists,
+		 size_t count)
 {
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	scmp_filter_ctx filter = seccomp_init(otherwise);
 	int r = filter ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r == 0 && i < count; i++)

@@ -3,8 +3,6 @@
  * administrator plugs into it (nsswitch, SASL). */
 #include <linux/netlink.h>
 #include <linux/sockios.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -12,25 +10,10 @@
 
 #include "lib/filter/rules.h"
 
-#define GLIBC_FORK (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)
-#define TYPE_MASK  0xf /* without SOCK_CLOEXEC, SOCK_NONBLOCK */
+#define TYPE_MASK 0xf /* without SOCK_CLOEXEC, SOCK_NONBLOCK */
 
 enum { NETLINK_ADDRESS = sizeof(struct sockaddr_nl) };
 
-#define IOCTL(command) \
-	{ \
-		SCMP_SYS(ioctl), 1, \
-		{ \
-			SCMP_A1(SCMP_CMP_EQ, command) \
-		} \
-	}
-#define PRCTL(option) \
-	{ \
-		SCMP_SYS(prctl), 1, \
-		{ \
-			SCMP_A0(SCMP_CMP_EQ, option) \
-		} \
-	}
 #define SOCKET(family, type) \
 	{ \
 		SCMP_SYS(socket), 2, \
@@ -54,19 +37,10 @@ static const struct filter_rule worker[] = {
 	  2,
 	  { SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_EQ, NETLINK_ROUTE) } },
 	{ SCMP_SYS(bind), 1, { SCMP_A2(SCMP_CMP_EQ, NETLINK_ADDRESS) } },
-	FILTER_ANY(recvfrom),
-	FILTER_ANY(recvmsg),
 	FILTER_ANY(recvmmsg),
-	FILTER_ANY(sendto),
-	FILTER_ANY(sendmsg),
 	FILTER_ANY(sendmmsg),
-	FILTER_ANY(shutdown),
-	FILTER_ANY(getsockopt),
-	FILTER_ANY(setsockopt),
-	FILTER_ANY(getsockname),
-	FILTER_ANY(getpeername),
-	IOCTL(SIOCGIFINDEX),
-	IOCTL(SIOCGIFNAME),
+	FILTER_IOCTL(SIOCGIFINDEX),
+	FILTER_IOCTL(SIOCGIFNAME),
 	FILTER_ANY(select),
 	FILTER_ANY(pselect6),
 	FILTER_ANY(timerfd_create),
@@ -94,11 +68,11 @@ static const struct filter_rule worker[] = {
 /* What the master does besides. A worker gives it up with a filter of its own. */
 static const struct filter_rule master[] = {
 	FILTER_ANY(fork), /* musl's */
-	{ SCMP_SYS(clone), 1, { SCMP_A0(SCMP_CMP_EQ, GLIBC_FORK) } },
+	{ SCMP_SYS(clone), 1, { SCMP_A0(SCMP_CMP_EQ, FILTER_GLIBC_FORK) } },
 	FILTER_ANY(wait4),
 	FILTER_ANY(kill),
-	PRCTL(PR_SET_PDEATHSIG),
-	PRCTL(PR_SET_SECCOMP),
+	FILTER_PRCTL(PR_SET_PDEATHSIG),
+	FILTER_PRCTL(PR_SET_SECCOMP),
 };
 
 /* It is asked over connections that it makes itself. */
@@ -112,6 +86,7 @@ static int make(const char *name, bool with_master)
 	const struct filter_list lists[] = {
 		filter_basics,
 		filter_reading,
+		filter_sockets,
 		filter_newer,
 		filter_hostile,
 		{ SCMP_ACT_KILL_PROCESS, FILTER_LIST(hostile) },
@@ -119,7 +94,7 @@ static int make(const char *name, bool with_master)
 		{ SCMP_ACT_ALLOW, FILTER_LIST(master) },
 	};
 
-	return filter_print(name, lists, sizeof(lists) / sizeof(lists[0]) - !with_master);
+	return filter_print(name, FILTER_REFUSES, FILTER_LIST(lists) - !with_master);
 }
 
 int main(void)

@@ -3,14 +3,7 @@
  * the call came back; in a jail that holds it never does. The name "nothing" shows that an answer
  * would be seen.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -22,75 +15,10 @@
 #include "proxyd/jail.h"
 #include "proxyd/session.h"
 
-#define CALL(name, ...) \
-	static long try_##name(struct session *s) \
-	{ \
-		(void)s; \
-		return syscall(SYS_##name, __VA_ARGS__); \
-	}
-
-static const struct sockaddr_in somewhere = { .sin_family = AF_INET, .sin_port = 0x0900 };
-static char page[4096] __attribute__((aligned(4096)));
-
-CALL(open, "/etc/passwd", O_RDONLY)
-CALL(openat, AT_FDCWD, "/etc/passwd", O_RDONLY)
-CALL(creat, "/tmp/keepwarm-intruder", 0600)
-CALL(unlink, "/tmp/keepwarm-intruder")
-CALL(stat, "/etc/passwd", page)
-CALL(socket, AF_INET, SOCK_STREAM, 0)
-CALL(connect, JAIL_CLIENT, &somewhere, sizeof(somewhere))
-CALL(bind, JAIL_CLIENT, &somewhere, sizeof(somewhere))
-CALL(listen, JAIL_CLIENT, 5)
-CALL(accept4, JAIL_CLIENT, NULL, NULL, 0)
-CALL(fork, 0)
-CALL(vfork, 0)
-CALL(clone, SIGCHLD, 0, 0, 0, 0)
-CALL(execve, "/bin/true", NULL, NULL)
-CALL(kill, getppid(), 0)
-CALL(tkill, 1, SIGTERM)
-CALL(ptrace, 16, 1, 0, 0)
-CALL(process_vm_readv, 1, NULL, 0, NULL, 0, 0)
-CALL(pidfd_open, 1, 0)
-CALL(pidfd_getfd, JAIL_LINK, 0, 0)
-CALL(mount, "none", "/tmp", "tmpfs", 0, NULL)
-CALL(umount2, "/tmp", 0)
-CALL(chroot, "/")
-CALL(chdir, "/")
-CALL(unshare, 0x10000000)
-CALL(setns, JAIL_LINK, 0)
-CALL(setuid, 0)
-CALL(setresuid, 0, 0, 0)
-CALL(setgroups, 0, NULL)
-CALL(io_uring_setup, 4, page)
-CALL(userfaultfd, 0)
-CALL(keyctl, 0, 0, 0, 0, 0)
-CALL(add_key, "user", "x", "x", 1, 0)
-CALL(perf_event_open, page, 0, -1, -1, 0)
-CALL(bpf, 0, page, 0)
-CALL(personality, 0x0040000)
-CALL(mprotect, page, sizeof(page), PROT_READ | PROT_EXEC)
-CALL(mmap, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-CALL(memfd_create, "x", 0)
-CALL(dup, JAIL_CLIENT)
-CALL(dup2, JAIL_CLIENT, JAIL_LINK)
-CALL(ioctl, JAIL_CLIENT, 0x5413, page)
-CALL(fcntl, JAIL_CLIENT, F_SETOWN, getppid())
-CALL(setrlimit, RLIMIT_NOFILE, page)
-CALL(prlimit64, 1, RLIMIT_NOFILE, NULL, page)
-CALL(splice, JAIL_CLIENT, NULL, JAIL_LINK, NULL, 1, 0)
-CALL(sendfile, JAIL_CLIENT, JAIL_LINK, NULL, 1)
-CALL(inotify_init1, 0)
-CALL(shmget, 1, 4096, 0600)
-CALL(timer_create, 0, NULL, page)
-CALL(seccomp, 1, 0, NULL)
-CALL(reboot, 0, 0, 0, NULL)
-CALL(wait4, -1, NULL, 1, NULL)
-
-static long try_nothing(struct session *s)
-{
-	(void)s;
-	return 0;
-}
+#define WHO	   struct session
+#define CONNECTION JAIL_CLIENT
+#define LINK	   JAIL_LINK
+#include "tests/jail/sealed.h"
 
 static long try_undump(struct session *s)
 {
@@ -282,59 +210,6 @@ static long try_half_shut_the_moved_door(struct session *s)
 
 /* clang-format off: one a line, tests/scenarios/test_jail.py reads them */
 #define CALL_ROWS(ROW) \
-	ROW(open) \
-	ROW(openat) \
-	ROW(creat) \
-	ROW(unlink) \
-	ROW(stat) \
-	ROW(socket) \
-	ROW(connect) \
-	ROW(bind) \
-	ROW(listen) \
-	ROW(accept4) \
-	ROW(fork) \
-	ROW(vfork) \
-	ROW(clone) \
-	ROW(execve) \
-	ROW(kill) \
-	ROW(tkill) \
-	ROW(ptrace) \
-	ROW(process_vm_readv) \
-	ROW(pidfd_open) \
-	ROW(pidfd_getfd) \
-	ROW(mount) \
-	ROW(umount2) \
-	ROW(chroot) \
-	ROW(chdir) \
-	ROW(unshare) \
-	ROW(setns) \
-	ROW(setuid) \
-	ROW(setresuid) \
-	ROW(setgroups) \
-	ROW(io_uring_setup) \
-	ROW(userfaultfd) \
-	ROW(keyctl) \
-	ROW(add_key) \
-	ROW(perf_event_open) \
-	ROW(bpf) \
-	ROW(personality) \
-	ROW(mprotect) \
-	ROW(mmap) \
-	ROW(memfd_create) \
-	ROW(dup) \
-	ROW(dup2) \
-	ROW(ioctl) \
-	ROW(fcntl) \
-	ROW(setrlimit) \
-	ROW(prlimit64) \
-	ROW(splice) \
-	ROW(sendfile) \
-	ROW(inotify_init1) \
-	ROW(shmget) \
-	ROW(timer_create) \
-	ROW(seccomp) \
-	ROW(reboot) \
-	ROW(nothing) \
 	ROW(undump) \
 	ROW(linger) \
 	ROW(sendto_address) \
@@ -352,7 +227,6 @@ static long try_half_shut_the_moved_door(struct session *s)
 	ROW(accept_standard) \
 	ROW(inet_pair) \
 	ROW(write_elsewhere) \
-	ROW(wait4) \
 	ROW(empty_knock) \
 	ROW(knock_with_the_door) \
 	ROW(wrap_the_door) \
@@ -360,46 +234,28 @@ static long try_half_shut_the_moved_door(struct session *s)
 	ROW(half_shut_the_moved_door)
 /* clang-format on */
 
-static const struct {
-	const char *name;
-	long (*run)(struct session *s);
-} attempts[] = {
+static const struct attempt attempts[] = {
 #define ROW(name) { #name, try_##name },
-	CALL_ROWS(ROW)
+	SEALED_ROWS(ROW) CALL_ROWS(ROW)
 };
-
-static enum session_end answer(struct session *s, const char *name, long result)
-{
-	char bytes[200];
-	struct buf out = BUF_OVER(bytes);
-
-	if (buf_add_str(&out, "survived ") < 0 || buf_add_str(&out, name) < 0 ||
-	    buf_add_char(&out, ' ') < 0 ||
-	    buf_add_u64(&out, result < 0 ? (uint64_t)errno : 0) < 0 ||
-	    buf_add_str(&out, "\r\n") < 0)
-		return END_INTERNAL;
-	return session_tell(s, buf_span(&out));
-}
 
 enum session_end relay_run(struct session *s)
 {
 	for (;;) {
 		enum session_end end = session_read_client(s, clock_ms() + 10000, END_IDLE_TIMEOUT);
 		struct span line = buf_span(&s->in);
-		bool known = false;
+		char answer[200];
 
 		if (end != END_NONE)
 			return end;
 		while (line.n > 0 && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
 			line.n--;
-		for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]) && !known; i++) {
-			known = span_eq(line, span_str(attempts[i].name));
-			if (known)
-				end = answer(s, attempts[i].name, attempts[i].run(s));
-		}
+		int n = attempt(attempts, sizeof(attempts) / sizeof(attempts[0]), s, line, answer,
+				sizeof(answer));
+
 		buf_consume(&s->in, s->in.len);
-		if (!known)
-			end = session_tell(s, SPAN("unknown\r\n"));
+		end = session_tell(s, n > 0 ? (struct span){ answer, (size_t)n }
+					    : SPAN("unknown\r\n"));
 		if (end != END_NONE)
 			return end;
 	}

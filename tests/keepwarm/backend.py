@@ -7,10 +7,10 @@ import base64
 import contextlib
 import re
 import socket
-import struct
 import threading
 
 from keepwarm import proxyheader
+from keepwarm.mailhost import CLOSE, PATIENCE, SILENCE, Connection, Gone, Login, connections_of, end_listening  # noqa: F401
 from keepwarm.process import tcp_queued, wait_until
 
 BEFORE = "IMAP4rev1 LITERAL+ SASL-IR LOGIN-REFERRALS ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN"
@@ -19,13 +19,6 @@ AFTER = (
     "COMPRESS=DEFLATE NOTIFY STARTTLS LOGINDISABLED AUTH=PLAIN X-TEST"
 )
 REPORT = b'{"status":"invalid_token","schemes":"bearer","scope":"mail"}'  # why a token is refused (RFC 7628)
-CLOSE = "close"  # instead of an answer: closes the connection
-SILENCE = "silence"  # instead of an answer: nothing, for ever
-PATIENCE = 60  # no thread outlives this, whatever the test forgot
-
-
-class Gone(Exception):
-    """The connection has ended."""
 
 
 class Gate:
@@ -60,90 +53,28 @@ class Command:
                               for quoted, atom in re.findall(rb'"((?:[^"\\]|\\.)*)"|([^ "]+)', part)]
 
 
-class Login:
-    def __init__(self, conn, user, password, how):
-        self.conn, self.user, self.password, self.how = conn, user, password, how
-
-
-class Conn(threading.Thread):
-    """One connection. `user` is None until a login succeeded."""
+class Conn(Connection):
+    """One connection."""
 
     def __init__(self, backend, sock):
-        super().__init__(daemon=True)
-        self.backend, self.sock = backend, sock
-        self.received = bytearray()
-        self.buffer = b""
+        super().__init__(backend, sock)
+        self.backend = backend
         self.commands = []
-        self.user = None
         self.announced = None  # client, port, local, local_port of its PROXY header
         self.selected = None
         self.enabled = set()
         self.answers = []  # to reports why a token is refused
-        self.closed = threading.Event()
-
-    # --- what tests do with it ----------------------------------------------------------------------
-    def push(self, data):
-        """Sends stray bytes."""
-        self.sock.sendall(data)
-
-    def drop(self):
-        """Closes the connection from the server's side."""
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def reset(self):
-        """The same with RST, which throws away what is on its way."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.drop()
 
     def verbs(self):
         return [command.verb for command in self.commands]
 
     # --- serving ------------------------------------------------------------------------------------
-    def run(self):
-        try:
-            self.sock.settimeout(PATIENCE)
-            if self.backend.proxied:
-                self.announced = proxyheader.take(self.sock)
-            if self.backend.tls:
-                self.begin_tls()
-            self.answer(self.backend.greeting)
-            while True:
-                self.serve(self.read_command())
-        except (Gone, OSError):
-            pass
-        finally:
-            self.sock.close()
-            self.closed.set()
-
-    def begin_tls(self):
-        self.sock = self.backend.tls.wrap_socket(self.sock, server_side=True)
-        self.backend.handshakes.append(self.sock.session_reused)
-
-    def send(self, data):
-        self.sock.sendall(data)
-
-    def answer(self, what):
-        """Sends bytes, or does what CLOSE and SILENCE say, or calls a function with this connection."""
-        if callable(what):
-            return what(self)
-        if what == CLOSE:
-            raise Gone
-        if what == SILENCE:
-            while True:
-                self.fill()
-        return self.send(what)
-
-    def fill(self):
-        data = self.sock.recv(65536)
-        if not data:
-            raise Gone
-        if not self.received:
-            self.backend.connections.append(self)
-        self.received += data
-        self.buffer += data
+    def before_greeting(self):
+        if self.backend.proxied:
+            self.announced = proxyheader.take(self.sock)
+        super().before_greeting()
+        if self.backend.tls:
+            self.backend.handshakes.append(self.sock.session_reused)
 
     def read_line(self):
         while b"\r\n" not in self.buffer:
@@ -404,30 +335,18 @@ class Backend:
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     def accept(self, listener):
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
+        for sock in connections_of(listener):
             if not self.accepting.is_set():
                 self.holding.set()
                 self.accepting.wait(PATIENCE)
                 # with a queue of one, two that come at once would be one too many: the kernel would forget the other
                 with contextlib.suppress(OSError):
                     listener.listen(512)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            conn = Conn(self, sock)
-            self.accepted.append(conn)
-            conn.start()
+            Conn.begin(self, sock)
 
     def deaf(self):
         """Stops listening: further connections are refused."""
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
+        end_listening(self.listener)
 
     def fill_backlog(self):
         """From now on connects are neither accepted nor refused, until accept_again()."""

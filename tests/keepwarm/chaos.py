@@ -17,8 +17,9 @@ import struct
 import sys
 import time
 
-from keepwarm.backend import Backend, Conn, Gone
+from keepwarm.backend import Backend, Conn
 from keepwarm.imap import REUSE_LINE, b64
+from keepwarm.mailhost import Gone, connections_of
 
 USERS = [f"user{n}" for n in range(1, 21)]
 LINGER = struct.pack("ii", 1, 0)
@@ -127,16 +128,9 @@ class ChaosBackend(Backend):
         raise Gone
 
     def accept(self, listener):
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for sock in connections_of(listener):
             self.accepted = [conn for conn in self.accepted if not conn.closed.is_set()]
-            conn = ChaosConn(self, sock)
-            self.accepted.append(conn)
-            conn.start()
+            ChaosConn.begin(self, sock)
 
 
 # --- a client --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import socket
 import threading
 
 from keepwarm.directory import readable
+from keepwarm.mailhost import connections_of, end_listening
 from keepwarm.system import temp_folder
 
 PATIENCE = 30
@@ -23,11 +24,7 @@ class Scripted:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
+        for sock in connections_of(self.listener):
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
     def serve(self, sock):
@@ -51,11 +48,7 @@ class Scripted:
                 pass
 
     def stop(self):
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
+        end_listening(self.listener)
 
 
 class Authdaemond(Scripted):

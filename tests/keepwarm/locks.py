@@ -10,9 +10,9 @@ CAPABILITIES = ("CapEff", "CapPrm", "CapInh", "CapAmb")
 
 @dataclass
 class Lock:
-    """What is asked of a process beyond no root, no capabilities, no new privileges and no dumps."""
+    """What is asked of a process beyond no root, no capabilities, no new privileges, no dumps, and that others of its user
+    may not look into it (its /proc is root's)."""
     seccomp: bool = False
-    hidden: bool = False  # its /proc is root's: others of its user may not look into it
     inside: bool = False  # it is in chroot_directory, or whatever folder it is shut into
     processes: int = None  # RLIMIT_NPROC
 
@@ -43,8 +43,6 @@ def check(name, pid, lock, uid, gid, folder=None, whole="/"):
     groups = seen.pop("groups")
     if lock.processes is None:
         del seen["processes"]
-    if not lock.hidden:
-        del seen["hidden"]
     if not lock.seccomp:
         del seen["seccomp"]
     shut_in = lock.inside and folder is not None

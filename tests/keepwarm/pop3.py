@@ -8,75 +8,27 @@ import base64
 import socket
 import threading
 
+from keepwarm.mailhost import CLOSE, SILENCE, Connection, Gone, Login, connections_of, end_listening  # noqa: F401
 from keepwarm.process import DEADLINE
 
-CLOSE = "close"  # instead of an answer: closes the connection
-SILENCE = "silence"  # instead of an answer: nothing, for ever
-PATIENCE = 60  # no thread outlives this, whatever the test forgot
 CAPA = ["TOP", "UIDL", "USER", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "SASL PLAIN XOAUTH2 OAUTHBEARER",
         "X-HOST"]
 
 
-class Gone(Exception):
-    """The connection has ended."""
-
-
-class Login:
-    def __init__(self, conn, user, password, how):
-        self.conn, self.user, self.password, self.how = conn, user, password, how
-
-
-class Conn(threading.Thread):
-    """One connection. `user` is None until a login succeeded; `ended_by` says how it ended: quit or eof."""
+class Conn(Connection):
+    """One connection. `ended_by` says how it ended: quit or eof."""
 
     def __init__(self, host, sock):
-        super().__init__(daemon=True)
-        self.host, self.sock = host, sock
-        self.received, self.buffer = bytearray(), b""
+        super().__init__(host, sock)
         self.lines, self.deleted = [], set()
-        self.said = self.user = self.ended_by = None
-        self.closed = threading.Event()
-
-    def run(self):
-        try:
-            self.sock.settimeout(PATIENCE)
-            if self.host.tls:
-                self.sock = self.host.tls.wrap_socket(self.sock, server_side=True)
-            self.answer(self.host.greeting)
-            while True:
-                self.serve(self.read_line())
-        except (Gone, OSError):
-            pass
-        finally:
-            self.sock.close()
-            self.closed.set()
-
-    def drop(self):
-        """Closes the connection from the server's side."""
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def answer(self, what):
-        if callable(what):
-            return what(self)
-        if what == CLOSE:
-            raise Gone
-        if what == SILENCE:
-            while True:
-                self.fill()
-        return self.sock.sendall(what)
+        self.said = self.ended_by = None
 
     def fill(self):
-        data = self.sock.recv(65536)
-        if not data:
+        try:
+            super().fill()
+        except Gone:
             self.ended_by = self.ended_by or "eof"
-            raise Gone
-        if not self.received:
-            self.host.connections.append(self)
-        self.received += data
-        self.buffer += data
+            raise
 
     def read_line(self):
         while b"\n" not in self.buffer:
@@ -84,6 +36,8 @@ class Conn(threading.Thread):
         line, _, self.buffer = self.buffer.partition(b"\n")
         assert line.endswith(b"\r"), line
         return line[:-1]
+
+    read_command = read_line
 
     def serve(self, line):
         self.lines.append(line)
@@ -196,26 +150,14 @@ class Host:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            conn = Conn(self, sock)
-            self.accepted.append(conn)
-            conn.start()
+        for sock in connections_of(self.listener):
+            Conn.begin(self, sock)
 
     def everything(self):
         return b"".join(bytes(conn.received) for conn in self.accepted)
 
     def stop(self):
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
+        end_listening(self.listener)
         for conn in self.accepted:
             conn.drop()
             conn.closed.wait(DEADLINE)

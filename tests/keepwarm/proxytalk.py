@@ -20,6 +20,7 @@ Each conversation has two users of its own, so that what is left in the pool by 
 A Site is one configuration file: Debian's program serves it, then Keepwarm does, nothing of the file having changed.
 """
 import base64
+import contextlib
 import os
 import re
 import shutil
@@ -28,13 +29,14 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from keepwarm import conversation, process
+from keepwarm import conversation, dovecot, process
 from keepwarm.debroot import CACHE
 from keepwarm.imap import Client
 from keepwarm.pairs import write_maildirs
 from keepwarm.process import wait_until
-from keepwarm.system import System
+from keepwarm.system import System, temp_folder
 
+MASTER = ("master", "master-password")
 THREADS = 8  # conversations at once
 LAG = 3.0  # seconds for counters and logs
 STALLED = 1.0  # seconds for what the old program is known not to answer
@@ -224,6 +226,40 @@ class New:
 
 
 # --- a site -----------------------------------------------------------------------------------------
+# --- where they are held --------------------------------------------------------------------------------
+@contextlib.contextmanager
+def mail_host(conversations):
+    """A real one with all their users, and a master user."""
+    folder = temp_folder()
+    masters = folder / "masters"
+    masters.write_text("%s:{PLAIN}%s\n" % MASTER)
+    server = dovecot.Dovecot(2 * len(conversations), extra=f"""
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {masters}
+  master = yes
+}}
+""")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def site_of(what):
+    """Conversations with the same are held with the same proxy; those with counters have one of their own."""
+    alone = "own" in what.servers or "$ counters" in what.steps
+    return tuple(what.config), what.name if alone else ""
+
+
+def by_site(conversations):
+    sites = {}
+    for number, what in enumerate(conversations):
+        sites.setdefault(site_of(what), []).append((number, what))
+    return sites
+
+
 class Site:
     """A configuration and the conversations that are held under it: [(number of the user, Conversation)]."""
 

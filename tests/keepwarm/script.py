@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 
+from keepwarm.mailhost import connections_of
+
 CLOSE = "<close>"
 PATIENCE = 60  # no thread outlives this, whatever the test forgot
 
@@ -33,11 +35,7 @@ class ScriptedHost:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        while True:
-            try:
-                sock, _ = self.listening.accept()
-            except OSError:
-                return
+        for sock in connections_of(self.listening):
             sock.settimeout(PATIENCE)
             with self.lock:
                 received = bytearray()

@@ -178,12 +178,12 @@ def test_pimpstat_traces_any_number_of_users_beside_xproxy_trace(admin):
 
 
 def test_so_many_users_are_traced_and_no_more(admin):
-    for i in range(32):
+    for i in range(64):
         trace.trace(admin, f"user{i}")
     code, _, error = trace.pimpstat(admin, "--trace", "one-more")
     assert code == 1 and "too many users" in error
     assert trace.xproxy(admin, "XPROXY_TRACE one-more") == "NO internal server error"
-    assert len(trace.pimpstat(admin, "--traced")[1].splitlines()) == 32
+    assert len(trace.pimpstat(admin, "--traced")[1].splitlines()) == 64
 
 
 @pytest.mark.parametrize("arguments", [["--trace"], ["--trace", ""], ["--trace", "x", "--untrace", "y"],

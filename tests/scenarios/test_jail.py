@@ -1,7 +1,7 @@
 """A session that has been taken over can do nothing but talk on the connections it was handed.
 
 build/test/proxyd-intruder is proxyd with another session after login: it tries what its client names, and answers
-"survived NAME ERRNO" when the call came back (tests/jail/intruder.c).
+"survived NAME ERRNO" when the call came back (tests/jail/intruder.c, sealed.h).
 """
 import errno
 import re
@@ -14,7 +14,7 @@ from keepwarm.process import free_port, wait_until
 from keepwarm.system import ROOT, SANITIZED, SOURCE, stage
 
 INTRUDER = SOURCE / "test" / "proxyd-intruder"
-SOURCE_CODE = (ROOT / "tests/jail/intruder.c").read_text(encoding="utf-8")
+SOURCE_CODE = "".join((ROOT / "tests/jail" / name).read_text(encoding="utf-8") for name in ("sealed.h", "intruder.c"))
 NAMES = re.findall(r"^\tROW\((\w+)\)", SOURCE_CODE, re.M)
 ATTEMPTS = set(NAMES) - {"nothing"}
 
@@ -47,7 +47,7 @@ def test_an_attempt_that_comes_back_would_be_seen(jailed):
 
 def test_there_are_enough_attempts():
     assert len(ATTEMPTS) >= 60
-    defined = re.findall(r"^CALL\((\w+)|^static long try_(\w+)\(struct session", SOURCE_CODE, re.M)
+    defined = re.findall(r"^CALL\((\w+)|^static long try_(\w+)\((?:struct session|WHO)", SOURCE_CODE, re.M)
     assert set(NAMES) == {call or function for call, function in defined}
 
 

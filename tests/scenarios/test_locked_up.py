@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root has ids to 
               pytest.mark.skipif(SANITIZED, reason="a sanitizer build is locked up in part only")]
 
 # What is asked of each process. The listener has no filter: it starts the nursery, which has one.
-LOCKED = Lock(seccomp=True, hidden=True)
+LOCKED = Lock(seccomp=True)
 LOCKS = {
     "cachebrokerd": LOCKED,
     "lookupd": LOCKED,
@@ -28,8 +28,8 @@ LOCKS = {
     "tlsrelayd": LOCKED,
     "tlsrelayd worker": LOCKED,
     "listener": Lock(inside=True),
-    "nursery": Lock(seccomp=True, hidden=True, inside=True),
-    "session": Lock(seccomp=True, hidden=True, inside=True, processes=0),
+    "nursery": Lock(seccomp=True, inside=True),
+    "session": Lock(seccomp=True, inside=True, processes=0),
 }
 
 

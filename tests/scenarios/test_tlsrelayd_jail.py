@@ -9,7 +9,8 @@ from keepwarm.process import wait_until
 from keepwarm.system import BUILD, ROOT, SANITIZED, SOURCE
 from keepwarm.tlsrelay import Relay, tcp_pair
 
-CALLS = re.findall(r"^\tROW\((\w+)\)", (ROOT / "tests/jail/tls_intruder.c").read_text(), re.M)
+CALLS = [call for name in ("sealed.h", "tls_intruder.c")
+         for call in re.findall(r"^\tROW\((\w+)\)", (ROOT / "tests/jail" / name).read_text(), re.M)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def ask(relay, name):
 
 
 def test_an_answer_would_be_seen(relay):
-    assert ask(relay, "nothing") == b"survived nothing 0\n"
+    assert ask(relay, "nothing") == b"survived nothing 0\r\n"
 
 
 def test_a_worker_cannot_fill_the_log(relay):

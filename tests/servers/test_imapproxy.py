@@ -7,18 +7,16 @@ what differs no more must leave them. Who closes a gap of gaps.IMAPPROXY deletes
 """
 import difflib
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from test_differential import our_capabilities, shown
 
 from keepwarm import conversation, dovecot, gaps, proxytalk
-from keepwarm.system import ROOT, temp_folder
+from keepwarm.system import ROOT
 
 CONVERSATIONS = conversation.read_folder(Path(__file__).parent / "imapproxy")
 MARKS = {"new", "stalls", "own"}
-MASTER = ("master", "master-password")
 
 
 # --- allowed differences ------------------------------------------------------------------------------
@@ -104,36 +102,15 @@ def common(lines, side):
 
 
 # --- holding them -------------------------------------------------------------------------------------
-def site_of(what):
-    """Conversations with the same are held with the same proxy."""
-    alone = "own" in what.servers or "$ counters" in what.steps
-    return tuple(what.config), what.name if alone else ""
-
-
-SITES = {}
-for _number, _what in enumerate(CONVERSATIONS):
-    SITES.setdefault(site_of(_what), []).append((_number, _what))
+SITES = proxytalk.by_site(CONVERSATIONS)
 
 
 @pytest.fixture(scope="module")
 def mail_host():
     if dovecot.missing():
         pytest.skip(dovecot.missing())
-    folder = temp_folder()
-    masters = folder / "masters"
-    masters.write_text("%s:{PLAIN}%s\n" % MASTER)
-    server = dovecot.Dovecot(2 * len(CONVERSATIONS), extra=f"""
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {masters}
-  master = yes
-}}
-""")
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
+    with proxytalk.mail_host(CONVERSATIONS) as server:
+        yield server
 
 
 class Sites:
@@ -144,7 +121,7 @@ class Sites:
 
     def get(self, what):
         """(what came from the old program or None, what came from Keepwarm)"""
-        key = site_of(what)
+        key = proxytalk.site_of(what)
         if key not in self.held:
             site = proxytalk.Site(self.server, key[0], SITES[key])
             folder, _ = proxytalk.unpack()
@@ -215,7 +192,7 @@ def test_it_is_as_with_the_old_program(request, sites, what):
 def test_an_allowed_difference_is_met(sites, allowed):
     """Held by the plain site, or by those with XPROXY_ commands."""
     config = {"version": ["enable_admin_commands yes"]}.get(allowed.name, [])
-    lines = [sites.get(each)[0] for each in COMPARED if each.config == config and not site_of(each)[1]]
+    lines = [sites.get(each)[0] for each in COMPARED if each.config == config and not proxytalk.site_of(each)[1]]
     assert any(allowed.old.search(line) for each in lines for _, line in each), "its row in ALLOWED can go"
 
 

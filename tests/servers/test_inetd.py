@@ -6,7 +6,6 @@ Those of tests/servers/imapproxy/ are held with Dovecot as the mail host; then e
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +15,12 @@ from test_differential import shown
 
 from keepwarm import certs, conversation, dovecot, gaps, inetd, pop3, process, proxytalk, tls
 from keepwarm.imap import LOGINS, Client
-from keepwarm.system import BUILD, ROOT, temp_folder
+from keepwarm.system import BUILD, ROOT
 
 CONVERSATIONS = conversation.read_folder(Path(__file__).parent / "imapproxy")
 # Where a process is started for each connection there is nobody to start an errand (imapproxy.conf(5), auth_sasl_plain_password).
 NEEDS_ERRANDS = {"auth_sasl_plain_username", "auth_sasl_plain_password", "auth_shared_secret"}
 REAL = {mode: inetd.MODES[mode] for mode in (*inetd.NOWAIT, *inetd.WAIT)}
-MASTER = ("master", "master-password")
 
 
 def skip_without(mode):
@@ -53,36 +51,15 @@ class Started(proxytalk.New):
         super().stop()
 
 
-def config_of(what):
-    """Conversations with the same are held with the same proxy; those with counters have one of their own."""
-    alone = "own" in what.servers or "$ counters" in what.steps
-    return tuple(what.config), what.name if alone else ""
-
-
-SITES = {}
-for _number, _what in enumerate(CONVERSATIONS):
-    SITES.setdefault(config_of(_what), []).append((_number, _what))
+SITES = proxytalk.by_site(CONVERSATIONS)
 
 
 @pytest.fixture(scope="module")
 def mail_host():
     if dovecot.missing():
         pytest.skip(dovecot.missing())
-    folder = temp_folder()
-    masters = folder / "masters"
-    masters.write_text("%s:{PLAIN}%s\n" % MASTER)
-    server = dovecot.Dovecot(2 * len(CONVERSATIONS), extra=f"""
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {masters}
-  master = yes
-}}
-""")
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
+    with proxytalk.mail_host(CONVERSATIONS) as server:
+        yield server
 
 
 @pytest.mark.parametrize("mode", REAL)

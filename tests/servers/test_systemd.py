@@ -456,7 +456,7 @@ def test_a_session_is_locked_up(site, mode):
         client.logout()
 
 
-LOCKED, LISTENER = locks.Lock(seccomp=True, hidden=True), locks.Lock(inside=True)
+LOCKED, LISTENER = locks.Lock(seccomp=True), locks.Lock(inside=True)
 
 
 def check_services(site):
@@ -493,7 +493,7 @@ BindPaths=/run/keepwarm /run/systemd/notify
         with site.session(reused=reused) as client:
             pid = site.root.main_pid("cachebrokerd.service")
             uid = site.root.path("/var/lib/keepwarm").stat().st_uid
-            locks.check("cachebrokerd", pid, locks.Lock(seccomp=True, hidden=True, inside=True), uid, uid, site.root.path("/srv/broker"))
+            locks.check("cachebrokerd", pid, locks.Lock(seccomp=True, inside=True), uid, uid, site.root.path("/srv/broker"))
             client.logout()
         site.wait_cached(1)
     assert os.path.exists(f"/proc/{pid}/root/var/lib/keepwarm/pimpstats")

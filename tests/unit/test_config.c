@@ -10,34 +10,8 @@
 
 #include <cmocka.h>
 
-#include "lib/config.h"
 #include "lib/span.h"
-
-static struct config c;
-static char reports[16384]; /* "E " or "W ", the line and a line feed */
-static int warnings;
-
-static void collect(void *context, bool is_error, const char *line)
-{
-	size_t used = strlen(reports);
-
-	assert_ptr_equal(context, &c);
-	(void)snprintf(reports + used, sizeof(reports) - used, "%c %s\n", is_error ? 'E' : 'W',
-		       line);
-}
-
-static int parse_bytes(const char *text, size_t length)
-{
-	config_wipe(&c);
-	reports[0] = '\0';
-	assert_int_equal(config_init(&c), 0);
-	return config_parse(&c, "f", text, length, collect, &c, &warnings);
-}
-
-static int parse(const char *text)
-{
-	return parse_bytes(text, strlen(text));
-}
+#include "tests/unit/config_scene.h"
 
 static void assert_clean(const char *text)
 {
@@ -589,8 +563,6 @@ int main(void)
 		cmocka_unit_test(the_run_directory_is_bounded_by_socket_addresses),
 		cmocka_unit_test(the_default_run_directory_depends_on_the_user),
 	};
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-	config_wipe(&c);
-	return failed;
+	return cmocka_run_group_tests(tests, NULL, wipe_config);
 }

@@ -6,25 +6,7 @@
 
 #include <cmocka.h>
 
-#include "lib/config.h"
-
-static struct config c;
-static char reports[1000];
-
-static void report(void *context, bool is_error, const char *line)
-{
-	(void)context;
-	(void)snprintf(reports, sizeof(reports), "%s %s\n", is_error ? "E" : "W", line);
-}
-
-/* How many errors there are; the last one is in reports. */
-static int parse(const char *text)
-{
-	reports[0] = '\0';
-	config_wipe(&c);
-	assert_int_equal(config_init(&c), 0);
-	return config_parse(&c, "f", text, strlen(text), report, NULL, NULL);
-}
+#include "tests/unit/config_scene.h"
 
 static void a_list_keeps_all_its_lines_in_order(void **unused)
 {
@@ -144,8 +126,6 @@ int main(void)
 		cmocka_unit_test(a_directory_that_cannot_be_is_refused_with_its_line),
 		cmocka_unit_test(who_has_no_mail_host_is_somewhere_that_is_known),
 	};
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-	config_wipe(&c);
-	return failed;
+	return cmocka_run_group_tests(tests, NULL, wipe_config);
 }

@@ -8,21 +8,8 @@
 
 #include <cmocka.h>
 
-#include "lib/config.h"
 #include "lib/span.h"
-
-static struct config c;
-static char reports[1024];
-static int warnings;
-
-static void collect(void *context, bool is_error, const char *line)
-{
-	size_t used = strlen(reports);
-
-	assert_ptr_equal(context, &c);
-	(void)snprintf(reports + used, sizeof(reports) - used, "%c %s\n", is_error ? 'E' : 'W',
-		       line);
-}
+#include "tests/unit/config_scene.h"
 
 static void a_file_is_loaded_by_path_and_by_descriptor(void **unused)
 {
@@ -66,14 +53,6 @@ static void problems_without_a_reporter_are_counted(void **unused)
 	assert_int_equal(config_init(&c), 0);
 	assert_int_equal(config_parse(&c, "f", "cache_size x\n", 13, NULL, NULL, NULL), 1);
 	config_wipe(&c);
-}
-
-static int parse(const char *text)
-{
-	config_wipe(&c);
-	reports[0] = '\0';
-	assert_int_equal(config_init(&c), 0);
-	return config_parse(&c, "f", text, strlen(text), collect, &c, &warnings);
 }
 
 static void a_master_login_takes_three_keys(void **unused)

@@ -9,33 +9,7 @@
 #include <cmocka.h>
 
 #include "lib/config_tls.h"
-
-static struct config c;
-static char reports[4096];
-
-static void report(void *context, bool is_error, const char *line)
-{
-	size_t used = strlen(reports);
-
-	(void)context;
-	(void)snprintf(reports + used, sizeof(reports) - used, "%c %s\n", is_error ? 'E' : 'W',
-		       line);
-}
-
-static int parse(const char *text)
-{
-	config_wipe(&c);
-	assert_int_equal(config_init(&c), 0);
-	reports[0] = '\0';
-	return config_parse(&c, "f", text, strlen(text), report, NULL, NULL);
-}
-
-static int teardown(void **unused)
-{
-	(void)unused;
-	config_wipe(&c);
-	return 0;
-}
+#include "tests/unit/config_scene.h"
 
 static void certificates_of_clients_need_more_than_one_key(void **unused)
 {
@@ -206,5 +180,5 @@ int main(void)
 		cmocka_unit_test(tls_is_used_on_either_side),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, teardown);
+	return cmocka_run_group_tests(tests, NULL, wipe_config);
 }

@@ -14,7 +14,7 @@
 #include "cachebrokerd/state.h"
 #include "pimpstat/model.h"
 
-static struct state_orders t;
+static struct state_names t;
 
 static struct host_name named(const char *text)
 {
@@ -46,7 +46,7 @@ static int of(const char *name, uint32_t port)
 static int start(void **unused)
 {
 	(void)unused;
-	t = (struct state_orders){ .count = 0 };
+	t = (struct state_names){ .count = 0 };
 	return 0;
 }
 
@@ -131,7 +131,7 @@ static void there_are_so_many_and_no_more(void **unused)
 	char name[32];
 
 	(void)unused;
-	for (int i = 0; i < STATE_ORDERS_MOST; i++) {
+	for (int i = 0; i < STATE_NAMES_MOST; i++) {
 		(void)snprintf(name, sizeof(name), "h%d", i);
 		give(name, STATEFILE_ORDER_DRAIN);
 	}

@@ -11,26 +11,7 @@
 #include "lib/localaddr.h"
 #include "lib/place.h"
 #include "lib/selfhost.h"
-
-static struct config c;
-static char reports[4096];
-
-static void report(void *context, bool is_error, const char *line)
-{
-	size_t used = strlen(reports);
-
-	(void)context;
-	(void)snprintf(reports + used, sizeof(reports) - used, "%c %s\n", is_error ? 'E' : 'W',
-		       line);
-}
-
-static int parse(const char *text)
-{
-	config_wipe(&c);
-	assert_int_equal(config_init(&c), 0);
-	reports[0] = '\0';
-	return config_parse(&c, "f", text, strlen(text), report, NULL, NULL);
-}
+#include "tests/unit/config_scene.h"
 
 static void places_are_read_in_all_their_forms(void **unused)
 {
@@ -282,8 +263,6 @@ int main(void)
 		cmocka_unit_test(each_service_has_its_own_server),
 		cmocka_unit_test(what_is_wrong_is_said_with_its_line),
 	};
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-	config_wipe(&c);
-	return failed;
+	return cmocka_run_group_tests(tests, NULL, wipe_config);
 }

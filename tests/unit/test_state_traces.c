@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "cachebrokerd/state.h"
-#include "cachebrokerd/state_traces.h"
+#include "cachebrokerd/state_names.h"
 #include "lib/clock.h"
 #include "pimpstat/model.h"
 
@@ -37,16 +37,16 @@ static int remove_folder(void **unused)
 
 static void set(struct state *s, const char *user, uint32_t by)
 {
-	struct state_trace *row = state_traces_add(state_traces_of(s), span_str(user));
+	struct state_name *row = state_names_add(state_traces_of(s), span_str(user));
 
 	assert_non_null(row);
-	row->row = (struct statefile_trace){ .since = 1000, .by = by };
+	row->trace = (struct statefile_trace){ .since = 1000, .by = by };
 	state_traces_changed(s);
 }
 
-static const struct state_trace *row_of(struct state *s, const char *user)
+static const struct state_name *row_of(struct state *s, const char *user)
 {
-	return state_traces_find(state_traces_of(s), span_str(user));
+	return state_names_find(state_traces_of(s), span_str(user));
 }
 
 static void who_is_traced_outlives_every_start(void **unused)
@@ -60,9 +60,9 @@ static void who_is_traced_outlives_every_start(void **unused)
 	for (int fresh = 0; fresh < 2; fresh++) {
 		s = state_open(path, fresh);
 		assert_int_equal(state_traces_of(s)->count, 2);
-		assert_int_equal(row_of(s, "anna")->row.by, STATEFILE_TRACE_COMMAND);
-		assert_int_equal(row_of(s, "anna")->row.since, 1000);
-		assert_int_equal(row_of(s, "bert\x01 x")->row.by, STATEFILE_TRACE_ADMIN);
+		assert_int_equal(row_of(s, "anna")->trace.by, STATEFILE_TRACE_COMMAND);
+		assert_int_equal(row_of(s, "anna")->trace.since, 1000);
+		assert_int_equal(row_of(s, "bert\x01 x")->trace.by, STATEFILE_TRACE_ADMIN);
 		state_close(s);
 	}
 }
@@ -75,9 +75,9 @@ static void who_is_not_traced_any_more_is_not_found_again(void **unused)
 	set(s, "anna", STATEFILE_TRACE_ADMIN);
 	set(s, "carla", STATEFILE_TRACE_ADMIN);
 	state_tick(s, clock_ms());
-	struct state_traces *t = state_traces_of(s);
+	struct state_names *t = state_traces_of(s);
 
-	state_traces_remove(t, state_traces_find(t, SPAN("anna")));
+	state_names_remove(t, state_names_find(t, SPAN("anna")));
 	state_traces_changed(s);
 	state_close(s);
 	s = state_open(path, false);
@@ -93,18 +93,18 @@ static void who_is_not_traced_any_more_is_not_found_again(void **unused)
 
 static void the_table_is_bounded(void **unused)
 {
-	static struct state_traces t;
-	char name[STATE_TRACE_USER + 2];
+	static struct state_names t;
+	char name[STATE_NAME_MAX + 2];
 
 	(void)unused;
 	memset(name, 'x', sizeof(name));
-	assert_null(state_traces_add(&t, (struct span){ name, STATE_TRACE_USER + 1 }));
-	assert_null(state_traces_add(&t, SPAN_NONE));
-	for (size_t i = 0; i < STATE_TRACES_MOST; i++)
-		assert_non_null(state_traces_add(&t, (struct span){ name, i + 1 }));
-	assert_null(state_traces_add(&t, (struct span){ name, STATE_TRACE_USER }));
-	assert_non_null(state_traces_add(&t, (struct span){ name, 1 })); /* is there */
-	assert_int_equal(t.count, STATE_TRACES_MOST);
+	assert_null(state_names_add(&t, (struct span){ name, STATE_NAME_MAX + 1 }));
+	assert_null(state_names_add(&t, SPAN_NONE));
+	for (size_t i = 0; i < STATE_NAMES_MOST; i++)
+		assert_non_null(state_names_add(&t, (struct span){ name, i + 1 }));
+	assert_null(state_names_add(&t, (struct span){ name, STATE_NAME_MAX }));
+	assert_non_null(state_names_add(&t, (struct span){ name, 1 })); /* is there */
+	assert_int_equal(t.count, STATE_NAMES_MOST);
 }
 
 static void a_reset_begins_at_zero_and_keeps_what_is_now(void **unused)

@@ -17,24 +17,14 @@
 #include "imapproxyd/tlsfiles.h"
 #include "lib/fd.h"
 #include "lib/tls_files.h"
+#include "tests/unit/config_scene.h"
 
 #define CONFIG_MAX 2048
 
-static struct config c;
 static char folder[64];
-static char reports[4096];
-
-static void report_to_text(void *context, bool is_error, const char *line)
-{
-	size_t used = strlen(reports);
-
-	(void)context;
-	(void)snprintf(reports + used, sizeof(reports) - used, "%c %s\n", is_error ? 'E' : 'W',
-		       line);
-}
 
 /* Every @ of the text becomes the folder. */
-static void parse(const char *text)
+static void parse_here(const char *text)
 {
 	char whole[CONFIG_MAX] = "";
 	size_t used = 0;
@@ -42,10 +32,7 @@ static void parse(const char *text)
 	for (; *text; text++)
 		used += (size_t)snprintf(whole + used, sizeof(whole) - used, "%.*s",
 					 *text == '@' ? 64 : 1, *text == '@' ? folder : text);
-	config_wipe(&c);
-	assert_int_equal(config_init(&c), 0);
-	reports[0] = '\0';
-	assert_int_equal(config_parse(&c, "f", whole, used, report_to_text, NULL, NULL), 0);
+	assert_int_equal(parse_bytes(whole, used), 0);
 	reports[0] = '\0';
 }
 
@@ -83,14 +70,14 @@ static void files_are_those_of_the_side_that_has_tls(void **unused)
 	struct tls_file file;
 
 	(void)unused;
-	parse("tls_ca_file /ca\ntls_cert_file /c\ntls_ca_path /p\n");
+	parse_here("tls_ca_file /ca\ntls_cert_file /c\ntls_ca_path /p\n");
 	assert_false(tls_files_at(&c, 0, &file));
-	parse("tls_ca_file /ca\ntls_cert_file /c\ntls_ca_path /p\nserver_tls starttls\n");
+	parse_here("tls_ca_file /ca\ntls_cert_file /c\ntls_ca_path /p\nserver_tls starttls\n");
 	expect(0, "tls_cert_file", "/c", true);
 	expect(1, "tls_ca_file", "/ca", false);
 	expect(2, "tls_ca_path", "/p", false);
 	assert_false(tls_files_at(&c, 3, &file));
-	parse("tls_server_cert_file /a  /b\ntls_server_key_file /k /l\ntls_ca_file /ca\n");
+	parse_here("tls_server_cert_file /a  /b\ntls_server_key_file /k /l\ntls_ca_file /ca\n");
 	expect(0, "tls_server_cert_file", "/a", false);
 	expect(1, "tls_server_cert_file", "/b", false);
 	expect(2, "tls_server_key_file", "/k", true);
@@ -115,8 +102,8 @@ static void a_file_that_cannot_be_used_is_an_error(void **unused)
 	assert_int_equal(mkfifo(path, 0600), 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		(void)snprintf(text, sizeof(text), "\ntls_server_cert_file %s\n", cases[i][0]);
-		parse(text);
-		assert_int_equal(tls_files_check(&c, "f", report_to_text, NULL, NULL), 1);
+		parse_here(text);
+		assert_int_equal(tls_files_check(&c, "f", collect, &c, NULL), 1);
 		assert_int_equal(strncmp(reports, "E f:2: tls_server_cert_file: ", 29), 0);
 		if (!strstr(reports, cases[i][1]))
 			fail_msg("%s: %s", cases[i][0], reports);
@@ -126,22 +113,22 @@ static void a_file_that_cannot_be_used_is_an_error(void **unused)
 
 static void a_key_that_everybody_can_read_is_a_warning(void **unused)
 {
-	int warnings = 0;
+	int so_far = 0;
 
 	(void)unused;
 	write_file("cert", "C", 1, 0644);
 	write_file("key", "K", 1, 0644);
-	parse("tls_server_cert_file @/cert\ntls_server_key_file @/key\n");
-	assert_int_equal(tls_files_check(&c, "f", report_to_text, NULL, &warnings), 0);
-	assert_int_equal(warnings, 1);
+	parse_here("tls_server_cert_file @/cert\ntls_server_key_file @/key\n");
+	assert_int_equal(tls_files_check(&c, "f", collect, &c, &so_far), 0);
+	assert_int_equal(so_far, 1);
 	assert_int_equal(strncmp(reports, "W f:2: tls_server_key_file: every user", 38), 0);
 	write_file("key", "K", 1, 0640);
-	assert_int_equal(tls_files_check(&c, "f", report_to_text, NULL, &warnings), 0);
-	assert_int_equal(warnings, 1);
+	assert_int_equal(tls_files_check(&c, "f", collect, &c, &so_far), 0);
+	assert_int_equal(so_far, 1);
 	/* the key is in the certificate's file then */
-	parse("tls_server_cert_file @/cert\n");
-	assert_int_equal(tls_files_check(&c, "f", report_to_text, NULL, &warnings), 0);
-	assert_int_equal(warnings, 2);
+	parse_here("tls_server_cert_file @/cert\n");
+	assert_int_equal(tls_files_check(&c, "f", collect, &c, &so_far), 0);
+	assert_int_equal(so_far, 2);
 }
 
 /* Reads the entry at *at of the archive: its data, and *ret_path. */
@@ -177,7 +164,7 @@ static void the_archive_has_each_file_once_and_can_be_replaced(void **unused)
 	(void)unused;
 	write_file("cert", "the certificate", 15, 0644);
 	write_file("key", "the key", 7, 0600);
-	parse("tls_server_cert_file @/cert @/both\ntls_server_key_file @/key @/both\n");
+	parse_here("tls_server_cert_file @/cert @/both\ntls_server_key_file @/key @/both\n");
 	write_file("both", "both", 4, 0600);
 	AUTO_FD archive = tlsfiles_copy(&c, "f");
 
@@ -191,7 +178,7 @@ static void the_archive_has_each_file_once_and_can_be_replaced(void **unused)
 	assert_int_equal(at, n);
 
 	write_file("cert", "new", 3, 0644);
-	parse("tls_server_cert_file @/cert\n");
+	parse_here("tls_server_cert_file @/cert\n");
 	AUTO_FD fresh = tlsfiles_copy(&c, "f");
 
 	assert_true(fresh >= 0);
@@ -208,7 +195,7 @@ static void without_tls_the_archive_is_empty(void **unused)
 	struct stat st;
 
 	(void)unused;
-	parse("tls_ca_file @/none\n");
+	parse_here("tls_ca_file @/none\n");
 	AUTO_FD archive = tlsfiles_copy(&c, "f");
 
 	assert_true(archive >= 0);
