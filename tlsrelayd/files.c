@@ -147,7 +147,9 @@ int files_use_certificate(const struct files *l, const char *key, const char *pa
 		return -EINVAL;
 	X509 *cert = PEM_read_bio_X509_AUX(f.bio, NULL, NULL, NULL), *above = NULL;
 
-	if (!cert)
+	if (!cert && is_damaged())
+		complain_of_damage(l, LOG_ERR, key, path, place);
+	else if (!cert)
 		files_complain(l, LOG_ERR, key, "%s: there is no certificate (PEM) in it", path);
 	else if (SSL_CTX_use_certificate(ctx, cert) != 1)
 		files_complain(l, LOG_ERR, key, "%s: the certificate cannot be used: %s", path,

@@ -118,13 +118,16 @@ def test_a_damaged_authority_is_not_the_silent_end_of_its_file(tmp_path, authori
 
 
 @pytest.mark.parametrize("how", damaged(b""))
-def test_nor_of_our_own_chain(tmp_path, authority, how):
+@pytest.mark.parametrize("place", [1, 2])
+def test_nor_of_our_own_chain(tmp_path, authority, how, place):
     middle = certs.Authority(tmp_path, "middle", above=authority)
     leaf = middle.issue("mail.test")
+    chain = [read(leaf.path).replace(read(middle.path), b""), read(middle.path)]
+    chain[place - 1] = damaged(chain[place - 1])[how]
     file = tmp_path / "chain"
-    file.write_bytes(read(leaf.path).replace(read(middle.path), b"") + damaged(read(middle.path))[how])
+    file.write_bytes(b"".join(chain))
     log = start_fails(tmp_path, tls_server_cert_file=file, tls_server_key_file=leaf.key_path)
-    assert f"tls_server_cert_file: {file}: certificate 2 in it is damaged" in log, log
+    assert f"tls_server_cert_file: {file}: certificate {place} in it is damaged" in log, log
 
 
 def test_in_a_directory_it_is_a_warning(tmp_path, authority, mail):
