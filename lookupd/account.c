@@ -210,6 +210,14 @@ int account_add_defaults(struct account *a, struct span options)
 	return r;
 }
 
+void account_set_lifetime(struct account *a, struct span seconds)
+{
+	uint64_t number;
+
+	if (span_u64(seconds, UINT32_MAX, &number) == 0 && number > 0)
+		a->lifetime = (uint32_t)number;
+}
+
 int account_set_field(struct account *a, struct span name, struct span value)
 {
 	static const struct {

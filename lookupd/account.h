@@ -70,6 +70,10 @@ int account_add_options(struct account *a, struct span options);
  * when it has none. */
 int account_add_defaults(struct account *a, struct span options);
 
+/* For how many seconds the record is good, as text; what is no number of them, and 0, changes
+ * nothing. */
+void account_set_lifetime(struct account *a, struct span seconds);
+
 /* Sets one of the fields that authdaemond's answers have (ADDRESS, PASSWD, PASSWD2, OPTIONS),
  * or of those that our own tables have besides (HMAC-MD5 and so on); others are not for us. 0 or
  * -EINVAL. */

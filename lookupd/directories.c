@@ -188,12 +188,15 @@ static bool is_possible(struct span user)
 static enum found judge(const struct directories *d, const char *service, struct account *a,
 			struct why *why)
 {
+	struct span lifetime;
 	char option[40];
 
 	if (account_add_defaults(a, span_str(d->config->default_options)) < 0) {
 		why_say(why, "the account's options and default_options are too much together");
 		return FOUND_TROUBLE;
 	}
+	if (a->lifetime == 0 && account_option(a, "lifetime", &lifetime))
+		account_set_lifetime(a, lifetime);
 	(void)snprintf(option, sizeof(option), "disable%s", service);
 	if (account_option_is_on(a, option)) {
 		why_say(why, "the account has %s", option);

@@ -24,12 +24,22 @@
 #define HEADERS_BYTES_MAX 16384
 #define SILENT_NAMES	  3
 
-enum header { AUTH_STATUS, AUTH_SERVER, AUTH_PORT, AUTH_USER, AUTH_PASS, AUTH_ERROR_CODE, HEADERS };
+enum header {
+	AUTH_STATUS,
+	AUTH_SERVER,
+	AUTH_PORT,
+	AUTH_USER,
+	AUTH_PASS,
+	AUTH_ERROR_CODE,
+	CACHE_CONTROL,
+	HEADERS
+};
 
 static const char *const header_names[HEADERS] = {
 	[AUTH_STATUS] = "Auth-Status", [AUTH_SERVER] = "Auth-Server",
 	[AUTH_PORT] = "Auth-Port",     [AUTH_USER] = "Auth-User",
 	[AUTH_PASS] = "Auth-Pass",     [AUTH_ERROR_CODE] = "Auth-Error-Code",
+	[CACHE_CONTROL] = "Cache-Control",
 };
 
 struct http {
@@ -270,6 +280,21 @@ static int add_host(const struct http *h, struct account *ret)
 	return account_add_hosts(ret, span_str(host));
 }
 
+/* How long the answer is good, where it says so: many programs forbid to keep any answer of theirs
+ * (no-store, max-age=0) without a thought, which nginx does not heed either. */
+static void take_lifetime(const struct http *h, struct account *ret)
+{
+	const struct span max_age = SPAN("max-age=");
+	struct span rest = span_str(h->values[CACHE_CONTROL]), part;
+
+	while ((part = span_word(&rest, ',')).n > 0) {
+		while (part.n > 0 && part.p[0] == ' ')
+			part = span_from(part, 1);
+		if (span_istarts(part, max_age))
+			account_set_lifetime(ret, span_from(part, max_age.n));
+	}
+}
+
 static enum found read_record(const struct http *h, const struct driver_question *q,
 			      struct account *ret, struct why *why)
 {
@@ -287,6 +312,7 @@ static enum found read_record(const struct http *h, const struct driver_question
 		why_say(why, "the account's record is wrong");
 		return FOUND_TROUBLE;
 	}
+	take_lifetime(h, ret);
 	ret->checked = q->check;
 	return FOUND;
 }

@@ -170,6 +170,20 @@ def test_a_changed_file_is_read_again(start, hosts):
     wait_until(lambda: try_login(system, "anna") and "anna" in users(hosts[1]), lambda: system.log_text())
 
 
+def test_a_record_may_say_for_how_long_it_is_good(start, hosts):
+    """The one of the two that says so is at its new host within seconds, whatever lookup_ttl is."""
+    where = f"mailhost={at(hosts[0])}"
+    system = start({"anna": f"lifetime=1,{where}", "bo": where}, lookup_ttl=3600, lookup_negative_ttl=0, cache_expiration_time=0)
+    for user in ("anna", "bo"):
+        assert "lifetime" in tell(system.conf, user) if user == "anna" else "lifetime" not in tell(system.conf, user)
+        system.session(user).close()
+    where = f"mailhost={at(hosts[1])}"
+    system.userdb.write(anna=where, bo=where, carl=where)
+    wait_until(lambda: try_login(system, "carl"), lambda: system.log_text())
+    wait_until(lambda: try_login(system, "anna") and "anna" in users(hosts[1]), lambda: system.log_text())
+    assert try_login(system, "bo") and "bo" not in users(hosts[1])
+
+
 def try_login(system, user):
     with system.client() as client:
         return client.login(user, f"pw-{user}").ok

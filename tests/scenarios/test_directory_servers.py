@@ -84,6 +84,9 @@ def test_an_http_source_is_asked_as_nginx_asks(server, conf):
     (["Auth-Status: OK", "Auth-Server: imaps://h", "Auth-Port: 1993"], 0, "h port 1993, TLS"),
     (["Auth-Status: OK", "Auth-Server: h"], 0, "h port 143"),
     (["Auth-Status: OK"], 0, "home port 143"),
+    (["Auth-Status: OK", "Cache-Control: private, max-age=60"], 0, "\nlifetime: 60 s\n"),
+    *((["Auth-Status: OK", f"Cache-Control: {value}"], 0, "home port 143")
+      for value in ("no-store, max-age=0", "max-age=x", "s-max-age=9", "max-age=99999999999", "max-age")),
     (["Auth-Status: Invalid login or password", "Auth-Wait: 3"], 1, "no login"),
     (["Auth-Status: Try again", "Auth-Error-Code: 451 4.3.0"], 75, "not known now"),
     (["Auth-Status: No", "Auth-Error-Code: 535 5.7.8"], 1, "no login"),
@@ -97,7 +100,8 @@ def test_an_http_source_is_asked_as_nginx_asks(server, conf):
     (b"nonsense\r\n\r\n", 75, "not known now"), (b"", 75, "not known now"),
 ])
 def test_what_an_http_source_may_say(server, conf, answer, status, found):
-    assert found in tell(conf(server(AuthHttp, answer)), "anna", "imap", status)
+    told = tell(conf(server(AuthHttp, answer)), "anna", "imap", status)
+    assert found in told and ("lifetime" in told) == ("lifetime" in found)
 
 
 def test_an_http_source_may_want_a_header_of_its_own(server, conf):
