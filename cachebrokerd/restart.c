@@ -50,6 +50,8 @@ struct packer {
 	int sending, receiving, text;
 	int error;	   /* of the text: then there is no pack */
 	int error_sockets; /* no further descriptor goes in */
+	int error_text;	   /* no further record goes in */
+	size_t whole;	   /* of the text, in bytes */
 	unsigned waiting;  /* descriptors for the next message */
 	unsigned packed, left;
 	int fds[FDS_A_MESSAGE];
@@ -57,16 +59,29 @@ struct packer {
 	char buffer[8 * PACK_RECORD_MAX];
 };
 
+/* What is written ends with a whole record, so that much is good: the sessions stand in front. */
+static void cut_off(struct packer *p, int error)
+{
+	if (p->whole == 0 || ftruncate(p->text, (off_t)p->whole) < 0)
+		p->error = error;
+	else
+		p->error_text = error;
+}
+
 static void flush(struct packer *p)
 {
-	for (size_t done = 0; p->error == 0 && done < p->used;) {
+	size_t done = 0;
+
+	while (p->error == 0 && p->error_text == 0 && done < p->used) {
 		ssize_t n = write(p->text, p->buffer + done, p->used - done);
 
 		if (n < 0 && errno != EINTR)
-			p->error = -errno;
+			cut_off(p, -errno);
 		if (n > 0)
 			done += (size_t)n;
 	}
+	if (done == p->used)
+		p->whole += done;
 	explicit_bzero(p->buffer, p->used);
 	p->used = 0;
 }
@@ -347,6 +362,9 @@ static void pack_all(struct broker *b)
 	if (p.left > 0)
 		log_printf(LOG_WARNING, "restart: %u sockets did not fit: %s", p.left,
 			   strerror(-p.error_sockets));
+	if (p.error_text < 0)
+		log_printf(LOG_WARNING, "restart: the list did not fit, its end is lost: %s",
+			   strerror(-p.error_text));
 }
 
 /* --- before that -------------------------------------------------------- */

@@ -1,6 +1,7 @@
 """A planned restart of the broker loses nothing: the cache, the sessions and the logins under way go on."""
 import contextlib
 import os
+import re
 import signal
 import ssl
 import time
@@ -391,6 +392,30 @@ def test_a_broken_pack_harms_nobody(make, backend, how):
 
 
 # --- one after the other --------------------------------------------------------------------------------
+def test_a_list_that_does_not_fit_loses_its_end_only(make):
+    """Memory is short: sessions stand in front of idle connections, and those in front of others."""
+    backend = make.backend(after="IMAP4rev1 UNSELECT " + " ".join(f"X-WORD-{n}" for n in range(250)))
+    system = make.system(backend, binaries=tampering_binaries())
+    tamper(system, "short")  # the next one's files are, and all that memory
+    restart(system)
+    users = [f"user{n}" for n in range(120)]
+    for user in users:  # one at a time: the state file is to stay small
+        with system.session(user) as client:
+            client.logout()
+    system.wait_cached(len(users))
+    with system.session("anna") as client:
+        restart(system)
+        system.wait_log("the list did not fit")
+        kept = int(re.search(r"1 sessions and (\d+) idle connections are gone on with", system.log_text())[1])
+        assert 20 < kept < 100
+        backend.wait_for(lambda: len(backend.open_connections()) == kept + 1, "what was left out is still open")
+        sees_own_mail(client, "anna")
+        for user in users[:kept]:
+            with system.session(user, reused=True) as other:
+                sees_own_mail(other, user)
+    failures.check_connections(system, backend)
+
+
 def test_restarts_in_a_row_and_within_each_other(system, backend):
     fill(system, ["idle"])
     with system.session("anna") as client:
