@@ -39,8 +39,8 @@ struct loop {
 	sd_event *event;
 	struct timer *soon, **soon_end; /* those of 0 ms, in their order */
 	int epoll;
-	unsigned asked;	  /* how often sd-event was */
-	unsigned unarmed; /* timers that have come since, and have not gone */
+	unsigned asked;			 /* how often sd-event was */
+	unsigned unarmed;		 /* timers that have come since, and have not gone */
 	struct epoll_event batch[BATCH]; /* that is being dispatched; struck out: no pointer */
 	int batch_count;
 	struct grave *graves;
@@ -154,8 +154,7 @@ int loop_new(struct loop **ret)
 
 	struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = l } };
 
-	if (r >= 0 &&
-	    epoll_ctl(l->epoll, EPOLL_CTL_ADD, sd_event_get_fd(l->event), &event) < 0)
+	if (r >= 0 && epoll_ctl(l->epoll, EPOLL_CTL_ADD, sd_event_get_fd(l->event), &event) < 0)
 		r = -errno;
 	if (r >= 0)
 		r = sd_event_prepare(l->event);
