@@ -23,8 +23,7 @@
 #include "lib/log.h"
 #include "lib/msgsock.h"
 
-#define KNOCKS_A_TURN 64
-#define LISTENER_MS   5000 /* one finds the next broker, or is started anew, in much less */
+#define LISTENER_MS 5000 /* one finds the next broker, or is started anew, in much less */
 
 struct door {
 	struct broker *broker;
@@ -133,32 +132,27 @@ static void shut(struct door *d)
 		d->closed = watch_events(d->watch, 0) == 0;
 }
 
+/* One a turn: mostly there is no further one, and if there is, sessions that wait come first. */
 static void on_door(void *context, uint32_t events)
 {
 	static char data[MSG_MAX];
 	struct door *d = context;
+	struct msg m;
+	int fd = -1;
 
 	(void)events;
-	for (int i = 0; i < KNOCKS_A_TURN; i++) {
-		struct msg m;
-
-		if (peer_house_is_full(d->broker)) {
-			shut(d);
-			return;
-		}
-		int fd = -1, r = msgsock_receive(d->fd, ROLE_DOOR, data, &m, &fd);
-
-		if (r == -EAGAIN)
-			return;
-		if (r == -ECONNRESET && has_hung_up(d)) {
-			close_door(d); /* the listener and all its children are gone */
-			return;
-		}
-		if (r < 0)
-			complain(d, strerror(-r));
-		else
-			let_in(d, fd, &m.KNOCK);
+	if (peer_house_is_full(d->broker)) {
+		shut(d);
+		return;
 	}
+	int r = msgsock_receive(d->fd, ROLE_DOOR, data, &m, &fd);
+
+	if (r == 0)
+		let_in(d, fd, &m.KNOCK);
+	else if (r == -ECONNRESET && has_hung_up(d))
+		close_door(d); /* the listener and all its children are gone */
+	else if (r != -EAGAIN)
+		complain(d, strerror(-r));
 }
 
 bool door_is_open(void)

@@ -6,10 +6,10 @@
  * come in batches here. The trap of batches: an event may wait for a watch that an earlier one of
  * the same batch has ended; watch_end() strikes it out.
  *
- * sd-event is asked only when its descriptor is ready, or when a timer has come or gone: then the
- * kernel's timer must be set anew. Its own watching of our descriptor cost each turn a second
- * epoll_wait(2) and some looks at clocks. The trap: its idea of what time it is dates from when it
- * was last asked, so timers are given as absolute times.
+ * sd-event is asked only when its descriptor is ready, or when a timer has come, for which the
+ * kernel's must be set; one that goes may leave a wake-up for nothing behind. Its own watching of
+ * our descriptor cost each turn a second epoll_wait(2) and some looks at clocks. The trap: its idea
+ * of what time it is dates from when it was last asked, so timers are given as absolute times.
  *
  * A timer of 0 ms means "in a turn of its own" and is no timer of the kernel's: each login that
  * dials has one, and to arm, await and read that was a tenth of the broker's CPU.
@@ -39,7 +39,8 @@ struct loop {
 	sd_event *event;
 	struct timer *soon, **soon_end; /* those of 0 ms, in their order */
 	int epoll;
-	bool timers_changed; /* since sd-event was asked */
+	unsigned asked;			 /* how often sd-event was */
+	unsigned unarmed;		 /* timers that have come since, and have not gone */
 	struct epoll_event batch[BATCH]; /* that is being dispatched; struck out: no pointer */
 	int batch_count;
 	struct grave *graves;
@@ -61,6 +62,7 @@ struct timer {
 	timer_fn *fn;
 	void *context;
 	struct timer **slot;
+	unsigned made; /* the loop's `asked` then */
 };
 
 struct signal_handler {
@@ -102,7 +104,8 @@ static int ask_sd_event(struct loop *l)
 		if (r >= 0)
 			r = sd_event_prepare(l->event);
 	} while (r > 0 && !l->ended);
-	l->timers_changed = false;
+	l->unarmed = 0;
+	l->asked++;
 	return r;
 }
 
@@ -151,8 +154,7 @@ int loop_new(struct loop **ret)
 
 	struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = l } };
 
-	if (r >= 0 &&
-	    epoll_ctl(l->epoll, EPOLL_CTL_ADD, sd_event_get_fd(l->event), &event) < 0)
+	if (r >= 0 && epoll_ctl(l->epoll, EPOLL_CTL_ADD, sd_event_get_fd(l->event), &event) < 0)
 		r = -errno;
 	if (r >= 0)
 		r = sd_event_prepare(l->event);
@@ -262,14 +264,16 @@ int loop_timer(struct loop *l, int64_t milliseconds, timer_fn *fn, void *context
 
 	if (!t)
 		return -ENOMEM;
-	*t = (struct timer){ .loop = l, .fn = fn, .context = context, .slot = slot };
+	*t = (struct timer){
+		.loop = l, .fn = fn, .context = context, .slot = slot, .made = l->asked
+	};
 	int r = 0;
 
 	if (milliseconds > 0) {
 		r = sd_event_add_time(l->event, &t->source, CLOCK_MONOTONIC,
 				      (uint64_t)(clock_ms() + milliseconds) * 1000, LATE_US,
 				      on_time, t);
-		l->timers_changed = true;
+		l->unarmed++;
 	} else {
 		append_soon(t);
 	}
@@ -287,7 +291,7 @@ void timer_end(struct timer **t)
 		return;
 	if ((*t)->source) {
 		sd_event_source_disable_unref((*t)->source);
-		(*t)->loop->timers_changed = true;
+		(*t)->loop->unarmed -= (*t)->made == (*t)->loop->asked;
 	} else {
 		strike_soon(*t);
 	}
@@ -347,7 +351,7 @@ void loop_bury(struct loop *l, void *object, void (*fn)(void *object))
 int loop_run(struct loop *l)
 {
 	while (!l->ended) {
-		if (l->timers_changed && ask_sd_event(l) < 0)
+		if (l->unarmed > 0 && ask_sd_event(l) < 0)
 			return 1;
 		if (!l->ended && take_batch(l) < 0)
 			return 1;
