@@ -96,7 +96,7 @@ NOTES = """* POP3 cycle: connect, greeting, USER, PASS, STAT, QUIT, close. There
   code 8, messages to the broker 6. The process for each client and the messages that it takes, some 200 µs, are as much as nginx needs in
   all, so its rate is not reached where a mail host costs nothing; before a Dovecot they are a sixth of the whole and near the noise.
 * A process for each POP3 client and nothing else (static, forked ahead, no broker, no jail, no log; it dials the mail host itself) does not reach
-  nginx either: in turns with it 279 µs of CPU to nginx's 201 and 0.92 of its rate with K=8, 256 to 181 and 0.89 with K=32 (12 rounds). A fork and
+  nginx either: in turns with it 279 µs of CPU to nginx's 201 and 0.87 to 0.92 of its rate with K=8, 256 to 181 and 0.80 to 0.89 with K=32 (12 and 7 rounds). A fork and
   exit that touches nothing takes 73 µs here, each page that it writes 2 µs more. So those targets contradict one process per connection.
 """
 
