@@ -44,8 +44,10 @@ static const char magic[8] = { 'k', 'e', 'e', 'p', 'w', 'a', 'r', 'm' };
 PACK_TABLE(FIELD_LIST)
 
 #define ROW(name_, number, sockets_, FIELDS) \
-	{ .fields = fields_##name_, .count = sizeof(fields_##name_) / sizeof(fields_##name_[0]), \
-	  .type = number, .sockets = sockets_ },
+	{ .fields = fields_##name_, \
+	  .count = sizeof(fields_##name_) / sizeof(fields_##name_[0]), \
+	  .type = number, \
+	  .sockets = sockets_ },
 static const struct row rows[] = { PACK_TABLE(ROW) };
 
 static const size_t sizes[] = { [FIELD_U32] = 4, [FIELD_U64] = 8, [FIELD_KEY] = KEY_BYTES };
@@ -104,6 +106,23 @@ static int encode_field(struct buf *out, const struct pack_record *record, const
 	return r < 0 ? r : buf_add(out, *text);
 }
 
+/* FNV-1a: against damage, not against anybody. */
+static uint32_t hash(struct span record)
+{
+	uint32_t h = 0x811c9dc5;
+
+	for (size_t i = 0; i < record.n; i++)
+		h = (h ^ (unsigned char)record.p[i]) * 0x01000193;
+	return h;
+}
+
+static int add_hash(struct buf *out)
+{
+	uint32_t h = hash(buf_span(out));
+
+	return buf_add(out, (struct span){ (const char *)&h, sizeof(h) });
+}
+
 int pack_encode(const struct pack_record *record, char *data, size_t cap)
 {
 	const struct row *row = find_row(record->type);
@@ -116,6 +135,8 @@ int pack_encode(const struct pack_record *record, char *data, size_t cap)
 
 	for (size_t i = 0; r == 0 && i < row->count; i++)
 		r = encode_field(&out, record, &row->fields[i]);
+	if (r == 0)
+		r = add_hash(&out);
 	return r < 0 ? r : (int)out.len;
 }
 
@@ -135,7 +156,8 @@ static int decode_field(struct span *rest, struct pack_record *record, const str
 
 int pack_decode(struct span *rest, struct pack_record *ret)
 {
-	uint32_t type;
+	const char *begin = rest->p;
+	uint32_t type, said;
 
 	if (rest->n == 0)
 		return 0;
@@ -149,7 +171,9 @@ int pack_decode(struct span *rest, struct pack_record *ret)
 	for (size_t i = 0; i < row->count; i++)
 		if (decode_field(rest, ret, &row->fields[i]) < 0)
 			return -EBADMSG;
-	return 1;
+	struct span record = { begin, (size_t)(rest->p - begin) };
+
+	return take(rest, &said, sizeof(said)) < 0 || said != hash(record) ? -EBADMSG : 1;
 }
 
 unsigned pack_sockets(enum pack_type type)

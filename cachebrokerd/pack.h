@@ -2,9 +2,10 @@
  * how it is written.
  *
  * A pack is a text and a row of descriptors. The text begins with PACK_PREFIX bytes that say whose
- * it is; then come records of pack_table.h, each its number (4 bytes) and its fields: numbers 4 or
- * 8 bytes, digests KEY_BYTES, texts a 4-byte length and their bytes, all in the machine's own byte
- * order. Records that have a descriptor take the next one of the row.
+ * it is; then come records of pack_table.h, each its number (4 bytes), its fields (numbers 4 or 8
+ * bytes, digests KEY_BYTES, texts a 4-byte length and their bytes, all in the machine's own byte
+ * order) and the FNV-1a hash of all that (4 bytes): a record that was damaged is none, and no other
+ * user's. Records that have a descriptor take the next one of the row.
  */
 #ifndef CACHEBROKERD_PACK_H
 #define CACHEBROKERD_PACK_H
@@ -13,7 +14,7 @@
 #include "cachebrokerd/pack_table.h"
 
 /* Raised with every change of pack_table.h, and of what its fields mean. */
-#define PACK_VERSION 3
+#define PACK_VERSION 4
 
 #define PACK_PREFIX 16 /* bytes: "keepwarm", PACK_VERSION, MSG_VERSION */
 

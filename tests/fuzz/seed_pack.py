@@ -27,6 +27,13 @@ def table():
         yield name, int(value), fields[name]
 
 
+def with_hash(data):
+    value = 0x811C9DC5
+    for byte in data:
+        value = (value ^ byte) * 0x01000193 % 2 ** 32
+    return data + struct.pack("=I", value)
+
+
 def record(value, fields, text):
     out = struct.pack("=I", value)
     for kind, longest in fields:
@@ -34,7 +41,7 @@ def record(value, fields, text):
             out += struct.pack("=I", len(text(longest))) + text(longest)
         else:
             out += b"\x03" * SIZES[kind]
-    return out
+    return with_hash(out)
 
 
 def main():
@@ -46,8 +53,9 @@ def main():
              "too_long": prefix + b"".join(record(value, fields, lambda n: b"x" * (n + 1)) for _, value, fields in rows),
              "empty": prefix,
              "other_version": b"keepwarm" + struct.pack("=II", versions[0] + 1, versions[1]),
-             "no_such_record": prefix + struct.pack("=I", 99)}
+             "no_such_record": prefix + with_hash(struct.pack("=I", 99))}
     seeds["cut"] = seeds["all"][:-1]
+    seeds["damaged"] = seeds["all"][:-1] + bytes([seeds["all"][-1] ^ 1])
     CORPUS.mkdir(parents=True, exist_ok=True)
     for name, data in seeds.items():
         (CORPUS / name).write_bytes(data)

@@ -101,6 +101,23 @@ static void a_record_that_is_cut_is_refused(void **unused)
 	}
 }
 
+static void a_record_with_a_bit_turned_over_is_refused(void **unused)
+{
+	(void)unused;
+	for (size_t i = 0; i < ROWS; i++) {
+		struct pack_record in, out;
+		size_t n = encode(i, true, &in);
+
+		for (size_t bit = 0; bit < n * 8; bit++) {
+			struct span rest = { data, n };
+
+			data[bit / 8] = (char)(data[bit / 8] ^ 1 << bit % 8);
+			assert_int_equal(pack_decode(&rest, &out), -EBADMSG);
+			data[bit / 8] = (char)(data[bit / 8] ^ 1 << bit % 8);
+		}
+	}
+}
+
 static void a_text_that_is_too_long_is_neither_written_nor_read(void **unused)
 {
 	struct pack_record r, out;
@@ -114,7 +131,7 @@ static void a_text_that_is_too_long_is_neither_written_nor_read(void **unused)
 	int n = pack_encode(&r, data, sizeof(data));
 
 	assert_true(n > 204);
-	memcpy(data + n - 204, &longer, sizeof(longer));
+	memcpy(data + n - 4 - 204, &longer, sizeof(longer));
 	struct span rest = { data, (size_t)n + 1 };
 
 	assert_int_equal(pack_decode(&rest, &out), -EBADMSG);
@@ -197,6 +214,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_record_comes_back_as_it_was),
 		cmocka_unit_test(a_record_that_is_cut_is_refused),
+		cmocka_unit_test(a_record_with_a_bit_turned_over_is_refused),
 		cmocka_unit_test(a_text_that_is_too_long_is_neither_written_nor_read),
 		cmocka_unit_test(a_record_without_room_is_not_written),
 		cmocka_unit_test(an_unknown_record_is_refused),
