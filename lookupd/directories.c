@@ -385,8 +385,11 @@ static enum found find_routes(const struct config *c, const struct account *a,
 	case -ENOENT:
 		why_say(why, "the account has no mail host for %s", msg_service_name(service));
 		return FOUND_NOT;
-	default:
+	case -ENOBUFS:
 		why_say(why, "the account's mail hosts are too many");
+		return FOUND_TROUBLE;
+	default:
+		why_say(why, "the account's mail host is neither a name nor an address");
 		return FOUND_TROUBLE;
 	}
 }
