@@ -114,8 +114,12 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 						.user = session_claimed_user(s),
 						.authzid = { c->authzid, c->authzid_length },
 						.secret = { c->secret, c->secret_length } } };
+		s->link.client = s->client; /* for whom connections and places are taken */
 		int r = link_request(&s->link, &lease, reply, ret_fd, deadline);
 
+		s->link.client = -1;
+		if (r == -ENOTCONN)
+			return END_CLIENT_LOST;
 		if (r == 0) {
 			learn_name(s, reply->type == MSG_LEASED ? reply->LEASED.user
 								: reply->REFUSED.user);
