@@ -22,7 +22,6 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
-#include "lib/route.h"
 
 #define FDS_A_MESSAGE 253 /* SCM_MAX_FD */
 #define TEXT_MOST     (1 << 30)
@@ -198,17 +197,6 @@ static int take_habit(struct unpacker *u, const struct pack_record *record)
 	return 0;
 }
 
-/* Hosts that are none would be this account's until its record is looked up again. */
-static bool are_hosts(struct span text)
-{
-	struct route route;
-	int r, count = 0;
-
-	while ((r = route_next(&text, &route)) > 0)
-		count++;
-	return r == 0 && count > 0;
-}
-
 static int take_account(struct unpacker *u, const struct pack_record *record)
 {
 	const struct pack_ACCOUNT *a = &record->ACCOUNT;
@@ -225,7 +213,7 @@ static int take_account(struct unpacker *u, const struct pack_record *record)
 						       .private = a->flags & PACK_PRIVATE,
 						       .place = a->place } };
 
-	if (!u->reloaded && (row.none || are_hosts(row.account.hosts)))
+	if (!u->reloaded)
 		accounts_restore(u->broker->accounts, &row);
 	return 0;
 }

@@ -89,12 +89,6 @@ def flip(data):
     for _ in range(len(data) // 50):
         data[random.randrange(16 + 4 + 8 + 32, len(data))] ^= 1 << random.randrange(8)
 
-def hosts(data):
-    place = b"0 %s 127.0.0.1" % how[1].encode()
-    found = data.count(place)
-    data[:] = data.replace(place, place.replace(b" ", b"\\x01"))
-    print("tamper: places", found, file=sys.stderr, flush=True)
-
 def other_version(data):
     data[8] += 1
 

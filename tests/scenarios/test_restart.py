@@ -390,18 +390,6 @@ def test_a_broken_pack_harms_nobody(make, backend, how):
     failures.check_connections(system, backend)
 
 
-def test_an_account_whose_mail_hosts_are_broken_is_looked_up_anew(make, backend):
-    system = make.system(backend, binaries=tampering_binaries())
-    fill(system, ["anna", "bert"])
-    tamper(system, f"hosts {backend.port}")
-    restart(system)
-    system.wait_log("tamper: places 2")
-    for user in "anna", "bert":
-        with system.session(user, reused=True) as client:
-            sees_own_mail(client, user)
-    assert "has left is broken" not in system.log_text()
-
-
 # --- one after the other --------------------------------------------------------------------------------
 def test_restarts_in_a_row_and_within_each_other(system, backend):
     fill(system, ["idle"])
