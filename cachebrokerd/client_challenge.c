@@ -294,6 +294,8 @@ int client_on_auth_step(struct client *c, const struct msg *m, int *fd)
 				      .AUTH_STEP = { .conversation = h->conversation,
 						     .service = c->service,
 						     .mechanism = h->mechanism,
+						     .tls = m->AUTH_STEP.tls,
+						     .attempt = c->leases,
 						     .client = span_str(c->origin),
 						     .user = SPAN_NONE,
 						     .why = SPAN_NONE,

@@ -27,6 +27,7 @@ static const struct span purpose_fingerprint = { "fingerprint", 11 };
 static const struct span purpose_tokens = { "tokens", 6 };
 static const struct span purpose_verified = { "verified", 8 };
 static const struct span purpose_habit = { "habit", 5 };
+static const struct span purpose_plain = { "plain", 5 };
 static const struct span purpose_setting = { "setting", 7 };
 
 int keys_adopt(const struct key *secret, struct keys **ret)
@@ -149,6 +150,14 @@ int keys_made(const struct keys *k, const struct key *given, struct span user, s
 	      struct key *ret)
 {
 	const struct span fields[] = { purpose_made, bytes_of(given), user, password };
+
+	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
+}
+
+int keys_plain(const struct keys *k, const struct key *login, struct key *ret)
+{
+	const struct key before = *login; /* *ret may be the same one */
+	const struct span fields[] = { purpose_plain, bytes_of(&before) };
 
 	return digest(k, fields, sizeof(fields) / sizeof(fields[0]), ret);
 }

@@ -89,6 +89,9 @@ int keys_name(const struct keys *k, uint32_t service, struct span user, struct k
 int keys_login(const struct keys *k, uint32_t service, struct span user, const struct key *proof,
 	       struct key *ret);
 
+/* The same of a login by a client without TLS, where the answer was about that as well. */
+int keys_plain(const struct keys *k, const struct key *login, struct key *ret);
+
 /* The same key? In constant time. */
 bool key_same(const struct key *a, const struct key *b);
 

@@ -36,6 +36,7 @@ struct lease {
 	struct key wanted; /* of connections with the fingerprint that it probably wants, */
 	bool wants;	   /* if it wants one */
 	bool plain;	   /* only a connection without a fingerprint */
+	bool told_plain;   /* the directory is told that it has no TLS, and answers about that */
 	bool private;	   /* nobody can listen to the client */
 	bool repeats;	   /* it must have the same key as the one before */
 	bool promise;	   /* nobody has seen it turn anything on */

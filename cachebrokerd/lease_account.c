@@ -176,19 +176,22 @@ static void remember(struct client *c, const struct account *found, uint32_t lif
 		       now_ms + ((int64_t)fresh + config->lookup_stale_max) * 1000);
 }
 
+/* Of a client without TLS it may be that which a directory did not like: then it says nothing of
+ * the account, and belongs to no user of whom more is known. */
 static void remember_none(struct client *c, enum msg_account status)
 {
 	struct broker *b = c->broker;
+	const struct lease *l = &c->lease;
+	const struct key *user = l->told_plain ? &l->known_as : &l->name;
 	const int64_t now_ms = clock_ms();
 	const int64_t until = now_ms + (int64_t)b->config.lookup_negative_ttl * 1000;
 
 	if (now_ms < b->settled_at)
 		return;
 	/* what strangers type closes nothing */
-	if (status == ACCOUNT_UNKNOWN)
-		(void)connection_close_misplaced(b, &c->lease.name, NULL);
-	accounts_store_none(b->accounts, &c->lease.known_as, &c->lease.name,
-			    status == ACCOUNT_REFUSED, until);
+	if (status == ACCOUNT_UNKNOWN && !l->told_plain)
+		(void)connection_close_misplaced(b, &l->name, NULL);
+	accounts_store_none(b->accounts, &l->known_as, user, status == ACCOUNT_REFUSED, until);
 }
 
 /* Nobody can say it: is it known of before? Whether it counts as fresh is no matter. place: of
@@ -275,6 +278,8 @@ static void ask(struct client *c, const struct msg_LEASE *m)
 						  .check = l->verified	? CHECK_VERIFIED
 							   : l->checked ? CHECK_PASSWORD
 									: CHECK_NOTHING,
+						  .tls = m->tls,
+						  .attempt = c->leases,
 						  .client = span_str(c->caller.client),
 						  .user = { l->user, l->user_length },
 						  .secret = l->checked ? m->secret : SPAN_NONE } };

@@ -4,6 +4,9 @@
  *	auth directory, both	the account's directory: LOOKUP takes the password along
  *	verified		nobody any more: a look-up worker or tlsrelayd has done so
  *
+ * A directory that is told whether the client has TLS may answer one way or the other: what it said
+ * to one is remembered for such only.
+ *
  * Whoever is not logged in with what it gave gets connections of a proof of its own kind.
  * Here the secret is turned into that; a copy is kept only in the memory of secrets.c, for those
  * whose password may have to be proven again.
@@ -128,9 +131,18 @@ static int make_digests(struct client *c, const struct msg_LEASE *m)
 	       (r = lease_make_proof(c)) ||
 	       (r = keys_name(keys, c->service, user_of(l), &l->name)));
 	l->known_as = l->name;
-	return r == 0 && l->checked
-		       ? keys_login(keys, c->service, user_of(l), &l->given, &l->known_as)
-		       : r;
+	(void)(r == 0 && l->checked &&
+	       (r = keys_login(keys, c->service, user_of(l), &l->given, &l->known_as)));
+	return r == 0 && l->told_plain ? keys_plain(keys, &l->known_as, &l->known_as) : r;
+}
+
+/* Is any directory told whether a client has TLS? */
+static bool tells_tls(const struct config *c)
+{
+	for (size_t i = 0; i < c->directory.count; i++)
+		if (strncmp(c->directory.items[i], "http", 4) == 0)
+			return true;
+	return false;
 }
 
 /* What the client asks for, by the name that everybody but it knows the account by; of a verified
@@ -149,6 +161,7 @@ static int note_request(struct client *c, const struct msg *m)
 			     .verified = (kind == PROOF_EXTERNAL && client_certified(c, &user)) ||
 					 (kind == PROOF_VERIFIED && client_verified(c, &user)),
 			     .plain = m->LEASE.plain || c->swapped,
+			     .told_plain = !m->LEASE.tls && tells_tls(&c->broker->config),
 			     .private = m->LEASE.private,
 			     .repeats = c->must_repeat,
 			     .client_id = m->LEASE.client_id };

@@ -1,7 +1,7 @@
-/* proxy_hostname, local_server, pop3_local_server, no_mailhost local: their values, and what is
- * wrong with them together. A local server that has a name may still turn out to be ourselves when
- * it is dialled; the broker refuses that then, as it does an address of this machine, which may be
- * another one's tomorrow. */
+/* server_hostname, proxy_hostname, local_server, pop3_local_server, no_mailhost local: their
+ * values, and what is wrong with them together. A local server that has a name may still turn out
+ * to be ourselves when it is dialled; the broker refuses that then, as it does an address of this
+ * machine, which may be another one's tomorrow. */
 #include "lib/config_local.h"
 
 #include "lib/place.h"
@@ -34,6 +34,36 @@ bool config_local_check_names(struct config_problems *p, const struct config_row
 		return false;
 	}
 	return true;
+}
+
+/* What has a colon is an address of IPv6 (with its zone, maybe): the port has a key of its own. */
+static bool can_be_host(struct span host)
+{
+	const char *zone = memchr(host.p, '%', host.n);
+	const size_t n = zone ? (size_t)(zone - host.p) : host.n;
+	struct cidr_address address;
+
+	return route_is_host(host) &&
+	       (!memchr(host.p, ':', host.n) ||
+		cidr_address_parse((struct span){ host.p, n }, &address) == 0);
+}
+
+bool config_local_take_host(struct config_problems *p, const struct config_row *row,
+			    struct span *value)
+{
+	struct span host = *value;
+
+	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+		host = (struct span){ host.p + 1, host.n - 2 };
+	if (can_be_host(host)) {
+		*value = host;
+		return true;
+	}
+	config_say(p, true,
+		   "%s: '%.*s' is not allowed: give one name or address; its port is said with "
+		   "server_port",
+		   config_written_key(row), value->n < 60 ? (int)value->n : 60, value->p);
+	return false;
 }
 
 static bool local_without_server(const struct config *c)

@@ -11,6 +11,11 @@ bool config_local_check_place(struct config_problems *p, const struct config_row
 bool config_local_check_names(struct config_problems *p, const struct config_row *row,
 			      const char *value);
 
+/* server_hostname's value, without the brackets that may be around an address; or reports that it
+ * can be no host. True: it is good. */
+bool config_local_take_host(struct config_problems *p, const struct config_row *row,
+			    struct span *value);
+
 /* Reports what these keys say that does not go together. */
 void config_local_judge(struct config_problems *p);
 

@@ -15,6 +15,7 @@
  *        MECHANISMS  a list as in sasl.h
  *        PLACE     as in place.h
  *        HOSTS     names and addresses
+ *        HOST      one of them; brackets around it are taken off
  * Units: s seconds, B bytes; a plain number is in that unit, B also takes k and M.
  */
 #ifndef LIB_CONFIG_TABLE_H
@@ -22,8 +23,9 @@
 
 #define CONFIG_TABLE(TEXT, NUM, BOOL, NAME, PAIR, LIST) \
 	/* the mail host */ \
-	TEXT(server_hostname, "localhost", 255, RELOAD, \
-	     "Mail host that serves every account without one of its own: a name or an address.") \
+	TEXT(server_hostname, "localhost", 255, RELOAD | HOST, \
+	     "Mail host that serves every account without one of its own: a name or an address " \
+	     "(of IPv6 in brackets or without).") \
 	NUM(server_port, "143", 1, 65535, "", RELOAD, \
 	    "Its IMAP port, a number or a service name.") \
 	NUM(pop3_server_port, "110", 1, 65535, "", RELOAD, \

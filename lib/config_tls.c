@@ -190,6 +190,11 @@ static bool imaps_without_tls(const struct config *c)
 	return config_tls_mode(c) == TLS_NONE && c->server_port == IMAPS_PORT;
 }
 
+static bool pop3s_without_tls(const struct config *c)
+{
+	return config_tls_mode(c) == TLS_NONE && c->pop3_server_port == POP3S_PORT;
+}
+
 static const struct {
 	const char *key;
 	bool (*is_wrong)(const struct config *c);
@@ -232,6 +237,8 @@ static const struct {
 	  "auth_sasl_plain_username and auth_sasl_plain_password" },
 	{ "server_port", imaps_without_tls, false,
 	  "993 is for TLS from the first byte on; set server_tls implicit" },
+	{ "pop3_server_port", pop3s_without_tls, false,
+	  "995 is for TLS from the first byte on; set server_tls implicit" },
 };
 
 static const char *written(const char *key)

@@ -102,6 +102,7 @@ static bool check_mechanisms(struct config_problems *p, const struct config_row 
 static int set_text(struct config_problems *p, const struct config_row *row, const char *value)
 {
 	char **text = config_member(row, p->config);
+	struct span taken = span_str(value);
 
 	if (strlen(value) > row->most) {
 		config_say(p, true, "%s: the value is longer than %u bytes",
@@ -116,7 +117,9 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 		return 0;
 	if ((row->flags & HOSTS) && !config_local_check_names(p, row, value))
 		return 0;
-	char *copy = strdup(value);
+	if ((row->flags & HOST) && !config_local_take_host(p, row, &taken))
+		return 0;
+	char *copy = strndup(taken.p, taken.n);
 
 	if (!copy)
 		return -ENOMEM;

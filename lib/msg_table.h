@@ -63,10 +63,12 @@
  * what a proxy in front of us said before login of whom it serves and how many proxies there
  * were. `client_id` is a digest of what ID said before login, 0 for nothing: with the client's
  * address it says what this client was seen to turn on before. `plain`: only one on which nothing
- * is turned on. `private`: the client has TLS, or comes from where none is needed. */
+ * is turned on. `tls`: the client has TLS; `private`: so it has, or it needs none where it comes
+ * from. */
 #define MSG_LEASE_FIELDS(N, U32, U64, TEXT) \
 	U32(N, proof_kind) \
 	U32(N, plain) \
+	U32(N, tls) \
 	U32(N, private) \
 	U64(N, client_id) \
 	U32(N, hops) \
@@ -119,6 +121,8 @@
 	U32(N, service) \
 	U32(N, mechanism) \
 	U32(N, status) \
+	U32(N, tls) \
+	U32(N, attempt) \
 	TEXT(N, client, 64) \
 	TEXT(N, user, 512) \
 	TEXT(N, why, 200) \
@@ -273,11 +277,13 @@
 #define MSG_WORKER_FIELDS(N, U32, U64, TEXT) \
 	U32(N, reserved)
 
-/* Which mail host serves this account? `check` is of enum msg_check; `client` is the client's
- * address, which some directories are told. */
+/* Which mail host serves this account? `check` is of enum msg_check. Some directories are told of
+ * the client: its address, whether it has TLS, which of its login attempts this is, from 1. */
 #define MSG_LOOKUP_FIELDS(N, U32, U64, TEXT) \
 	U32(N, service) \
 	U32(N, check) \
+	U32(N, tls) \
+	U32(N, attempt) \
 	TEXT(N, client, 64) \
 	TEXT(N, user, 512) \
 	TEXT(N, secret, 8192)

@@ -127,10 +127,16 @@ static struct conversation *find(struct challenges *c, const struct msg_AUTH_STE
 }
 
 /* The account of this name. */
-static enum found look_up(struct directories *d, uint32_t service, struct span user,
+static enum found look_up(struct directories *d, const struct msg_AUTH_STEP *step, struct span user,
 			  struct account *ret, unsigned *ret_line, struct why *why)
 {
-	return directories_find(d, msg_service_name(service), user, ret, ret_line, why);
+	const struct driver_question q = { .service = msg_service_name(step->service),
+					   .user = user,
+					   .client = "",
+					   .tls = step->tls,
+					   .attempt = step->attempt };
+
+	return directories_ask(d, &q, ret, ret_line, why);
 }
 
 static bool is_trouble(enum found found)
@@ -235,7 +241,8 @@ static enum found let_judge_cram(struct directories *d, const struct conversatio
 
 /* The same arithmetic for an account that there is not. */
 static enum msg_auth judge_cram(struct directories *d, const struct conversation *e,
-				struct span user, const unsigned char *given, struct why *why)
+				const struct msg_AUTH_STEP *step, struct span user,
+				const unsigned char *given, struct why *why)
 {
 	static struct account a; /* wiped below */
 	const struct mechanism *m = e->mechanism;
@@ -243,7 +250,7 @@ static enum msg_auth judge_cram(struct directories *d, const struct conversation
 	const size_t n = digest_length(m->digest);
 	unsigned char wanted[DIGEST_MAX];
 	unsigned line;
-	enum found found = look_up(d, e->service, user, &a, &line, why);
+	enum found found = look_up(d, step, user, &a, &line, why);
 	const bool known = found == FOUND;
 
 	if (is_trouble(found)) {
@@ -288,7 +295,7 @@ static enum msg_auth go_on_cram(struct directories *d, const struct conversation
 		return AUTH_REFUSED;
 	}
 	ret->user = buf_span(&name);
-	return judge_cram(d, e, buf_span(&name), given, &texts->why);
+	return judge_cram(d, e, step, buf_span(&name), given, &texts->why);
 }
 
 /* All at once: the broker has made the timestamp, when the client was greeted, and has put it in
@@ -413,7 +420,7 @@ static enum msg_auth begin_scram(struct directories *d, struct conversation *e,
 		why_say(&texts->why, "%s", why_not(r));
 		return AUTH_REFUSED;
 	}
-	enum found found = look_up(d, e->service, buf_span(&user), &a, &line, &e->why);
+	enum found found = look_up(d, step, buf_span(&user), &a, &line, &e->why);
 
 	if (is_trouble(found))
 		texts->why = e->why;

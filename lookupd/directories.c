@@ -318,14 +318,6 @@ enum found directories_ask(struct directories *d, const struct driver_question *
 	return found == FOUND && q->check ? check(source, ret, q->secret, why) : found;
 }
 
-enum found directories_find(struct directories *d, const char *service, struct span user,
-			    struct account *ret, unsigned *ret_line, struct why *why)
-{
-	const struct driver_question q = { .service = service, .user = user, .client = "" };
-
-	return directories_ask(d, &q, ret, ret_line, why);
-}
-
 int directories_complete(const struct directories *d, struct span name, struct buf *out)
 {
 	return config_login_name(d->config, name, out);
@@ -385,8 +377,11 @@ static enum found find_routes(const struct config *c, const struct account *a,
 	case -ENOENT:
 		why_say(why, "the account has no mail host for %s", msg_service_name(service));
 		return FOUND_NOT;
-	default:
+	case -ENOBUFS:
 		why_say(why, "the account's mail hosts are too many");
+		return FOUND_TROUBLE;
+	default:
+		why_say(why, "the account's mail host is neither a name nor an address");
 		return FOUND_TROUBLE;
 	}
 }
@@ -409,7 +404,9 @@ void directories_answer(struct directories *d, const struct msg_LOOKUP *question
 					   .user = question->user,
 					   .check = question->check == CHECK_PASSWORD,
 					   .secret = question->secret,
-					   .client = client };
+					   .client = client,
+					   .tls = question->tls,
+					   .attempt = question->attempt };
 	unsigned line = 0;
 	enum found found = FOUND_TROUBLE;
 

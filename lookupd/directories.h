@@ -26,10 +26,6 @@ int directories_check(struct directories *d, const char *file, directories_repor
 enum found directories_ask(struct directories *d, const struct driver_question *q,
 			   struct account *ret, unsigned *ret_line, struct why *why);
 
-/* The same without a password. `service` is "imap" or "pop3". */
-enum found directories_find(struct directories *d, const char *service, struct span user,
-			    struct account *ret, unsigned *ret_line, struct why *why);
-
 /* Appends the name that an account of this login name has (config_login.h). 0 or -ENOBUFS. */
 int directories_complete(const struct directories *d, struct span name, struct buf *out);
 

@@ -28,6 +28,8 @@ struct driver_question {
 	bool check;	     /* is `secret` its password? */
 	struct span secret;  /* such as can be one (password.h) */
 	const char *client;  /* the client's numeric address; "": not known */
+	bool tls;	     /* the client has TLS */
+	uint32_t attempt;    /* which login attempt of the client's it is, from 1; 0: not known */
 };
 
 /* What is wrong, for people: one line, without secrets. */

@@ -241,6 +241,16 @@ static int add_check(struct curl_slist **list, const struct driver_question *q)
 	return r;
 }
 
+/* What nginx says of the client besides: Auth-SSL only where there is TLS. 0 or -errno. */
+static int add_client(struct curl_slist **list, const struct driver_question *q)
+{
+	char digits[12];
+	int n = snprintf(digits, sizeof(digits), "%u", q->attempt > 0 ? q->attempt : 1u);
+	int r = add_header(list, "Auth-Login-Attempt", (struct span){ digits, (size_t)n });
+
+	return r == 0 && q->tls ? add_header(list, "Auth-SSL", SPAN("on")) : r;
+}
+
 static CURLcode ask(struct http *h, const struct driver_question *q, long *ret_status)
 {
 	struct curl_slist *headers = NULL;
@@ -253,8 +263,7 @@ static CURLcode ask(struct http *h, const struct driver_question *q, long *ret_s
 		      : add_header(&headers, "Auth-Method", SPAN("none"))) == 0 &&
 	    add_header(&headers, "Auth-User", q->user) == 0 &&
 	    add_header(&headers, "Auth-Protocol", span_str(q->service)) == 0 &&
-	    add_header(&headers, "Auth-Login-Attempt", SPAN("1")) == 0 &&
-	    add_own_header(&headers, h) == 0 &&
+	    add_client(&headers, q) == 0 && add_own_header(&headers, h) == 0 &&
 	    curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK)
 		r = curl_easy_perform(h->curl);
 	if (r == CURLE_OK)

@@ -16,6 +16,8 @@
 
 #define NETWORK_SECONDS 2
 #define SEARCH_SECONDS	3
+#define SECONDS_MOST	(DRIVER_TIMEOUT_MS / 1000)
+#define SLOW_MS		500 /* a connection that was dead shows so sooner */
 #define ENTRIES_MOST	2 /* several are as good as none */
 #define URI_MAX		2048
 #define DN_MAX		2048
@@ -121,9 +123,19 @@ static int deref_of(const char *word)
 	return LDAP_DEREF_NEVER;
 }
 
+/* LDAP_TIMEOUT is both for the network and for a search; what no worker may wait for, and 0, is as
+ * long as one may. */
+static struct timeval timeout_of(const struct ldap_source *s, long usual)
+{
+	const long seconds = authrc_number(&s->rc, "LDAP_TIMEOUT", usual);
+
+	return (struct timeval){ .tv_sec = seconds > 0 && seconds < SECONDS_MOST ? seconds
+										 : SECONDS_MOST };
+}
+
 static void set_options(const struct ldap_source *s, LDAP *ld)
 {
-	const struct timeval network = { .tv_sec = NETWORK_SECONDS };
+	const struct timeval network = timeout_of(s, NETWORK_SECONDS);
 	const int version = (int)authrc_number(&s->rc, "LDAP_PROTOCOL_VERSION", LDAP_VERSION3);
 	const int deref = deref_of(authrc_get(&s->rc, "LDAP_DEREF", "never"));
 
@@ -329,7 +341,7 @@ static enum found check_by_bind(const struct ldap_source *s, struct span secret,
 static enum found search(const struct ldap_source *s, const char *base, const char *filter,
 			 const char *const *attributes, LDAPMessage **ret_answer, struct why *why)
 {
-	struct timeval time = { .tv_sec = SEARCH_SECONDS };
+	struct timeval time = timeout_of(s, SEARCH_SECONDS);
 	int r = ldap_search_ext_s(s->ld, base, LDAP_SCOPE_SUBTREE, filter,
 				  (char **)(uintptr_t)attributes, 0, NULL, NULL, &time,
 				  ENTRIES_MOST, ret_answer);
@@ -420,7 +432,7 @@ static enum found find_entry(struct ldap_source *s, struct span user, struct acc
 			return found;
 		drop(s);
 		*ret = empty;
-		if (clock_ms() - began > 1000) /* it is not dead, it is slow */
+		if (clock_ms() - began > SLOW_MS) /* it is not dead, it is slow */
 			return FOUND_DOWN;
 	}
 	return FOUND_DOWN;

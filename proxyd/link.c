@@ -109,12 +109,23 @@ static int send_request(struct link *l, struct msg *request, int fd, int64_t dea
 	return r;
 }
 
+/* What a client has half-closed is as good as ever: POLLHUP is both directions. */
+static int wait_for_broker(const struct link *l, int64_t deadline)
+{
+	struct pollfd fds[] = { { .fd = l->sock, .events = POLLIN }, { .fd = l->client } };
+	int n = io_poll(fds, 2, deadline);
+
+	if (n <= 0)
+		return n == 0 ? -ETIMEDOUT : n;
+	return fds[0].revents ? 0 : -ENOTCONN;
+}
+
 static int await_reply(struct link *l, struct msg *reply, int *ret_fd, int64_t deadline)
 {
 	int r = 0;
 
 	while (r >= 0) {
-		r = io_wait(l->sock, POLLIN, deadline);
+		r = wait_for_broker(l, deadline);
 		if (r == 0)
 			r = receive_one(l, reply, ret_fd);
 		if (r == 1)

@@ -19,6 +19,7 @@ typedef void link_stream_fn(void *context, int stream);
 struct link {
 	int sock;	     /* -1: no broker at the moment */
 	int door;	     /* -1: none */
+	int client;	     /* whose reset ends a wait for a reply; -1: nobody's */
 	bool takes_door;     /* the broker may give it one: it is not in the jail yet */
 	uint32_t serial;     /* of the last request */
 	bool ended;	     /* the broker told this session to end, */
@@ -43,7 +44,8 @@ int link_knock(struct link *l, const struct msg *knock, int64_t deadline);
 /* Sends a request and waits for its reply, whose texts live until the next call. *ret_fd is its
  * descriptor (the caller's) or -1. A broker that is restarted meanwhile is asked once more. Late
  * replies to earlier requests are dropped with their descriptors. 0; -ECONNRESET or -EPIPE when the
- * broker is gone; -ETIMEDOUT; -ECANCELED, also when the broker told this session to end. */
+ * broker is gone; -ETIMEDOUT; -ECANCELED, also when the broker told this session to end; -ENOTCONN
+ * when l->client has been reset, so that the reply is nobody's. */
 int link_request(struct link *l, struct msg *request, struct msg *reply, int *ret_fd,
 		 int64_t deadline);
 

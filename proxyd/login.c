@@ -104,6 +104,7 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 		struct msg lease = { .type = MSG_LEASE,
 				     .LEASE = { .proof_kind = c->kind,
 						.plain = plain,
+						.tls = s->stream == STREAM_TLS,
 						.private = is_private(s),
 						.client_id = client_id_of(s),
 						.hops = s->said.hops,
@@ -113,8 +114,12 @@ enum session_end login_request_lease(struct session *s, bool plain, struct msg *
 						.user = session_claimed_user(s),
 						.authzid = { c->authzid, c->authzid_length },
 						.secret = { c->secret, c->secret_length } } };
+		s->link.client = s->client; /* for whom connections and places are taken */
 		int r = link_request(&s->link, &lease, reply, ret_fd, deadline);
 
+		s->link.client = -1;
+		if (r == -ENOTCONN)
+			return END_CLIENT_LOST;
 		if (r == 0) {
 			learn_name(s, reply->type == MSG_LEASED ? reply->LEASED.user
 								: reply->REFUSED.user);
@@ -382,6 +387,7 @@ static bool lease_again(struct session *s, bool *ret_prove)
 	struct msg reply, lease = { .type = MSG_LEASE,
 				    .LEASE = { .proof_kind = c->kind,
 					       .plain = true,
+					       .tls = s->stream == STREAM_TLS,
 					       .private = is_private(s),
 					       .client_id = client_id_of(s),
 					       .hops = s->said.hops,

@@ -176,7 +176,7 @@ static int serve_one(const struct options *o, const struct activation_fd *connec
 	char path[256];
 	const struct service *service = service_find(connection->name);
 	struct session_start start = { .client = connection->fd,
-				       .link = { .sock = -1, .door = -1 },
+				       .link = { .sock = -1, .door = -1, .client = -1 },
 				       .tls = service->tls };
 
 	if (in_run_directory(o, "session", path, sizeof(path)) < 0)

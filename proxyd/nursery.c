@@ -60,7 +60,7 @@ static int serve_client(struct state *s, int client, size_t pool)
 {
 	struct nursery *n = s->n;
 	struct session_start start = { .client = client,
-				       .link = { .sock = -1, .door = n->door },
+				       .link = { .sock = -1, .door = n->door, .client = -1 },
 				       .settings = n->settings,
 				       .tls = n->services[pool]->tls,
 				       .crowded = is_crowded(n) };

@@ -47,6 +47,7 @@ static enum session_end ask_broker(struct session *s, enum sasl_mechanism mechan
 		struct msg step = { .type = MSG_AUTH_STEP,
 				    .AUTH_STEP = { .conversation = conversation,
 						   .mechanism = mechanism,
+						   .tls = s->stream == STREAM_TLS,
 						   .client = SPAN_NONE,
 						   .user = SPAN_NONE,
 						   .why = SPAN_NONE,

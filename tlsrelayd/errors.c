@@ -118,6 +118,16 @@ static const struct row of_client[] = {
 	  "says that our certificate has expired (tls_server_cert_file)" },
 };
 
+/* Of either, when the connection has been open: what refuses a handshake is about a second one
+ * then, and what is no TLS comes from a peer that can speak it. */
+static const struct row of_open[] = {
+	{ SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, TLS_HANDSHAKE,
+	  "broke off, perhaps since it may not renegotiate" },
+	{ SSL_R_WRONG_VERSION_NUMBER, TLS_HANDSHAKE, "sent something that is no TLS" },
+	{ SSL_R_PACKET_LENGTH_TOO_LONG, TLS_HANDSHAKE, "sent something that is no TLS" },
+	{ SSL_R_HTTP_REQUEST, TLS_HANDSHAKE, "sent something that is no TLS" },
+};
+
 static const struct row *find(const struct row *rows, size_t count, int code)
 {
 	for (size_t i = 0; i < count; i++)
@@ -247,18 +257,29 @@ static void say_certificate(const char *peer, long code, bool is_client, struct 
 	errors_say(ret, peer, TLS_CERTIFICATE, text);
 }
 
-static void say_code(unsigned long code, const char *peer, uint32_t port, bool is_client,
-		     struct errors_text *ret)
+/* A mail host of TLS 1.3 judges our certificate when the connection is open already: what is not
+ * among the rows for that is looked for among those of a handshake. */
+static const struct row *find_code(unsigned long code, bool is_client, bool is_open)
 {
-	char text[ERRORS_TEXT_MAX];
-	int reason = ERR_GET_REASON(code);
+	const int reason = ERR_GET_REASON(code);
 	const struct row *row =
-		is_client ? find(of_client, sizeof(of_client) / sizeof(of_client[0]), reason)
-			  : find(of_server, sizeof(of_server) / sizeof(of_server[0]), reason);
-	const char *words = ERR_reason_error_string(code);
+		is_open ? find(of_open, sizeof(of_open) / sizeof(of_open[0]), reason) : NULL;
 
 	if (ERR_GET_LIB(code) != ERR_LIB_SSL)
-		row = NULL;
+		return NULL;
+	if (row)
+		return row;
+	return is_client ? find(of_client, sizeof(of_client) / sizeof(of_client[0]), reason)
+			 : find(of_server, sizeof(of_server) / sizeof(of_server[0]), reason);
+}
+
+static void say_code(unsigned long code, const char *peer, uint32_t port, bool is_client,
+		     bool is_open, struct errors_text *ret)
+{
+	char text[ERRORS_TEXT_MAX];
+	const struct row *row = find_code(code, is_client, is_open);
+	const char *words = ERR_reason_error_string(code);
+
 	if (!row)
 		(void)snprintf(text, sizeof(text), "TLS failed: %s",
 			       words ? words : "for an unknown reason");
@@ -281,7 +302,7 @@ void errors_of_handshake(SSL *ssl, const char *peer, uint32_t port, bool is_clie
 	if (verdict != X509_V_OK && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
 		say_certificate(peer, verdict, is_client, ret);
 	else if (code != 0 && !ended)
-		say_code(code, peer, port, is_client, ret);
+		say_code(code, peer, port, is_client, false, ret);
 	else {
 		(void)snprintf(text, sizeof(text), "ended the connection in the TLS handshake%s%s",
 			       error ? ": " : "", error ? strerror(error) : "");
@@ -296,7 +317,7 @@ bool errors_of_stream(const char *peer, uint32_t port, bool is_client, struct er
 
 	if (code == 0)
 		return false;
-	say_code(code, peer, port, is_client, ret);
+	say_code(code, peer, port, is_client, true, ret);
 	ERR_clear_error();
 	return true;
 }

@@ -316,17 +316,18 @@ static struct conn *new_conn(const int fds[2])
 	struct conn *c = calloc(1, sizeof(*c));
 	bool is_client = job.kind == LINK_ACCEPT;
 	struct span ticket = { job.ticket, job.ticket_length };
-	struct ssl_st *ssl =
-		is_client ? contexts_accept(worker.setup->contexts, job.service)
-			  : contexts_dial(worker.setup->contexts, job.peer, ticket);
-	int r;
 
 	if (!c) {
 		close(fds[0]);
 		close(fds[1]);
 		return NULL;
 	}
-	r = relay_init(&c->relay, ssl, fds[0], fds[1], job.peer, is_client, job.starttls, job.port);
+	struct ssl_st *ssl =
+		is_client ? contexts_accept(worker.setup->contexts, job.service)
+			  : contexts_dial(worker.setup->contexts, job.peer, ticket);
+	int r = relay_init(&c->relay, ssl, fds[0], fds[1], job.peer, is_client, job.starttls,
+			   job.port);
+
 	if (r < 0) {
 		free(c);
 		return NULL;

@@ -67,14 +67,14 @@ class Authdaemond(Scripted):
 
 class Ldap(Scripted):
     """Has every account, with no password in its entry: a bind shows whether it is right. `bind` gives a result code for a
-    request, or None for silence."""
+    request, or None for silence; `lines` are further settings."""
 
-    def __init__(self, bind):
+    def __init__(self, bind, *lines):
         listener = socket.create_server(("127.0.0.1", 0))
         self.bind = bind
         self.rc = temp_folder() / "rc"
         self.rc.write_text(f"LDAP_URI\tldap://127.0.0.1:{listener.getsockname()[1]}\nLDAP_BASEDN\tdc=x\nLDAP_MAIL\tuid\n"
-                           "LDAP_AUTHBIND\t1\n")
+                           "LDAP_AUTHBIND\t1\n" + "".join(f"{line}\n" for line in lines))
         readable(self.rc)
         super().__init__(listener, self.judge, lambda request: len(request) > 1)
 

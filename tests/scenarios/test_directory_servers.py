@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from keepwarm.directory import at, tell
-from keepwarm.directory_servers import AuthHttp, Authdaemond
+from keepwarm.directory import at, has_driver, tell
+from keepwarm.directory_servers import AuthHttp, Authdaemond, Ldap
 from keepwarm.process import DEADLINE, free_port, wait_until
 from keepwarm.system import BUILD
 
@@ -128,6 +128,20 @@ def test_a_name_is_never_a_header_of_its_own(server, conf):
 def test_the_environments_proxy_is_not_asked(server, conf, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     tell(conf(server(AuthHttp, ["Auth-Status: OK"])), "anna")
+
+
+# --- LDAP -------------------------------------------------------------------------------------------------
+@pytest.mark.skipif(not has_driver("ldap"), reason="built without LDAP")
+@pytest.mark.parametrize("lines, seconds", [
+    ([], 3), (["LDAP_TIMEOUT 1"], 1), (["LDAP_TIMEOUT 4"], 4), (["LDAP_TIMEOUT 60"], 5), (["LDAP_TIMEOUT 0"], 5),
+    (["LDAP_TIMEOUT soon"], 3),
+])
+def test_a_search_has_the_time_that_the_settings_say(make, conf, lines, seconds):
+    """The server is told (RFC 4511 section 4.5.1): subtree, no aliases, two entries, so many seconds."""
+    ldap = Ldap(lambda request: 0, *lines)
+    make.started.append(ldap)
+    tell(conf(ldap), "anna")
+    assert b"\n\1\2\n\1\0\2\1\2\2\1" + bytes([seconds]) in ldap.requests[0], ldap.requests
 
 
 # --- both, when they are down -----------------------------------------------------------------------------

@@ -3,9 +3,13 @@
 Whether the connection is reused after a clean-up or thrown away is the proxy's choice where a test
 says nothing; that the next session is clean never is.
 """
+import socket
+
 import pytest
 
-from keepwarm.backend import SILENCE
+from keepwarm.backend import SILENCE, Gate
+from keepwarm.directory_servers import AuthHttp
+from keepwarm.process import DEADLINE, free_port
 
 NOOP_REPLY = b"OK Noop, says the backend"
 
@@ -269,3 +273,45 @@ def test_a_strange_answer_to_the_barrier_means_no_reuse(system, backend, answer)
     closed(backend)
     backend.answers.clear()
     clean_session(system, backend, reused=False)
+
+
+# --- while the broker has yet to answer -------------------------------------------------------------------
+@pytest.fixture
+def held(make, backend):
+    """Its first login waits for the directory until the gate is opened."""
+    gate = Gate()
+
+    def answer(_):
+        gate.reached.set()
+        gate.opened.wait(DEADLINE)
+        return ["Auth-Status: OK", f"Auth-Server: {backend.address}", f"Auth-Port: {backend.port}"]
+    web = AuthHttp(answer)
+    make.started.append(web)
+    system = make.system(backend, directory=[web], server_port=free_port())
+    system.gate = gate
+    return system
+
+
+def send_and_wait(system, text):
+    client = system.client()
+    client.send(text)
+    assert system.gate.reached.wait(DEADLINE)
+    return client
+
+
+def test_a_client_that_is_reset_before_its_lease_gives_up_its_place(held, backend):
+    send_and_wait(held, "a1 LOGIN anna pw-anna\r\n").reset()
+    held.wait_log("reason=client-lost")
+    held.wait_clients(0)
+    assert "LOGIN: 'anna'" not in held.log_text()  # nobody has judged it
+    held.gate.opened.set()
+    clean_session(held, backend, reused=False)
+    assert len(backend.logins) == 1
+
+
+def test_a_client_that_has_said_all_may_still_wait_for_its_answers(held):
+    client = send_and_wait(held, "a1 LOGIN anna pw-anna\r\na2 LOGOUT\r\n")
+    client.sock.shutdown(socket.SHUT_WR)
+    held.gate.opened.set()
+    said = client.read_to_end()
+    assert b"a1 OK " in said and b"a2 OK " in said, said

@@ -1,10 +1,13 @@
-"""disableinsecureimap and disableinsecurepop3: an account that may log in only where nobody can listen."""
+"""disableinsecureimap and disableinsecurepop3: an account that may log in only where nobody can listen. And a directory
+that decides this itself, by Auth-SSL."""
 import shutil
 
 import pytest
 
 from keepwarm import certs, tls
+from keepwarm.challenge import login as challenged
 from keepwarm.directory import Userdb, at, tell
+from keepwarm.directory_servers import AuthHttp
 from keepwarm.pop3 import Client as Pop
 from keepwarm.pop3 import Host
 from keepwarm.process import free_port
@@ -99,3 +102,61 @@ def test_pop3(make, start, backend, pki):
 def test_it_is_told(start, backend):
     system = start(backend)
     assert "only with TLS" in tell(system.conf, "anna") and "only with TLS" not in tell(system.conf, "carl")
+
+
+# --- auth_http: Auth-SSL, Auth-Login-Attempt --------------------------------------------------------------
+def headers(request, name):
+    return [line.partition(b": ")[2] for line in request.split(b"\r\n") if line.startswith(name + b":")]
+
+
+@pytest.fixture
+def ask(make, backend, pki):
+    """A proxy whose directory lets in who has TLS; with a `password`, that one only."""
+    def asking(password=None, **config):
+        def answer(request):
+            if headers(request, b"Auth-SSL") != [b"on"] or (password and headers(request, b"Auth-Pass") not in ([], [password])):
+                return ["Auth-Status: No"]
+            return ["Auth-Status: OK", f"Auth-Server: {backend.address}", f"Auth-Port: {backend.port}", "Auth-Pass: pw-anna"]
+        web = AuthHttp(answer)
+        make.started.append(web)
+        system = make.system(backend, directory=[web], server_port=free_port(), tls_server_cert_file=pki.ours.path,
+                             tls_server_key_file=pki.ours.key_path, **config)
+        system.web, system.secure = web, lambda: tls.starttls(system.port, pki.authority)
+        return system
+    return asking
+
+
+@pytest.mark.parametrize("auth", ["backend", "directory"])
+def test_what_a_directory_says_to_tls_is_for_tls_only(ask, backend, auth):
+    """Neither word is another client's, and a stranger without TLS takes no connection out of the cache."""
+    system = ask(auth=auth)
+    for _ in range(2):
+        assert log_in(system.client, "anna").tagged == WRONG
+        assert log_in(system.secure, "anna").ok
+        system.wait_cached(1)
+    assert len(backend.logins) == 1 and len(system.web.requests) == 2
+    restart(system)
+    assert log_in(system.client, "anna").tagged == WRONG
+    assert log_in(system.secure, "anna").ok
+    assert len(backend.logins) == 1 and len(system.web.requests) == 2
+
+
+@pytest.mark.parametrize("mechanism", ["CRAM-MD5", "SCRAM-SHA-256"])
+def test_a_challenge_needs_the_directorys_word_too(ask, mechanism):
+    system = ask(auth_mechanisms=mechanism)
+    for start_client, good in ((system.client, False), (system.secure, True)):
+        with start_client() as client:
+            assert challenged(client, mechanism, "anna", "pw-anna").ok == good
+    assert [headers(request, b"Auth-Login-Attempt") for request in system.web.requests] == [[b"1"]] * 3
+
+
+def test_a_directory_is_told_which_attempt_it_is(ask):
+    system = ask(b"pw-anna", auth="directory")
+    for session in range(2):  # each begins at 1
+        with system.secure() as client:
+            for n in range(2):
+                assert not client.login("anna", f"no-{session}-{n}").ok
+            assert client.login("anna", "pw-anna").ok
+    told = [headers(request, b"Auth-Login-Attempt") for request in system.web.requests]
+    assert told == [[b"1"], [b"2"], [b"3"], [b"1"], [b"2"]]  # the right password is known by then
+    assert all(headers(request, b"Auth-SSL") == [b"on"] for request in system.web.requests)

@@ -4,14 +4,15 @@ import random
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 
 import pytest
 
 from keepwarm.process import alive, asleep, read_proc, wait_until
 from keepwarm.system import SANITIZED
-from keepwarm.tlsrelay import (client_context, dialling, not_taken, open_to, read_exactly, read_to_end, readable,
-                               serving)
+from keepwarm.tlsrelay import (IMPLICIT, client_context, dialling, not_taken, open_to, plain_end, read_exactly, read_to_end,
+                               readable, serving)
 
 
 # --- ends -------------------------------------------------------------------------------------------------
@@ -133,6 +134,21 @@ def test_a_client_that_stays_when_the_plain_side_is_gone_is_left(tmp_path, autho
         assert client.read_to_end() == b""
         wait_until(lambda: relay.connections() == 0, "the connection stays", 25)
         client.close()
+
+
+def test_a_mail_host_that_breaks_off_over_a_refused_handshake_is_called_so(tmp_path, authority, mail):
+    """A renegotiation that is refused: its alert is the one that refuses a first handshake."""
+    with subprocess.Popen(["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", mail.path, "-key", mail.key_path,
+                           "-tls1_2", "-naccept", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as host, \
+            dialling(tmp_path, authority) as relay:
+        port = next(int(line.rsplit(b":", 1)[1]) for line in host.stdout if line.startswith(b"ACCEPT"))
+        sock = socket.create_connection(("127.0.0.1", port))
+        serial = relay.request("TLS_CONNECT", sock, mode=IMPLICIT, service=1, port=port, host="mail.test")
+        plain = plain_end(relay.answer(serial))
+        host.stdin.write(b"r\n")
+        host.stdin.flush()
+        assert plain.recv(1) == b""
+        relay.wait_log("mail.test: broke off, perhaps since it may not renegotiate")
 
 
 # --- much ---------------------------------------------------------------------------------------------------

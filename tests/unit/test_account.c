@@ -90,6 +90,9 @@ static void hosts_are_read_in_all_their_forms(void **unused)
 		{ "imaps://mail", "server_tls starttls", "2 993 mail" },
 		{ " a  b;c;;d ", "", "0 143 a 0 143 b 0 143 c 0 143 d" },
 		{ "", "server_hostname home\nserver_port 9", "0 9 home" },
+		{ "", "server_hostname [::1]", "0 143 ::1" },
+		{ "", "server_hostname fe80::1%eth0", "0 143 fe80::1%eth0" },
+		{ "", "server_hostname [127.0.0.1]", "0 143 127.0.0.1" },
 		{ "1 2 3 4 5 6 7 8", "",
 		  "0 143 1 0 143 2 0 143 3 0 143 4 0 143 5 0 143 6 0 143 7 0 143 8" },
 	};

@@ -343,6 +343,28 @@ static void texts_are_bounded(void **unused)
 	assert_error(line, "f:1: server_hostname: the value is longer than 255 bytes");
 }
 
+static void the_mail_host_must_be_one(void **unused)
+{
+	static const char *const wrong[] = {
+		"[::1", "::1]", "[]", "[[::1]]", "mail:143", "imap://mail", "mail two",
+		"m\xc3\xa4il", ":", "::g", "[::1]:143",
+	};
+	char line[100], report[200];
+
+	(void)unused;
+	assert_clean("server_hostname [2001:db8::1]");
+	assert_string_equal(c.server_hostname, "2001:db8::1");
+	assert_clean("server_hostname fe80::1%eth0");
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		(void)snprintf(line, sizeof(line), "\nserver_hostname %s\n", wrong[i]);
+		(void)snprintf(report, sizeof(report),
+			       "f:2: server_hostname: '%s' is not allowed: give one name or "
+			       "address; its port is said with server_port",
+			       wrong[i]);
+		assert_error(line, report);
+	}
+}
+
 static void over_long_lines_and_nul_bytes_are_errors(void **unused)
 {
 	static char longer[5000];
@@ -550,6 +572,7 @@ int main(void)
 		cmocka_unit_test(names_are_one_of_a_list),
 		cmocka_unit_test(pairs_are_two_numbers_the_smaller_first),
 		cmocka_unit_test(texts_are_bounded),
+		cmocka_unit_test(the_mail_host_must_be_one),
 		cmocka_unit_test(over_long_lines_and_nul_bytes_are_errors),
 		cmocka_unit_test(couriers_foreign_is_known_and_does_nothing),
 		cmocka_unit_test(unknown_keys_are_warnings_with_the_nearest_key),

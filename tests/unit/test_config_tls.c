@@ -106,6 +106,8 @@ static void what_does_not_go_together_is_said_with_its_line(void **unused)
 		{ "tls_key_file /a\n", "W f:1: tls_key_file: has no effect" },
 		{ "server_port 993\nserver_tls implicit\n", NULL },
 		{ "server_port 993\n", "W f:1: server_port: 993 is for TLS" },
+		{ "pop3_server_port 995\nserver_tls implicit\n", NULL },
+		{ "pop3_server_port 995\n", "W f:1: pop3_server_port: 995 is for TLS" },
 	};
 
 	(void)unused;

@@ -51,7 +51,8 @@ static enum found find(const char *place)
 	c.directory.lines[0] = 1;
 	assert_int_equal(directories_new(&c, &d), 0);
 	longest = 0;
-	enum found found = directories_find(d, "imap", SPAN("anna"), &account, &line, &why);
+	const struct driver_question q = { .service = "imap", .user = SPAN("anna"), .client = "" };
+	enum found found = directories_ask(d, &q, &account, &line, &why);
 
 	directories_free(d);
 	c.directory.count = 0; /* value is not the configuration's to free */
