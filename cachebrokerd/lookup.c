@@ -215,14 +215,16 @@ static void serve_line(struct lookup *l)
 static void on_timeout(void *context)
 {
 	struct question *q = context;
+	struct lookup *l = q->lookup;
 	answer_fn *done = q->done;
 
-	q->lookup->silent = q->late = true;
+	l->silent = q->late = true;
 	q->done = NULL; /* freed when it leaves the line, or when the answer comes */
 	q->worker = NULL;
 	secret_wipe(&q->secret);
 	if (done)
 		done(q->context, NULL);
+	serve_line(l); /* it is no part of its account's share any more */
 }
 
 /* The texts of a question, which the caller's message only borrows; without a LOOKUP's secret. */

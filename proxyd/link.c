@@ -3,13 +3,39 @@
 
 #include <errno.h>
 
+#include "lib/clock.h"
 #include "lib/ends.h"
 #include "lib/fd.h"
 #include "lib/large.h"
 #include "lib/msgsock.h"
 #include "proxyd/io.h"
 
+#define CROWDED_MS 10
+
 static LARGE char received[MSG_MAX];
+
+/* While too many descriptors of our user are on their way (those in a restarting broker's pack,
+ * which is no room of this socket's) nothing tells when there are fewer. */
+static int await_arrivals(int64_t deadline)
+{
+	int64_t now = clock_ms();
+	int r = io_poll(NULL, 0, now + CROWDED_MS < deadline ? now + CROWDED_MS : deadline);
+
+	return r < 0 ? r : now < deadline ? 0 : -ETIMEDOUT;
+}
+
+static int send_in_time(int sock, const struct msg *m, int fd, int64_t deadline)
+{
+	int waited = 0;
+
+	while (waited == 0) {
+		int r = msgsock_send(sock, m, fd);
+		if (r != -EAGAIN && r != -ETOOMANYREFS)
+			return r;
+		waited = r == -EAGAIN ? io_wait(sock, POLLOUT, deadline) : await_arrivals(deadline);
+	}
+	return waited;
+}
 
 int link_knock(struct link *l, const struct msg *knock, int64_t deadline)
 {
@@ -17,9 +43,7 @@ int link_knock(struct link *l, const struct msg *knock, int64_t deadline)
 
 	if (r < 0)
 		return r;
-	while ((r = msgsock_send(l->door, knock, pair[1])) == -EAGAIN)
-		if ((r = io_wait(l->door, POLLOUT, deadline)) < 0)
-			break;
+	r = send_in_time(l->door, knock, pair[1], deadline);
 	close(pair[1]);
 	if (r < 0) {
 		close(pair[0]);
@@ -96,17 +120,12 @@ static int receive_one(struct link *l, struct msg *m, int *ret_fd)
 
 static int send_request(struct link *l, struct msg *request, int fd, int64_t deadline)
 {
-	int r;
-
 	if (l->sock < 0)
 		return -ECONNRESET;
 	if (++l->serial == 0)
 		l->serial = 1;
 	request->serial = l->serial;
-	while ((r = msgsock_send(l->sock, request, fd)) == -EAGAIN)
-		if ((r = io_wait(l->sock, POLLOUT, deadline)) < 0)
-			break;
-	return r;
+	return send_in_time(l->sock, request, fd, deadline);
 }
 
 /* What a client has half-closed is as good as ever: POLLHUP is both directions. */

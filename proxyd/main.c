@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -242,6 +243,18 @@ static int serve(const struct options *o)
 	return listener_run(fds, (size_t)count, o->run_directory);
 }
 
+/* Whoever has a low limit can pass no descriptor on as long as all processes of its user together
+ * have more on their way: a restarting broker's pack holds thousands. */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* what we have is enough to go on */
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .run_directory = DEFAULT_RUN_DIRECTORY,
@@ -255,5 +268,6 @@ int main(int argc, char **argv)
 	if (o.check || o.print)
 		return settings_tool(o.config, o.check, o.print);
 	log_open("proxyd", o.target);
+	raise_limit();
 	return serve(&o);
 }

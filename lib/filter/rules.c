@@ -183,13 +183,33 @@ const struct filter_list filter_sockets = { SCMP_ACT_ALLOW, FILTER_LIST(sockets)
 const struct filter_list filter_newer = { SCMP_ACT_ERRNO(ENOSYS), FILTER_LIST(newer) };
 const struct filter_list filter_hostile = { SCMP_ACT_KILL_PROCESS, FILTER_LIST(hostile) };
 
+/* FILTER_FDS(): a row for each block of numbers that differ in their last bits only, the upper half
+ * being zero. */
+static int add_blocks(scmp_filter_ctx filter, uint32_t action, struct filter_rule rule)
+{
+	const scmp_datum_t below = rule.only[0].datum_b;
+	int r = 0;
+
+	for (scmp_datum_t at = rule.only[0].datum_a, size; r == 0 && at < below; at += size) {
+		size = at & -at;
+		rule.only[0] = SCMP_A0(SCMP_CMP_MASKED_EQ, ~(size - 1), at);
+		r = seccomp_rule_add_array(filter, action, rule.call, rule.count, rule.only);
+	}
+	return r;
+}
+
 static int add_list(scmp_filter_ctx filter, const struct filter_list *list)
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < list->count; i++)
-		r = seccomp_rule_add_array(filter, list->action, list->rules[i].call,
-					   list->rules[i].count, list->rules[i].only);
+	for (size_t i = 0; r == 0 && i < list->count; i++) {
+		const struct filter_rule *rule = &list->rules[i];
+
+		r = rule->count > 0 && rule->only[0].op == SCMP_CMP_GE
+			    ? add_blocks(filter, list->action, *rule)
+			    : seccomp_rule_add_array(filter, list->action, rule->call, rule->count,
+						     rule->only);
+	}
 	return r;
 }
 

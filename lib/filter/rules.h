@@ -53,6 +53,11 @@ struct filter_list {
 			SCMP_A0(SCMP_CMP_EQ, option) \
 		} \
 	}
+/* The first argument is a descriptor with one of these numbers, `below` being a power of 2. The
+ * kernel takes the lower half of what stands there for the number, so SCMP_CMP_GE alone would let
+ * each one through that has a bit set in the upper half. */
+#define FILTER_FDS(first, below) SCMP_A0(SCMP_CMP_GE, first, below)
+
 #define FILTER_LIST(rules) rules, sizeof(rules) / sizeof((rules)[0])
 
 /* fork() of glibc: the flags of its clone(2). */

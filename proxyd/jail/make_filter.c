@@ -15,6 +15,9 @@
 #include "lib/filter/rules.h"
 #include "proxyd/jail.h"
 
+/* What comes and goes. A session has a handful of descriptors. */
+#define OTHERS FILTER_FDS(JAIL_NEXT, 64)
+
 #define PAIR_TYPE (SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
 
 static const struct filter_rule session[] = {
@@ -25,14 +28,13 @@ static const struct filter_rule session[] = {
 	{ SCMP_SYS(sendmsg), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_DOOR) } },
 	{ SCMP_SYS(sendmsg), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_LINK) } },
 	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_EQ, JAIL_CLIENT) } },
-	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_GE, JAIL_NEXT) } }, /* the backend's */
+	{ SCMP_SYS(shutdown), 1, { OTHERS } }, /* the backend's */
 	FILTER_ANY(close),
 	/* the stream inside of TLS takes the client's place; it was received, what stands below
 	 * JAIL_NEXT may not be shut down */
 	{ SCMP_SYS(dup3),
 	  3,
-	  { SCMP_A0(SCMP_CMP_GE, JAIL_NEXT), SCMP_A1(SCMP_CMP_EQ, JAIL_CLIENT),
-	    SCMP_A2(SCMP_CMP_EQ, O_CLOEXEC) } },
+	  { OTHERS, SCMP_A1(SCMP_CMP_EQ, JAIL_CLIENT), SCMP_A2(SCMP_CMP_EQ, O_CLOEXEC) } },
 	/* meeting a new broker */
 	{ SCMP_SYS(socketpair),
 	  2,

@@ -108,6 +108,19 @@ static long try_move_log(struct session *s)
 	return dup3(JAIL_LOG, JAIL_CLIENT, O_CLOEXEC);
 }
 
+/* The kernel looks at the lower half of a descriptor's number only. */
+static long try_shut_door_by_a_wide_number(struct session *s)
+{
+	(void)s;
+	return syscall(SYS_shutdown, 1L << 32 | JAIL_DOOR, SHUT_RDWR);
+}
+
+static long try_move_door_by_a_wide_number(struct session *s)
+{
+	(void)s;
+	return syscall(SYS_dup3, 1L << 32 | JAIL_DOOR, JAIL_CLIENT, O_CLOEXEC);
+}
+
 /* To where descriptors can be sent. */
 static long try_move_backend_to_link(struct session *s)
 {
@@ -221,6 +234,8 @@ static long try_half_shut_the_moved_door(struct session *s)
 	ROW(move_door) \
 	ROW(move_link) \
 	ROW(move_log) \
+	ROW(shut_door_by_a_wide_number) \
+	ROW(move_door_by_a_wide_number) \
 	ROW(move_backend_to_link) \
 	ROW(move_backend_to_log) \
 	ROW(keep_backend_over_exec) \

@@ -30,6 +30,19 @@ CALL(write, who->plain, "x", 1)
 CALL(prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)
 CALL(sendto, who->tcp.fd, "x", 1, 0, &somewhere, sizeof(somewhere))
 
+/* The kernel looks at the lower half of a descriptor's number only. */
+static long try_close_by_a_wide_number(const struct relay *who)
+{
+	(void)who;
+	return syscall(SYS_close, 1L << 32 | SANDBOX_LINK);
+}
+
+static long try_shutdown_by_a_wide_number(const struct relay *who)
+{
+	(void)who;
+	return syscall(SYS_shutdown, 1L << 32 | SANDBOX_LINK, SHUT_RDWR);
+}
+
 /* clang-format off: one a line, tests/scenarios/test_tlsrelayd_jail.py reads them */
 #define CALL_ROWS(ROW) \
 	ROW(socketpair) \
@@ -41,7 +54,9 @@ CALL(sendto, who->tcp.fd, "x", 1, 0, &somewhere, sizeof(somewhere))
 	ROW(recvmsg) \
 	ROW(write) \
 	ROW(prctl) \
-	ROW(sendto)
+	ROW(sendto) \
+	ROW(close_by_a_wide_number) \
+	ROW(shutdown_by_a_wide_number)
 /* clang-format on */
 
 static const struct attempt attempts[] = {

@@ -27,9 +27,9 @@ SETTINGS = {
 class Handover:
     """proxyd between a client's TCP connection and this script. `settings` are WELCOME's, `options` proxyd's.
     `asked` is what came from it after HELLO; `refused`: HELLO is answered with this reason instead; `closed`: of its
-    standard descriptors, those that are not there."""
+    standard descriptors, those that are not there; `ulimit`: how many it may have, as sh's ulimit is told."""
 
-    def __init__(self, *options, refused=None, closed=(), **settings):
+    def __init__(self, *options, refused=None, closed=(), ulimit=None, **settings):
         self.folder = temp_folder()
         self.asked = queue.Queue()
         self.refused, self.settings = refused, {**SETTINGS, **settings}
@@ -41,7 +41,7 @@ class Handover:
         self.tcp, theirs = self.connect()
         self.log = open(self.folder / "log", "w+b")  # pylint: disable=consider-using-with
         self.proxyd = subprocess.Popen(  # pylint: disable=consider-using-with
-            ["sh", "-c", " ".join(["exec", '"$@"', *(f"{number}>&-" for number in closed)]), "sh",
+            ["sh", "-c", " ".join([f"ulimit {ulimit};" if ulimit else "", "exec", '"$@"', *(f"{number}>&-" for number in closed)]), "sh",
              BUILD / "proxyd", "-r", self.folder, "-l", "stderr", *options], stdin=theirs, stdout=theirs,
             stderr=self.log, env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
         self.server_port = theirs.getsockname()[1]

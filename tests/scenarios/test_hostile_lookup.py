@@ -170,6 +170,21 @@ def test_guesses_of_one_account_do_not_hold_all_workers(make, backend):
             assert third.receive().user == b"bert"
 
 
+def test_a_worker_that_hangs_over_an_account_keeps_it_from_no_other(make, backend):
+    """What it holds is no hash, so it is not counted as the account's share: whoever waits for that is next."""
+    system = make.system(backend, auth="directory", directory=["authdaemon:/nowhere"], lookup_processes=1)
+    with only_ours(system, 2) as workers, session(system) as first, session(system) as second:
+        first.push("LEASE", serial=9, proof_kind=1, user="slow", secret="guess")
+        (hangs,) = ready(workers, 1)
+        (other,) = [worker for worker in workers if worker is not hangs]
+        hangs.receive()
+        assert not select.select([second.sock, other.sock], [], [], 1)[0]  # its time is over so much earlier
+        second.push("LEASE", serial=9, proof_kind=1, user="slow", secret="guess")
+        assert not select.select([other.sock], [], [], 0.1)[0]
+        assert select.select([first.sock], [], [], DEADLINE)[0], "the first one is not given up"
+        assert select.select([second.sock, other.sock], [], [], DEADLINE)[0] == [other.sock], "it is given up without being asked"
+
+
 def ready(workers, count):
     """So many of them have been asked something."""
     socks = [worker.sock for worker in workers]

@@ -6,13 +6,16 @@
 #include "lib/filter/rules.h"
 #include "tlsrelayd/sandbox.h"
 
+/* What comes and goes: two for each connection. */
+#define OTHERS FILTER_FDS(SANDBOX_NEXT, 1u << 31)
+
 static const struct filter_rule rules[] = {
 	/* its connections; the ends of each, but not of what it shares with others */
 	{ SCMP_SYS(recvfrom), 1, { SCMP_A4(SCMP_CMP_EQ, 0) } },
 	{ SCMP_SYS(sendto), 1, { SCMP_A4(SCMP_CMP_EQ, 0) } }, /* no address */
-	{ SCMP_SYS(shutdown), 1, { SCMP_A0(SCMP_CMP_GE, SANDBOX_NEXT) } },
+	{ SCMP_SYS(shutdown), 1, { OTHERS } },
 	/* below the first that comes and goes nothing may become free */
-	{ SCMP_SYS(close), 1, { SCMP_A0(SCMP_CMP_GE, SANDBOX_NEXT) } },
+	{ SCMP_SYS(close), 1, { OTHERS } },
 	/* jobs, with descriptors */
 	{ SCMP_SYS(recvmsg), 1, { SCMP_A0(SCMP_CMP_EQ, SANDBOX_LINK) } },
 	/* waiting, the clock, random numbers */
