@@ -13,6 +13,7 @@ enum config_flags {
 	DIRECTORIES = 16,
 	PLACE = 32,
 	HOSTS = 64,
+	HEADER = 128,
 };
 
 /* One of the words that a NAME key takes; a list ends with a NULL name. */
