@@ -62,7 +62,7 @@ static void take_header(struct http *h, enum header which, struct span value)
 	while (value.n > 0 && strchr(" \t\r\n", value.p[value.n - 1]))
 		value.n--;
 	if (value.n >= sizeof(h->values[which]) || memchr(value.p, '\0', value.n)) {
-		h->odd = true;
+		h->odd = h->odd || which != CACHE_CONTROL; /* which is advice, and not ours alone */
 		return;
 	}
 	memcpy(h->values[which], value.p, value.n);

@@ -95,6 +95,7 @@ def test_an_http_source_is_asked_as_nginx_asks(server, conf):
     (["Auth-Status: OK", "Auth-Server: a/b"], 75, "wrong"), (["Auth-Status: OK", "Auth-Port: 1"], 75, "wrong"),
     (["Auth-Status: OK", "Auth-Server: h", "Auth-Port: 99999"], 75, "wrong"),
     (["Auth-Status: OK", "Auth-User: " + "x" * 600], 75, "too long"),
+    (["Auth-Status: OK", "Auth-Server: h", "Cache-Control: max-age=5, x=" + "y" * 600], 0, "mail host: h"),
     (["Auth-Status: OK", *["X: " + "y" * 1000] * 100], 75, "too long"),
     (b"HTTP/1.1 200 OK\r\nAuth-Status: OK\r\n\r\n" + b"x" * 100000, 75, "too long"),
     (b"nonsense\r\n\r\n", 75, "not known now"), (b"", 75, "not known now"),
