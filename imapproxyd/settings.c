@@ -176,14 +176,17 @@ static int check_stat_file(struct settings *s, bool at_start)
 /* Children get the file's text from us: nobody else needs to read a password in it. */
 static int check_secrecy(struct settings *s, bool at_start)
 {
+	static const char *const keys[] = { "auth_sasl_plain_password", "auth_shared_secret",
+					    "auth_http_header" };
 	struct stat st;
-	const char *key = *s->config.auth_sasl_plain_password ? "auth_sasl_plain_password"
-			  : *s->config.auth_shared_secret     ? "auth_shared_secret"
-							      : NULL;
 
-	if (at_start && key && stat(s->config_path, &st) == 0 && st.st_mode & S_IROTH)
-		report(LOG_WARNING, "%s: %s: every user can read this file; give it the mode 0600",
-		       settings_place(s, key), key);
+	if (!at_start || stat(s->config_path, &st) < 0 || !(st.st_mode & S_IROTH))
+		return 0;
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (config_line_of(&s->config, keys[i]) > 0)
+			report(LOG_WARNING,
+			       "%s: %s: every user can read this file; give it the mode 0600",
+			       settings_place(s, keys[i]), keys[i]);
 	return 0;
 }
 

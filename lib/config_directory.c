@@ -45,3 +45,18 @@ const char *config_directory_split(const char *value, struct span *ret_kind, con
 	return "give one of static: userdb:PATH lmdb:PATH http://... https://... authdaemon:PATH "
 	       "ldap:PATH pgsql:PATH mysql:PATH";
 }
+
+const char *config_directory_header(const char *text, struct span *ret_name,
+				    struct span *ret_value)
+{
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-";
+	const size_t length = strspn(text, letters), blanks = strspn(text + length, " \t");
+
+	*ret_name = (struct span){ text, length };
+	*ret_value = span_str(text + length + blanks);
+	return length > 0 && blanks > 0 && ret_value->n > 0 && span_is_printable(*ret_value)
+		       ? NULL
+		       : "give NAME VALUE: letters, digits and - in the name, no colon behind "
+			 "it, and printable ASCII in the value";
+}

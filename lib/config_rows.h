@@ -14,6 +14,7 @@ enum config_flags {
 	PLACE = 32,
 	HOSTS = 64,
 	HOST = 128,
+	HEADER = 256,
 };
 
 /* One of the words that a NAME key takes; a list ends with a NULL name. */

@@ -139,7 +139,7 @@
 	LIST(directory, 1000, RELOAD | DIRECTORIES, \
 	     "Where accounts are looked up, KIND:PLACE; one line each, asked in this order. " \
 	     "None: every account is on server_hostname.") \
-	TEXT(auth_http_header, "", 255, RELOAD | SECRET, \
+	TEXT(auth_http_header, "", 255, RELOAD | SECRET | HEADER, \
 	     "A further header for http directories, NAME VALUE: nginx's auth_http_header.") \
 	NAME(no_mailhost, "default", no_mailhosts, RELOAD, \
 	     "An account that a directory knows, without a mail host: default puts it on " \

@@ -99,6 +99,16 @@ static bool check_mechanisms(struct config_problems *p, const struct config_row 
 	return false;
 }
 
+static bool check_header(struct config_problems *p, const struct config_row *row, const char *value)
+{
+	struct span name, text;
+	const char *problem = *value ? config_directory_header(value, &name, &text) : NULL;
+
+	if (problem)
+		config_say(p, true, "%s: %s", config_written_key(row), problem);
+	return !problem;
+}
+
 static int set_text(struct config_problems *p, const struct config_row *row, const char *value)
 {
 	char **text = config_member(row, p->config);
@@ -116,6 +126,8 @@ static int set_text(struct config_problems *p, const struct config_row *row, con
 	if ((row->flags & PLACE) && !config_local_check_place(p, row, value))
 		return 0;
 	if ((row->flags & HOSTS) && !config_local_check_names(p, row, value))
+		return 0;
+	if ((row->flags & HEADER) && !check_header(p, row, value))
 		return 0;
 	if ((row->flags & HOST) && !config_local_take_host(p, row, &taken))
 		return 0;

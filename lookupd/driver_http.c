@@ -17,6 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/config_directory.h"
 #include "lookupd/drivers.h"
 #include "lookupd/password.h"
 
@@ -61,7 +62,7 @@ static void take_header(struct http *h, enum header which, struct span value)
 	while (value.n > 0 && strchr(" \t\r\n", value.p[value.n - 1]))
 		value.n--;
 	if (value.n >= sizeof(h->values[which]) || memchr(value.p, '\0', value.n)) {
-		h->odd = true;
+		h->odd = h->odd || which != CACHE_CONTROL; /* which is advice, and not ours alone */
 		return;
 	}
 	memcpy(h->values[which], value.p, value.n);
@@ -132,19 +133,14 @@ static int set_options(struct http *h)
 		       : 0;
 }
 
-/* auth_http_header. 0 or -EINVAL. */
-static int make_own_header(struct http *h, struct span setting)
+/* auth_http_header, which was judged with the configuration. 0 or -EINVAL. */
+static int make_own_header(struct http *h, const char *setting)
 {
-	static const char letters[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-";
-	struct span value = setting, name = span_word(&value, ' ');
+	struct span name, value;
 
-	if (setting.n == 0)
+	if (!*setting)
 		return 0;
-	while (value.n > 0 && value.p[0] == ' ')
-		value = span_from(value, 1);
-	if (name.n == 0 || value.n == 0 || strspn(name.p, letters) != name.n ||
-	    !span_is_printable(value) ||
+	if (config_directory_header(setting, &name, &value) ||
 	    asprintf(&h->own_header, "%.*s: %.*s", (int)name.n, name.p, (int)value.n, value.p) < 0)
 		return -EINVAL;
 	return 0;
@@ -155,7 +151,7 @@ static int open_url(const char *scheme, const char *place, const struct config *
 {
 	struct http *h = calloc(1, sizeof(*h));
 
-	if (h && make_own_header(h, span_str(c->auth_http_header)) < 0) {
+	if (h && make_own_header(h, c->auth_http_header) < 0) {
 		h->own_header = NULL;
 		close_http(h);
 		why_say(why, "auth_http_header is not NAME VALUE");

@@ -227,7 +227,17 @@ static void wipe_in_message(LDAP *ld, LDAPMessage *entry, const char *attribute)
 	ber_free(ber, 0);
 }
 
-/* A password attribute, wiped behind it. */
+/* When all is read: both settings may name one attribute. Of an answer that is not ours as well. */
+static void wipe_secrets(const struct ldap_source *s, LDAPMessage *answer)
+{
+	for (LDAPMessage *entry = ldap_first_entry(s->ld, answer); entry;
+	     entry = ldap_next_entry(s->ld, entry)) {
+		wipe_in_message(s->ld, entry, authrc_get(&s->rc, "LDAP_CLEARPW", ""));
+		wipe_in_message(s->ld, entry, authrc_get(&s->rc, "LDAP_CRYPTPW", ""));
+	}
+}
+
+/* A password attribute; the copy of it is wiped. */
 static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const char *setting,
 		       int (*set)(struct account *, struct span), struct account *ret)
 {
@@ -236,12 +246,10 @@ static int take_secret(const struct ldap_source *s, LDAPMessage *entry, const ch
 	struct span value;
 	int r = 0;
 
-	if (*attribute && first_value(s->ld, entry, attribute, &all, &value)) {
+	if (*attribute && first_value(s->ld, entry, attribute, &all, &value))
 		r = set(ret, value);
-		explicit_bzero(all[0]->bv_val, all[0]->bv_len);
-	}
-	if (all)
-		wipe_in_message(s->ld, entry, attribute);
+	for (size_t i = 0; all && all[i]; i++)
+		explicit_bzero(all[i]->bv_val, all[i]->bv_len);
 	ldap_value_free_len(all);
 	return r;
 }
@@ -410,8 +418,10 @@ static enum found ask(struct ldap_source *s, struct span user, struct account *r
 		found = read_entry(s, ldap_first_entry(s->ld, answer), ret, why);
 	if (found == FOUND && binds_to_check(s))
 		found = note_dn(s, ldap_first_entry(s->ld, answer), why);
-	if (answer)
+	if (answer) {
+		wipe_secrets(s, answer);
 		(void)ldap_msgfree(answer);
+	}
 	return found;
 }
 

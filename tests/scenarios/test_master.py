@@ -421,7 +421,8 @@ def test_no_log_and_no_file_but_the_configuration_holds_a_secret(scene):
 
 
 def test_a_file_that_everybody_can_read_is_a_warning(make, backend):
-    system = make.system(backend, **KEYS)
-    assert "auth_sasl_plain_password: every user can read this file" in system.log_text()
+    system = make.system(backend, **KEYS, auth_http_header="X-Auth-Key geheim")
+    for key in ("auth_sasl_plain_password", "auth_http_header"):
+        assert f"{key}: every user can read this file" in system.log_text()
     quiet = make.system(backend)
     assert "every user can read" not in quiet.log_text()

@@ -73,6 +73,18 @@ def test_a_bind_as_the_entry_checks_it(real, conf):
         real.write_rc()
 
 
+def test_one_attribute_may_be_both_settings(real, conf):
+    """Some entries have a clear one there, others a hash."""
+    if real.kind != "ldap":
+        pytest.skip("of LDAP's attributes")
+    try:
+        real.write_rc(LDAP_CLEARPW="carLicense", LDAP_CRYPTPW="carLicense")
+        assert "is right" in tell(conf, "bo", password=CLEAR["bo"])
+        tell(conf, "bo", status=3, password=PASSWORD)
+    finally:
+        real.write_rc()
+
+
 @pytest.mark.parametrize("auth", ["directory", "both"])
 def test_logins_are_judged(make, real, auth):
     system = make.system(real.hosts[0], directory=[real.place], server_port=free_port(), auth=auth, login_attempts=9)

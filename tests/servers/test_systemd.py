@@ -420,6 +420,8 @@ def test_the_easy_start_in_its_unit_has_all_that_it_needs(site, authority):
     site.configure(**config)
     root.path("/etc/imapproxy.conf").chmod(0o600)
     root.systemctl("start", "in.imapproxyd.service")
+    bounds = root.systemctl("show", "--value", "-p", "TasksMax", "-p", "LimitNPROC", "in.imapproxyd.service")
+    assert bounds.split() == ["infinity"] * 2  # max_clients is the bound
     for reused in (False, True):
         with tls.imaps(PORTS["imaps"], authority) as client:
             reply = client.login("anna", "pw-anna")

@@ -116,6 +116,26 @@ static void who_has_no_mail_host_is_somewhere_that_is_known(void **unused)
 				     "default local refuse\n");
 }
 
+/* HTTP's own way to write it, with a colon, is what people will try. */
+static void a_header_that_cannot_be_is_refused_and_not_shown(void **unused)
+{
+	static const char *const bad[] = { "X-Auth-Key: se", "X-Auth-Key:se", "se", "\303\244 se",
+					   "X-Key se\303\244", "X_Key se" };
+	char line[100];
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		(void)snprintf(line, sizeof(line), "\nauth_http_header %s", bad[i]);
+		assert_int_equal(parse(line), 1);
+		assert_string_equal(reports, "E f:2: auth_http_header: give NAME VALUE: letters, "
+					     "digits and - in the name, no colon behind it, and "
+					     "printable ASCII in the value\n");
+		assert_string_equal(c.auth_http_header, "");
+	}
+	assert_int_equal(parse("auth_http_header X-Auth-Key\t ge heim: 7 "), 0);
+	assert_string_equal(c.auth_http_header, "X-Auth-Key\t ge heim: 7");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -124,6 +144,7 @@ int main(void)
 		cmocka_unit_test(lists_are_the_same_when_all_their_lines_are),
 		cmocka_unit_test(values_are_told_part_by_part),
 		cmocka_unit_test(a_directory_that_cannot_be_is_refused_with_its_line),
+		cmocka_unit_test(a_header_that_cannot_be_is_refused_and_not_shown),
 		cmocka_unit_test(who_has_no_mail_host_is_somewhere_that_is_known),
 	};
 
