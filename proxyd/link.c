@@ -11,6 +11,7 @@
 #include "proxyd/io.h"
 
 #define CROWDED_MS 10
+#define PUSH_MS	   2000
 
 static LARGE char received[MSG_MAX];
 
@@ -181,7 +182,10 @@ int link_hand_over(struct link *l, struct msg *request, int fd, struct msg *repl
 int link_push(struct link *l, struct msg *m, int fd)
 {
 	m->serial = 0;
-	return l->sock < 0 ? -ECONNRESET : msgsock_send(l->sock, m, fd);
+	if (l->sock < 0)
+		return -ECONNRESET;
+	return fd < 0 ? msgsock_send(l->sock, m, -1)
+		      : send_in_time(l->sock, m, fd, clock_ms() + PUSH_MS);
 }
 
 int link_take_pushes(struct link *l)

@@ -53,7 +53,8 @@ int link_request(struct link *l, struct msg *request, struct msg *reply, int *re
 int link_hand_over(struct link *l, struct msg *request, int fd, struct msg *reply, int *ret_fd,
 		   int64_t deadline);
 
-/* Sends a message that has no reply, with fd if it carries one. 0 or -errno. */
+/* Sends a message that has no reply, with fd if it carries one: for that the kernel is waited for,
+ * 2 s at most. 0 or -errno. */
 int link_push(struct link *l, struct msg *m, int fd);
 
 /* The link is readable: takes what the broker pushed. 0; -ECONNRESET when it is gone (the link is

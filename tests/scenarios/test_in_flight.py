@@ -3,10 +3,15 @@ more to whoever has a lower RLIMIT_NOFILE. A restarting broker's pack holds thou
 import array
 import contextlib
 import os
+import queue
+import re
 import resource
 import select
 import socket
 
+import pytest
+
+from keepwarm import process
 from keepwarm.handover import NOBODY, Handover
 
 COUNT = 400
@@ -64,7 +69,23 @@ def test_a_session_does_not_wait_longer_than_a_login_may_last():
         assert handover.asked.empty() or handover.next().name != "TLS_ACCEPT"
 
 
+def test_a_connection_is_given_back_all_the_same():
+    with Handover(ulimit=FEWER) as handover:
+        client = handover.client()
+        with handover.lease(client) as host, in_flight(COUNT) as arrive:
+            client.send("z LOGOUT\r\n")
+            client.expect(rb"\* BYE .*\r\nz OK .*\r\n")
+            assert handover.next().name == "RETURNING"
+            host.send(host.expect(rb"(\w+) NOOP\r\n")[1] + b" OK done\r\n")
+            with pytest.raises(queue.Empty):
+                handover.asked.get(timeout=0.1)
+            assert handover.proxyd.poll() is None
+            arrive()
+            assert handover.next().name == "GIVE"
+
+
 def test_it_may_have_as_many_as_its_starter_allows():
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with Handover(ulimit="-Sn 256") as handover:
-        assert resource.prlimit(handover.proxyd.pid, resource.RLIMIT_NOFILE) == (most, most)
+        limits = process.read_proc(handover.proxyd.pid, "limits").decode()
+        assert re.search(rf"Max open files +{most} +{most} ", limits), limits
