@@ -111,12 +111,22 @@ static enum session_end end_of(const struct session *s, int error)
 	}
 }
 
-/* The broker, tlsrelayd or its worker died over it. What has begun by then goes on. */
+static bool has_failed(int error, const struct msg *reply, enum msg_tls_failure reason)
+{
+	return error == 0 && reply->type == MSG_TLS_FAILED && reply->TLS_FAILED.reason == reason;
+}
+
+/* The broker or tlsrelayd died over it. What has begun by then goes on. */
 static bool is_unwatched(int error, const struct msg *reply)
 {
 	return error == -ECONNRESET || error == -EPIPE ||
-	       (error == 0 && reply->type == MSG_TLS_FAILED &&
-		reply->TLS_FAILED.reason == TLS_UNWATCHED);
+	       has_failed(error, reply, TLS_UNWATCHED);
+}
+
+/* The same, or the worker that had the connection did. What has not begun may be asked for anew. */
+static bool is_lost(int error, const struct msg *reply)
+{
+	return is_unwatched(error, reply) || has_failed(error, reply, TLS_LOST);
 }
 
 /* A worker has the connection, and waits for us to have it no more. */
@@ -146,7 +156,7 @@ static int ask(struct session *s, struct msg *reply, int64_t deadline)
 		if (r < 0 && i > 0 && session_meet(s) != END_NONE)
 			return -EPIPE;
 		r = link_hand_over(&s->link, &request, s->client, reply, &stream, deadline);
-		if (s->stream == STREAM_TLS || s->link.ended || !is_unwatched(r, reply))
+		if (s->stream == STREAM_TLS || s->link.ended || !is_lost(r, reply))
 			break;
 	}
 	return r;

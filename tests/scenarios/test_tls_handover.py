@@ -224,7 +224,7 @@ def test_the_last_broker_takes_the_handshake_along():
         assert "reason=no-broker" in handover.end()
 
 
-@pytest.mark.parametrize("dies", ["the broker", "tlsrelayd", "both"])
+@pytest.mark.parametrize("dies", ["the broker", "tlsrelayd", "a worker", "both"])
 @pytest.mark.parametrize("options", [("-s", "imaps"), ()], ids=["imaps", "starttls"])
 def test_a_handshake_that_has_not_begun_is_asked_for_anew(options, dies):
     """Whoever had the request has not touched the connection."""
@@ -233,8 +233,9 @@ def test_a_handshake_that_has_not_begun_is_asked_for_anew(options, dies):
             handover.client().ok("STARTTLS")
         handover.tcp.sendall(b"\x16\x03\x01 as a handshake begins")
         asked = handover.accept_tls()
-        if dies in ("tlsrelayd", "both"):
-            handover.link.push("TLS_FAILED", serial=asked.serial, reason=UNWATCHED, text="tlsrelayd broke off")
+        if dies in ("tlsrelayd", "a worker", "both"):
+            handover.link.push("TLS_FAILED", serial=asked.serial, reason=LOST if dies == "a worker" else UNWATCHED,
+                               text="tlsrelayd broke off")
             asked.sock.close()
             asked = handover.accept_tls()
         if dies in ("the broker", "both"):
