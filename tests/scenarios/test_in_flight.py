@@ -53,9 +53,12 @@ def test_a_session_waits_until_it_may_pass_its_descriptor_on():
 def test_a_session_that_waits_for_that_meets_the_next_broker():
     with Handover(ulimit=FEWER) as handover, in_flight(COUNT) as arrive:
         client = handover.client()
+        pid = handover.proxyd.pid
+        before = process.socket_inodes(pid)
         handover.link.sock.shutdown(socket.SHUT_RDWR)
+        process.wait_until(lambda: before - process.socket_inodes(pid), "the broker's end is not seen")
         client.send("a STARTTLS\r\n")
-        assert not select.select([handover.door], [], [], 0.1)[0] and handover.proxyd.poll() is None
+        assert not select.select([handover.door, handover.tcp], [], [], 0.1)[0] and handover.proxyd.poll() is None
         arrive()
         handover.be_next_broker()
         client.expect(rb"a OK .*\r\n")
