@@ -24,7 +24,8 @@
 #define VERSION_MAX 32
 #define CIPHER_MAX  64
 #define TEXT_MAX    300
-#define ASKED_MOST  3 /* brokers, or tlsrelayds, that die one after the other */
+#define ASKED_MOST  3 /* brokers and tlsrelayds may die one after the other, */
+#define OF_ONE_MOST 2 /* but a broker is asked once more only: the third time it cuts us off */
 
 /* For the log line. Among the other small variables: a session without TLS touches none of it. */
 static struct {
@@ -119,8 +120,7 @@ static bool has_failed(int error, const struct msg *reply, enum msg_tls_failure 
 /* The broker or tlsrelayd died over it. What has begun by then goes on. */
 static bool is_unwatched(int error, const struct msg *reply)
 {
-	return error == -ECONNRESET || error == -EPIPE ||
-	       has_failed(error, reply, TLS_UNWATCHED);
+	return error == -ECONNRESET || error == -EPIPE || has_failed(error, reply, TLS_UNWATCHED);
 }
 
 /* The same, or the worker that had the connection did. What has not begun may be asked for anew. */
@@ -145,16 +145,20 @@ static void take_stream(void *context, int stream)
 /* Asks until TLS has begun, or is refused. Returns as link_hand_over() does. */
 static int ask(struct session *s, struct msg *reply, int64_t deadline)
 {
-	int r = -ECONNRESET;
+	int r = -ECONNRESET, of_this_one = 0;
 
-	for (int i = 0; i < ASKED_MOST; i++) {
+	for (int i = 0; i < ASKED_MOST && (r < 0 || of_this_one < OF_ONE_MOST); i++) {
 		struct msg request = { .type = MSG_TLS_ACCEPT,
 				       .TLS_ACCEPT = { .service = s->hello.service,
 						       .client = s->hello.client } };
 		AUTO_FD stream = -1; /* once more the one that TLS_BEGUN has brought */
 
-		if (r < 0 && i > 0 && session_meet(s) != END_NONE)
-			return -EPIPE;
+		if (r < 0 && i > 0) {
+			of_this_one = 0;
+			if (session_meet(s) != END_NONE)
+				return -EPIPE;
+		}
+		of_this_one++;
 		r = link_hand_over(&s->link, &request, s->client, reply, &stream, deadline);
 		if (s->stream == STREAM_TLS || s->link.ended || !is_lost(r, reply))
 			break;

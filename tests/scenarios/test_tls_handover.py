@@ -252,10 +252,11 @@ def test_a_handshake_that_has_not_begun_is_asked_for_anew(options, dies):
 
 def test_a_handshake_is_not_asked_for_for_ever():
     with Handover("-s", "imaps") as handover:
-        for _ in range(3):
+        for _ in range(2):  # of one broker; the third time it would be cut off
             asked = handover.accept_tls()
             handover.link.push("TLS_FAILED", serial=asked.serial, reason=UNWATCHED, text="tlsrelayd broke off")
             asked.sock.close()
+        assert handover.next().name == "TALLY"
         assert handover.tcp.recv(100) == b""
         assert 'tls_error="tlsrelayd broke off"' in handover.end()
 
